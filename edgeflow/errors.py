@@ -1,0 +1,130 @@
+"""The exception tree, named for what the caller can do about it.
+
+    EdgeflowError
+    ├── ConfigError (ValueError)          mend the file or the argument
+    ├── GraphError (ValueError)           mend or re-capture the model
+    │   ├── CyclicGraphError
+    │   └── UnsupportedOperatorError
+    ├── PlanError
+    │   ├── InfeasiblePlanError           add devices or memory; carries the binding constraint
+    │   └── InvalidPlanError              the plan breaks its own contract, or belongs to another graph
+    ├── ClusterError
+    │   ├── WorkerUnreachableError        retry elsewhere
+    │   ├── WorkerOverloadedError         retry later
+    │   ├── WorkerFailedError             the worker answered with a failure of its own
+    │   ├── StalePlanError                refetch the epoch, then retry
+    │   └── DeadlineExceededError         retry with more time, or elsewhere
+    └── CodecError (ValueError)           the bytes are not what they should be; do not retry
+
+Every class maps to one process exit code (`exit_code`); see `EXIT_CODES`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+class EdgeflowError(Exception):
+    """Base of everything that edgeflow raises on purpose."""
+
+    exit_code: int = 1
+
+
+class ConfigError(EdgeflowError, ValueError):
+    """A configuration file or argument is wrong; the message names it and shows the value."""
+
+    exit_code = 3
+
+
+class GraphError(EdgeflowError, ValueError):
+    """A model cannot be captured, or a graph is not well formed."""
+
+
+class CyclicGraphError(GraphError):
+    """The operators of a graph depend on each other in a circle."""
+
+
+class UnsupportedOperatorError(GraphError):
+    """An operator cannot be run exactly by this version; `operator` names it."""
+
+    def __init__(self, message: str, *, operator: str = "") -> None:
+        super().__init__(message)
+        self.operator = operator
+
+
+class PlanError(EdgeflowError):
+    """Something about a plan."""
+
+
+class InfeasiblePlanError(PlanError):
+    """No plan satisfies the constraints.
+
+    Attributes:
+        constraint: What binds: ``"memory"``, ``"deadline"``, ``"devices"``.
+        required: Amount needed, in the constraint's base unit (bytes, seconds).
+        available: Amount that there is.
+    """
+
+    exit_code = 4
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        constraint: str,
+        required: float | None = None,
+        available: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.constraint = constraint
+        self.required = required
+        self.available = available
+
+
+class InvalidPlanError(PlanError, ValueError):
+    """A plan does not cover its graph, breaks precedence, or belongs to another graph."""
+
+    exit_code = 3
+
+
+class ClusterError(EdgeflowError):
+    """Something about the running cluster."""
+
+    exit_code = 5
+
+
+class WorkerUnreachableError(ClusterError):
+    """A worker could not be reached, or went away."""
+
+
+class WorkerOverloadedError(ClusterError):
+    """A worker is full: its memory or its queue."""
+
+
+class WorkerFailedError(ClusterError):
+    """A worker reports that it could not do what it was asked to do."""
+
+    exit_code = 1
+
+
+class StalePlanError(ClusterError):
+    """The epoch named in a call is not the one that the worker holds."""
+
+
+class DeadlineExceededError(ClusterError):
+    """An answer did not arrive in time."""
+
+
+class CodecError(EdgeflowError, ValueError):
+    """Bytes from a file or from the wire are malformed, too large, or of an unknown kind."""
+
+
+EXIT_CODES: Final = {
+    0: "ok",
+    1: "failed",
+    2: "usage",
+    3: "bad config",
+    4: "infeasible",
+    5: "cluster unreachable",
+    130: "interrupted",
+}

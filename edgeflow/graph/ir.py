@@ -1,0 +1,227 @@
+"""WHAT is computed: operators and tensors of a model, frozen.
+
+An `Operator` is one ATen call, its arguments by name with every default filled in; tensors are named, and
+weights are tensors whose values the graph holds. Operators stand in topological order. An operator that
+nothing in edgeflow knows is still a complete description of what to run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import ml_dtypes
+import msgspec
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow.errors import GraphError
+
+Array = npt.NDArray[Any]
+
+#: Names of dtypes are torch's, without the prefix; numpy lacks bfloat16, which ml_dtypes adds.
+NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "int64": np.dtype(np.int64),
+    "int32": np.dtype(np.int32),
+    "int16": np.dtype(np.int16),
+    "int8": np.dtype(np.int8),
+    "uint8": np.dtype(np.uint8),
+    "bool": np.dtype(np.bool_),
+}
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Shape and dtype of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def num_elements(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def itemsize(self) -> int:
+        return NUMPY_DTYPES[self.dtype].itemsize
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_elements * self.itemsize
+
+
+class TensorRef(msgspec.Struct, frozen=True, tag="tensor"):
+    """An argument that is a tensor of the graph."""
+
+    name: str
+
+
+class Symbol(msgspec.Struct, frozen=True, tag="symbol"):
+    """An argument that is neither a number nor a tensor: ``Symbol("dtype", "float32")``.
+
+    Kinds: ``dtype``, ``layout``, ``memory_format``, ``device`` (always the executor's own, so its value is
+    empty) and ``float`` for the values that JSON cannot say (``inf``, ``-inf``, ``nan``).
+    """
+
+    kind: str
+    value: str
+
+
+Scalar = None | bool | int | float | str | TensorRef | Symbol
+Value = Scalar | tuple[Scalar, ...]
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """One ATen call.
+
+    Attributes:
+        name: Unique in the graph; for people and for traces.
+        target: The overload, for example ``aten.conv2d.default``.
+        arguments: ``(name, value)`` in the order of the schema, defaults filled in.
+        outputs: Names of the tensors that it makes; an output that nobody reads is ``""``.
+    """
+
+    name: str
+    target: str
+    arguments: tuple[tuple[str, Value], ...]
+    outputs: tuple[str, ...]
+
+    def arg(self, name: str) -> Any:
+        """Return the argument called ``name``; raise `GraphError` if the operator has none."""
+        for key, value in self.arguments:
+            if key == name:
+                return value
+        raise GraphError(f"operator {self.name} ({self.target}) has no argument {name!r}")
+
+    @property
+    def output(self) -> str:
+        """The only output."""
+        return self.outputs[0]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensor arguments in order, once per position."""
+        return tuple(ref.name for ref in iter_refs(self.arguments))
+
+
+def iter_refs(arguments: tuple[tuple[str, Value], ...]) -> Iterator[TensorRef]:
+    """Yield every tensor argument, in order, also those inside lists."""
+    for _, value in arguments:
+        if isinstance(value, TensorRef):
+            yield value
+        elif isinstance(value, tuple):
+            for item in value:
+                if isinstance(item, TensorRef):
+                    yield item
+
+
+class Structure(msgspec.Struct, frozen=True, kw_only=True):
+    """How flat tensors are nested in what the module takes or returns.
+
+    ``kind`` is ``tensor`` (the next flat tensor), ``const`` (``value``), ``tuple``, ``list`` or ``dict``
+    (``keys`` name the items; ``type_name`` says which class it was, for people).
+    """
+
+    kind: str
+    items: tuple[Structure, ...] = ()
+    keys: tuple[str, ...] = ()
+    value: None | bool | int | float | str = None
+    type_name: str = ""
+
+    @property
+    def num_tensors(self) -> int:
+        return 1 if self.kind == "tensor" else sum(item.num_tensors for item in self.items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelGraph:
+    """A captured model: a DAG of operators over named tensors.
+
+    Attributes:
+        name: For people.
+        operators: In topological order.
+        specs: Shape and dtype of every tensor: inputs, weights, results.
+        inputs: Names of the tensors that a request brings, in flat order.
+        outputs: Names of the tensors that make up the answer, in flat order.
+        weights: Values of constant tensors.
+        input_structure: How the flat inputs nest as ``(args, kwargs)``.
+        output_structure: How the flat outputs nest.
+        unflatten: Rebuilds the module's own return type from flat outputs; only in the process that
+            captured the model. Elsewhere `output_structure` serves.
+    """
+
+    name: str
+    operators: tuple[Operator, ...]
+    specs: Mapping[str, TensorSpec]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: Mapping[str, Array]
+    input_structure: Structure
+    output_structure: Structure
+    unflatten: Any = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def producer(self) -> Mapping[str, Operator]:
+        """Tensor name -> the operator that makes it; inputs and weights have none."""
+        return {name: op for op in self.operators for name in op.outputs if name}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Operator, ...]]:
+        """Tensor name -> the operators that read it, in topological order, each once."""
+        found: dict[str, list[Operator]] = {}
+        for op in self.operators:
+            for name in dict.fromkeys(op.inputs):
+                found.setdefault(name, []).append(op)
+        return {name: tuple(ops) for name, ops in found.items()}
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Operator]:
+        return {op.name: op for op in self.operators}
+
+    def activation_inputs(self, op: Operator) -> tuple[str, ...]:
+        """Inputs of ``op`` that are not weights, each once."""
+        return tuple(name for name in dict.fromkeys(op.inputs) if name not in self.weights)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(self.specs[name].num_bytes for name in self.weights)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the operators, the tensors and the values of the weights."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(msgspec.json.encode([self.operators, self.inputs, self.outputs]))
+        for name in sorted(self.specs):
+            digest.update(msgspec.json.encode([name, self.specs[name]]))
+        for name in sorted(self.weights):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(self.weights[name]).reshape(-1).view(np.uint8))
+        return digest.hexdigest()
+
+    def to_networkx(self) -> nx.DiGraph:
+        """Return the DAG: a vertex an operator, an edge a tensor (attributes ``tensor``, ``num_bytes``)."""
+        dag: nx.DiGraph = nx.DiGraph(name=self.name)
+        for op in self.operators:
+            dag.add_node(op.name, target=op.target)
+        for op in self.operators:
+            for name in self.activation_inputs(op):
+                if name in self.producer:
+                    dag.add_edge(self.producer[name].name, op.name, tensor=name, num_bytes=self.specs[name].num_bytes)
+        return dag
+
+    def __repr__(self) -> str:
+        return f"ModelGraph({self.name!r}, {len(self.operators)} operators, {len(self.weights)} weights)"

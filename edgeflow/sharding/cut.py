@@ -1,0 +1,90 @@
+"""How one operator is cut: the local computation that makes one region of its output.
+
+A rule is asked once, "make this region", and answers with a `Cut`: which slices of which tensors it reads,
+the local calls (padding, sizes and offsets already adapted), what region comes out, and what it costs. What
+a device needs, what it runs and what it costs all derive from this one answer, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from edgeflow.graph.ir import Symbol
+from edgeflow.sharding.region import Interval, Region
+
+
+class Slice(msgspec.Struct, frozen=True, tag="slice", cache_hash=True):
+    """An argument: a region of a tensor of the graph, in that tensor's own coordinates."""
+
+    tensor: str
+    region: Region
+
+
+class Result(msgspec.Struct, frozen=True, tag="result"):
+    """An argument: what an earlier step of the same cut returned."""
+
+    step: int
+
+
+class Literal(msgspec.Struct, frozen=True, tag="literal"):
+    """An argument: a small constant tensor, values in row-major order."""
+
+    shape: tuple[int, ...]
+    values: tuple[float, ...]
+    dtype: str = "float32"
+
+
+LocalScalar = None | bool | int | float | str | Slice | Result | Literal | Symbol
+LocalValue = LocalScalar | tuple[LocalScalar, ...]
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One local ATen call: ``target`` with ``arguments`` by name."""
+
+    target: str
+    arguments: tuple[tuple[str, LocalValue], ...]
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """The local computation of one region of an operator's output.
+
+    Attributes:
+        steps: Local calls in order; the last one's result is the output. An operator of several outputs
+            returns a tuple there.
+        region: What comes out; it contains the region that was asked for. For an operator of several
+            outputs, which are always made whole, it is the region of the first.
+        flops: Floating-point operations; one multiply-add is two.
+        contraction: The interval of the summed-over dim when the output is a partial sum.
+    """
+
+    steps: tuple[Step, ...]
+    region: Region
+    flops: int
+    contraction: Interval | None = None
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        """Every slice that is read, in order, one per argument position."""
+        return tuple(iter_slices(self.steps))
+
+    @property
+    def needs(self) -> dict[str, Region]:
+        """Tensor name -> hull of the slices that are read."""
+        hulls: dict[str, Region] = {}
+        for item in iter_slices(self.steps):
+            known = hulls.get(item.tensor)
+            hulls[item.tensor] = item.region if known is None else known.hull(item.region)
+        return hulls
+
+
+def iter_slices(steps: tuple[Step, ...]) -> Iterator[Slice]:
+    for step in steps:
+        for _, value in step.arguments:
+            if isinstance(value, Slice):
+                yield value
+            elif isinstance(value, tuple):
+                for item in value:
+                    if isinstance(item, Slice):
+                        yield item

@@ -1,0 +1,165 @@
+"""Boxes of tensors: one half-open interval per dim, and the algebra on them.
+
+Everything that devices exchange is an intersection of two boxes; everything that is missing is a
+difference. A region of a 0-dim tensor has no intervals and one element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+
+class Interval(NamedTuple):
+    """Indices ``start, start+1, ..., stop-1`` of one dim."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def intersect(self, other: Interval) -> Interval:
+        start = max(self.start, other.start)
+        return Interval(start, max(start, min(self.stop, other.stop)))
+
+    def hull(self, other: Interval) -> Interval:
+        return Interval(min(self.start, other.start), max(self.stop, other.stop))
+
+    def contains(self, other: Interval) -> bool:
+        return self.start <= other.start and other.stop <= self.stop
+
+    def shift(self, offset: int) -> Interval:
+        return Interval(self.start + offset, self.stop + offset)
+
+
+class Region(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
+    """A box: one interval per dim.
+
+    Examples:
+        >>> rows = Region.full((1, 3, 8, 8)).replace(2, Interval(0, 5))
+        >>> rows.shape
+        (1, 3, 5, 8)
+        >>> str(rows)
+        '[0:1, 0:3, 0:5, 0:8]'
+    """
+
+    intervals: tuple[Interval, ...]
+
+    @staticmethod
+    def full(shape: Sequence[int]) -> Region:
+        """The region of a whole tensor."""
+        return Region(tuple(Interval(0, size) for size in shape))
+
+    @staticmethod
+    def of(bounds: Iterable[tuple[int, int]]) -> Region:
+        return Region(tuple(Interval(start, stop) for start, stop in bounds))
+
+    def __getitem__(self, dim: int) -> Interval:
+        return self.intervals[dim]
+
+    def __len__(self) -> int:
+        return len(self.intervals)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(interval.length for interval in self.intervals)
+
+    @property
+    def num_elements(self) -> int:
+        count = 1
+        for start, stop in self.intervals:
+            count *= max(0, stop - start)
+        return count
+
+    @property
+    def is_empty(self) -> bool:
+        return any(stop <= start for start, stop in self.intervals)
+
+    def is_full(self, shape: Sequence[int]) -> bool:
+        return all(start == 0 and stop == size for (start, stop), size in zip(self.intervals, shape, strict=True))
+
+    def replace(self, dim: int, interval: Interval) -> Region:
+        dims = list(self.intervals)
+        dims[dim] = interval
+        return Region(tuple(dims))
+
+    def intersect(self, other: Region) -> Region:
+        return Region(tuple(a.intersect(b) for a, b in zip(self.intervals, other.intervals, strict=True)))
+
+    def hull(self, other: Region) -> Region:
+        """The smallest box that holds both; an empty region adds nothing."""
+        if other.is_empty:
+            return self
+        if self.is_empty:
+            return other
+        return Region(tuple(a.hull(b) for a, b in zip(self.intervals, other.intervals, strict=True)))
+
+    def contains(self, other: Region) -> bool:
+        if other.is_empty:
+            return True
+        return all(a.contains(b) for a, b in zip(self.intervals, other.intervals, strict=True))
+
+    def subtract(self, other: Region) -> tuple[Region, ...]:
+        """Return disjoint boxes that cover ``self`` without ``other``; at most two per dim."""
+        overlap = self.intersect(other)
+        if self.is_empty:
+            return ()
+        if overlap.is_empty:
+            return (self,)
+        rest = []
+        middle = self
+        for dim, (mine, cut) in enumerate(zip(self.intervals, overlap.intervals, strict=True)):
+            if mine.start < cut.start:
+                rest.append(middle.replace(dim, Interval(mine.start, cut.start)))
+            if cut.stop < mine.stop:
+                rest.append(middle.replace(dim, Interval(cut.stop, mine.stop)))
+            middle = middle.replace(dim, cut)
+        return tuple(rest)
+
+    def slices(self, within: Region) -> tuple[slice, ...]:
+        """Python slices that take ``self`` out of a buffer that holds ``within``."""
+        return tuple(
+            slice(a.start - b.start, a.stop - b.start)
+            for a, b in zip(self.intervals, within.intervals, strict=True)
+        )
+
+    def __str__(self) -> str:
+        return "[" + ", ".join(f"{start}:{stop}" for start, stop in self.intervals) + "]"
+
+
+def subtract_all(region: Region, others: Iterable[Region]) -> tuple[Region, ...]:
+    """Return disjoint boxes that cover ``region`` without any of ``others``."""
+    rest: tuple[Region, ...] = () if region.is_empty else (region,)
+    for other in others:
+        rest = tuple(piece for box in rest for piece in box.subtract(other))
+    return rest
+
+
+def split_interval(size: int, shares: Sequence[float], *, multiple: int = 1) -> tuple[Interval, ...]:
+    """Cut ``[0, size)`` into consecutive intervals in proportion to ``shares``.
+
+    Boundaries are rounded to multiples of ``multiple`` (the last one is ``size``), so an interval may be
+    empty when its share is less than half a unit.
+
+    Raises:
+        ValueError: If a share is negative, or all are zero.
+
+    Examples:
+        >>> split_interval(7, [1.0, 0.5, 0.25])
+        (Interval(start=0, stop=4), Interval(start=4, stop=6), Interval(start=6, stop=7))
+    """
+    total = float(sum(shares))
+    if total <= 0 or min(shares) < 0:
+        raise ValueError(f"shares must be non-negative with a positive sum, got {list(shares)}")
+    bounds = [0]
+    seen = 0.0
+    for share in shares:
+        seen += share
+        bound = min(size, multiple * int(seen / total * size / multiple + 0.5))
+        bounds.append(max(bounds[-1], bound))
+    bounds[-1] = size
+    return tuple(Interval(a, b) for a, b in zip(bounds, bounds[1:], strict=False))
