@@ -1,0 +1,3 @@
+from edgeflow.cluster.cluster import Cluster, Device, Link
+
+__all__ = ["Cluster", "Device", "Link"]
