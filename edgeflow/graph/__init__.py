@@ -1,0 +1,6 @@
+"""WHAT is computed: the model as a DAG of operators."""
+
+from edgeflow.graph.file import load_graph, save_graph
+from edgeflow.graph.ir import ModelGraph, Operator, TensorSpec
+
+__all__ = ["ModelGraph", "Operator", "TensorSpec", "load_graph", "save_graph"]

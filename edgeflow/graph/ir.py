@@ -147,9 +147,9 @@ class Structure(msgspec.Struct, frozen=True, kw_only=True):
         return 1 if self.kind == "tensor" else sum(item.num_tensors for item in self.items)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ModelGraph:
-    """A captured model: a DAG of operators over named tensors.
+    """A captured model: a DAG of operators over named tensors. Compared by identity; see `fingerprint`.
 
     Attributes:
         name: For people.
@@ -220,7 +220,9 @@ class ModelGraph:
         for op in self.operators:
             for name in self.activation_inputs(op):
                 if name in self.producer:
-                    dag.add_edge(self.producer[name].name, op.name, tensor=name, num_bytes=self.specs[name].num_bytes)
+                    dag.add_edge(
+                        self.producer[name].name, op.name, tensor=name, num_bytes=self.specs[name].num_bytes
+                    )
         return dag
 
     def __repr__(self) -> str:

@@ -80,7 +80,9 @@ class Region(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
         return any(stop <= start for start, stop in self.intervals)
 
     def is_full(self, shape: Sequence[int]) -> bool:
-        return all(start == 0 and stop == size for (start, stop), size in zip(self.intervals, shape, strict=True))
+        return all(
+            start == 0 and stop == size for (start, stop), size in zip(self.intervals, shape, strict=True)
+        )
 
     def replace(self, dim: int, interval: Interval) -> Region:
         dims = list(self.intervals)

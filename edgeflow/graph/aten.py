@@ -1,0 +1,84 @@
+"""From the graph's words to torch's: overloads by name, dtypes and other symbols by value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from edgeflow.errors import UnsupportedOperatorError
+from edgeflow.graph.ir import Array, Operator, Symbol, TensorRef
+from edgeflow.graph.structure import to_array, to_torch
+
+
+def overload(target: str) -> Any:
+    """Return the ATen overload called ``target`` (``aten.conv2d.default``).
+
+    Raises:
+        UnsupportedOperatorError: If this torch has no such operator, or the namespace is not ATen's.
+    """
+    parts = target.split(".")
+    if len(parts) != 3 or parts[0] != "aten":
+        raise UnsupportedOperatorError(f"{target!r} is not an ATen overload", operator=target)
+    try:
+        return getattr(getattr(torch.ops.aten, parts[1]), parts[2])
+    except AttributeError as error:
+        raise UnsupportedOperatorError(
+            f"torch {torch.__version__} has no operator {target!r}", operator=target
+        ) from error
+
+
+def symbol_value(symbol: Symbol) -> Any:
+    """Return what a symbol stands for; a device is always the executor's own (None)."""
+    if symbol.kind == "float":
+        return math.nan if symbol.value == "nan" else float(symbol.value)
+    if symbol.kind == "device":
+        return None
+    if symbol.kind in ("dtype", "layout", "memory_format"):
+        value = getattr(torch, symbol.value, None)
+        expected = {"dtype": torch.dtype, "layout": torch.layout, "memory_format": torch.memory_format}
+        if isinstance(value, expected[symbol.kind]):
+            return value
+    raise UnsupportedOperatorError(f"unknown {symbol.kind} {symbol.value!r}", operator=symbol.value)
+
+
+def evaluate(op: Operator, values: Mapping[str, Array]) -> list[Array]:
+    """Run one operator on whole arrays and return one array per output."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, TensorRef):
+            return to_torch(values[value.name])
+        if isinstance(value, Symbol):
+            return symbol_value(value)
+        if isinstance(value, tuple):
+            return [resolve(item) for item in value]
+        return value
+
+    with torch.no_grad():
+        result = call_overload(overload(op.target), [(name, resolve(value)) for name, value in op.arguments])
+    results = list(result) if isinstance(result, list | tuple) else [result]
+    return [to_array(item.contiguous()) for item in results]
+
+
+def call_overload(function: Any, arguments: list[tuple[str, Any]]) -> Any:
+    """Call an overload with named arguments; ``self`` clashes with Python's own, so it goes by position."""
+    positional, named = split_arguments(function, arguments)
+    return function(*positional, **named)
+
+
+def split_arguments(function: Any, arguments: list[tuple[str, Any]]) -> tuple[list[Any], dict[str, Any]]:
+    """Split named arguments into the positional and the keyword-only ones of an overload."""
+    given = dict(arguments)
+    positional = []
+    named = {}
+    stopped = False
+    for argument in function._schema.arguments:
+        if argument.name not in given:
+            stopped = True
+        elif argument.kwarg_only or stopped:
+            named[argument.name] = given[argument.name]
+        else:
+            positional.append(given[argument.name])
+    return positional, named

@@ -1,0 +1,297 @@
+"""From a PyTorch module to a `ModelGraph`: ``torch.export``, composite operators kept whole.
+
+Steps, each a small function: export and functionalise; translate every call with its arguments by name;
+then passes over the graph (`edgeflow.graph.passes`) that drop identities, fold BatchNorm into convolutions
+and evaluate what depends on weights alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.utils import _pytree as pytree
+
+from edgeflow.errors import GraphError, UnsupportedOperatorError
+from edgeflow.graph.aten import evaluate
+from edgeflow.graph.ir import (
+    NUMPY_DTYPES,
+    ModelGraph,
+    Operator,
+    Structure,
+    Symbol,
+    TensorRef,
+    TensorSpec,
+    Value,
+)
+from edgeflow.graph.passes import simplify
+from edgeflow.graph.structure import describe, to_array
+from edgeflow.graph.verify import verify_graph
+
+_DROPPED = ("aten._assert", "aten.sym_", "aten._check", "aten.sym_constrain_range")
+
+
+def capture(
+    module: torch.nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
+) -> ModelGraph:
+    """Capture a module as a DAG of operators.
+
+    Shapes are those of the example inputs, and fixed. The module is run in evaluation mode and comes back
+    in the mode that it was in.
+
+    Args:
+        module: Any module that ``torch.export`` takes.
+        args: Example positional inputs; nests of tensors and constants.
+        kwargs: Example keyword inputs.
+        name: For people; the class's name by default.
+
+    Raises:
+        GraphError: If the module cannot be exported, mutates its own buffers, or holds a dtype or an
+            argument that the graph cannot say; the message quotes the cause.
+
+    Examples:
+        >>> import torch
+        >>> graph = capture(torch.nn.Linear(4, 2), (torch.zeros(1, 4),))
+        >>> [op.target for op in graph.operators]
+        ['aten.linear.default']
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise GraphError(f"capture takes a torch.nn.Module, got {type(module).__name__}")
+    if not isinstance(args, tuple):
+        raise GraphError(f"capture takes example inputs as a tuple, got {type(args).__name__}; write (x,)")
+    example_kwargs = dict(kwargs or {})
+    program = _export(module, args, example_kwargs)
+    graph = _translate(program, args, example_kwargs, name or type(module).__name__)
+    graph = simplify(graph, evaluate=evaluate)
+    verify_graph(graph)
+    return graph
+
+
+def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with _eval_mode(module), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(module, args, kwargs, strict=False)
+            # With no decompositions named this only functionalises: in-place operators become pure ones.
+            return program.run_decompositions({})
+        except Exception as error:
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise GraphError(
+                f"torch.export cannot capture {type(module).__name__}: {type(error).__name__}: {first_line}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, mode in modes:
+            child.training = mode
+
+
+def _translate(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> ModelGraph:
+    signature = program.graph_signature
+    _refuse_mutation(signature)
+    specs: dict[str, TensorSpec] = {}
+    weights = {}
+    inputs = []
+    arrays: dict[int, Any] = {}
+    for spec in signature.input_specs:
+        argument = spec.arg
+        if spec.kind == InputKind.USER_INPUT:
+            if isinstance(argument, TensorArgument):
+                inputs.append(argument.name)
+        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            value = _stored(program, spec)
+            # Tied weights are one tensor under several names; the graph keeps their memory shared.
+            weights[argument.name] = arrays.setdefault(id(value), to_array(value))
+        else:
+            raise GraphError(f"{name}: an input of kind {spec.kind} ({argument}) is not supported")
+    operators: list[Operator] = []
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            value = node.meta.get("val")
+            if isinstance(value, torch.Tensor):
+                specs[node.name] = _spec(value, node.name)
+        elif node.op == "call_function":
+            _add_operator(node, operators, specs)
+        elif node.op == "get_attr":
+            raise GraphError(f"{name}: submodule graphs ({node.target}) are not supported")
+    outputs, output_structure = _outputs(program, signature)
+    used = {ref for op in operators for ref in op.inputs} | set(outputs)
+    # An input may be unused or given to an operator that was dropped; it stays an input all the same.
+    weights = {key: value for key, value in weights.items() if key in used}
+    return ModelGraph(
+        name=name,
+        operators=tuple(operators),
+        specs={k: v for k, v in specs.items() if k in used or k in inputs or k not in signature.parameters},
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        weights=weights,
+        input_structure=_input_structure(args, kwargs),
+        output_structure=output_structure,
+        unflatten=_unflattener(program, signature),
+    )
+
+
+def _refuse_mutation(signature: Any) -> None:
+    for spec in signature.output_specs:
+        if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION):
+            raise GraphError(
+                f"the module changes {spec.target!r} while it runs; "
+                "a graph that answers requests must not have state of its own"
+            )
+
+
+def _stored(program: Any, spec: Any) -> torch.Tensor:
+    if spec.kind == InputKind.CONSTANT_TENSOR or spec.target not in program.state_dict:
+        value = program.constants[spec.target]
+    else:
+        value = program.state_dict[spec.target]
+    assert isinstance(value, torch.Tensor)
+    return value
+
+
+def _spec(value: torch.Tensor, name: str) -> TensorSpec:
+    dtype = str(value.dtype).removeprefix("torch.")
+    if dtype not in NUMPY_DTYPES:
+        raise GraphError(f"tensor {name!r} has dtype {dtype}; supported: {', '.join(NUMPY_DTYPES)}")
+    shape = tuple(value.shape)
+    if not all(isinstance(size, int) for size in shape):
+        raise GraphError(f"tensor {name!r} has the dynamic shape {shape}; export with static shapes")
+    if 0 in shape:
+        raise GraphError(f"tensor {name!r} has shape {shape}: empty tensors are not supported")
+    return TensorSpec(shape=shape, dtype=dtype)
+
+
+def _add_operator(node: Any, operators: list[Operator], specs: dict[str, TensorSpec]) -> None:
+    if getattr(node.target, "__name__", "") == "getitem":
+        return  # taken up by the operator whose output it is
+    target = str(node.target)
+    if not isinstance(node.target, torch._ops.OpOverload):
+        raise UnsupportedOperatorError(f"{node.name}: {target} is not an ATen operator", operator=node.name)
+    if target.startswith(_DROPPED):
+        return
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor):
+        outputs: tuple[str, ...] = (node.name,)
+        specs[node.name] = _spec(value, node.name)
+    elif isinstance(value, list | tuple):
+        names = {user.args[1]: user.name for user in node.users if "getitem" in str(user.target)}
+        outputs = tuple(names.get(index, "") for index in range(len(value)))
+        for index, item in enumerate(value):
+            if outputs[index]:
+                specs[outputs[index]] = _spec(item, outputs[index])
+    else:
+        raise UnsupportedOperatorError(
+            f"{node.name}: {target} returns {type(value).__name__}, not tensors", operator=node.name
+        )
+    if any(outputs):
+        operators.append(Operator(name=node.name, target=target, arguments=_arguments(node), outputs=outputs))
+
+
+def _arguments(node: Any) -> tuple[tuple[str, Value], ...]:
+    """Return every argument by its schema's name, defaults filled in."""
+    schema = node.target._schema.arguments
+    filled = []
+    for index, argument in enumerate(schema):
+        if index < len(node.args):
+            value = node.args[index]
+        elif argument.name in node.kwargs:
+            value = node.kwargs[argument.name]
+        else:
+            value = argument.default_value
+        filled.append((argument.name, _value(value, node.name)))
+    return tuple(filled)
+
+
+def _value(value: Any, where: str) -> Value:
+    if isinstance(value, torch.fx.Node):
+        return TensorRef(value.name)
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else Symbol("float", str(value))
+    if isinstance(value, list | tuple):
+        return tuple(_value(item, where) for item in value)  # type: ignore[arg-type]
+    if isinstance(value, torch.dtype):
+        return Symbol("dtype", str(value).removeprefix("torch."))
+    if isinstance(value, torch.layout):
+        return Symbol("layout", str(value).removeprefix("torch."))
+    if isinstance(value, torch.memory_format):
+        return Symbol("memory_format", str(value).removeprefix("torch."))
+    if isinstance(value, torch.device):
+        return Symbol("device", "")
+    raise UnsupportedOperatorError(
+        f"{where}: an argument of type {type(value).__name__} cannot be captured", operator=where
+    )
+
+
+def _outputs(program: Any, signature: Any) -> tuple[list[str], Structure]:
+    leaves = _output_leaves(signature)
+    tensors = [leaf.name for leaf in leaves if isinstance(leaf, TensorArgument)]
+    nested = pytree.tree_unflatten(leaves, program.call_spec.out_spec)
+    return tensors, _output_structure(nested)
+
+
+def _output_leaves(signature: Any) -> list[Any]:
+    leaves = [spec.arg for spec in signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
+    for leaf in leaves:
+        if not isinstance(leaf, TensorArgument | ConstantArgument):
+            raise GraphError(f"an output of type {type(leaf).__name__} is not supported")
+    return leaves
+
+
+def _output_structure(nested: Any) -> Structure:
+    if isinstance(nested, ConstantArgument):
+        return Structure(kind="const", value=nested.value)
+    if isinstance(nested, TensorArgument):
+        return Structure(kind="tensor")
+    if isinstance(nested, Mapping):
+        items = {str(key): _output_structure(item) for key, item in nested.items()}
+        return Structure(
+            kind="dict", items=tuple(items.values()), keys=tuple(items), type_name=type(nested).__name__
+        )
+    if isinstance(nested, tuple | list):
+        return Structure(
+            kind="tuple" if isinstance(nested, tuple) else "list",
+            items=tuple(_output_structure(item) for item in nested),
+            type_name=type(nested).__name__,
+        )
+    if nested is None:
+        return Structure(kind="const")
+    raise GraphError(f"the module returns a {type(nested).__name__}, which is not a nest of tensors")
+
+
+def _unflattener(program: Any, signature: Any) -> Any:
+    """A function from flat output tensors to the module's own return type."""
+    leaves = _output_leaves(signature)
+    out_spec = program.call_spec.out_spec
+
+    def unflatten(tensors: list[Any]) -> Any:
+        supply = iter(tensors)
+        flat = [next(supply) if isinstance(leaf, TensorArgument) else leaf.value for leaf in leaves]
+        return pytree.tree_unflatten(flat, out_spec)
+
+    return unflatten
+
+
+def _input_structure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
+    return Structure(
+        kind="tuple",
+        items=tuple(
+            describe(value, is_tensor=lambda x: isinstance(x, torch.Tensor)) for value in (args, kwargs)
+        ),
+    )

@@ -1,0 +1,95 @@
+"""Saving and loading graphs without pickle: one safetensors file.
+
+Weights are its tensors; operators, specs and structures are JSON in its metadata. Loading reads data only:
+nothing in the file is imported or run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from edgeflow.errors import CodecError, ConfigError
+from edgeflow.graph.ir import NUMPY_DTYPES, ModelGraph, Operator, Structure, TensorSpec
+from edgeflow.graph.verify import verify_graph
+
+_FORMAT = "edgeflow-graph-1"
+
+
+class _Header(msgspec.Struct, kw_only=True):
+    name: str
+    operators: tuple[Operator, ...]
+    specs: dict[str, TensorSpec]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: tuple[str, ...]
+    input_structure: Structure
+    output_structure: Structure
+
+
+def save_graph(graph: ModelGraph, path: str | Path) -> None:
+    """Write a graph to one file (``.edgeflow`` by habit)."""
+    header = _Header(
+        name=graph.name,
+        operators=graph.operators,
+        specs=dict(graph.specs),
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        weights=tuple(graph.weights),
+        input_structure=graph.input_structure,
+        output_structure=graph.output_structure,
+    )
+    metadata = {"format": _FORMAT, "graph": msgspec.json.encode(header).decode()}
+    tensors = {name: _stored(value) for name, value in graph.weights.items()}
+    save_file(tensors, str(path), metadata=metadata)
+
+
+def load_graph(path: str | Path) -> ModelGraph:
+    """Read a graph.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+        CodecError: If it is not a graph, or is damaged.
+        GraphError: If the graph in it is not well formed.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"no graph file {path}")
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise CodecError(f"{path} is not an edgeflow graph (format {metadata.get('format')!r})")
+            header = msgspec.json.decode(metadata["graph"], type=_Header)
+            weights = {name: _restored(file.get_tensor(name), header.specs[name]) for name in header.weights}
+    except (SafetensorError, msgspec.MsgspecError, KeyError, OSError) as error:
+        raise CodecError(f"{path} is not an edgeflow graph: {error}") from error
+    graph = ModelGraph(
+        name=header.name,
+        operators=header.operators,
+        specs=header.specs,
+        inputs=header.inputs,
+        outputs=header.outputs,
+        weights=weights,
+        input_structure=header.input_structure,
+        output_structure=header.output_structure,
+    )
+    verify_graph(graph)
+    return graph
+
+
+def _stored(value: Any) -> Any:
+    # Not every reader knows bfloat16 in numpy, so its bits are stored as 16-bit integers.
+    if value.dtype == NUMPY_DTYPES["bfloat16"]:
+        value = value.view(np.int16)
+    return np.ascontiguousarray(value)
+
+
+def _restored(value: Any, spec: TensorSpec) -> Any:
+    if spec.dtype == "bfloat16":
+        return value.view(NUMPY_DTYPES["bfloat16"])
+    return value

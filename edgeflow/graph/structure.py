@@ -1,0 +1,144 @@
+"""Between what callers hold (nested torch tensors or numpy arrays) and flat, named numpy arrays."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeflow.errors import ConfigError
+from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Structure, TensorSpec
+
+
+class Outputs(dict[str, Any]):
+    """A mapping whose items are attributes too, and which a position indexes: a model's named outputs."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __getitem__(self, key: Any) -> Any:
+        return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
+
+
+def to_array(value: Any) -> Array:
+    """Return a torch tensor or array-like as numpy, without a copy where that is possible."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        if value.dtype == torch.bfloat16:
+            bits: Array = value.contiguous().view(torch.int16).numpy()
+            return bits.view(NUMPY_DTYPES["bfloat16"])
+        array: Array = value.numpy()
+        return array
+    return np.asarray(value)
+
+
+def to_torch(array: Array) -> Any:
+    """Return a numpy array as a torch tensor that shares its memory where that is possible."""
+    import torch
+
+    if array.dtype == NUMPY_DTYPES["bfloat16"]:
+        return torch.from_numpy(np.ascontiguousarray(array).view(np.int16)).view(torch.bfloat16)
+    if not array.flags.writeable:
+        array = array.copy()
+    return torch.from_numpy(array)
+
+
+def describe(value: Any, *, is_tensor: Any) -> Structure:
+    """Return the structure of a nest of tuples, lists, mappings, tensors and constants."""
+    if is_tensor(value):
+        return Structure(kind="tensor")
+    if isinstance(value, Mapping):
+        return Structure(
+            kind="dict",
+            items=tuple(describe(item, is_tensor=is_tensor) for item in value.values()),
+            keys=tuple(str(key) for key in value),
+            type_name=type(value).__name__,
+        )
+    if isinstance(value, tuple | list):
+        return Structure(
+            kind="tuple" if isinstance(value, tuple) else "list",
+            items=tuple(describe(item, is_tensor=is_tensor) for item in value),
+            type_name=type(value).__name__,
+        )
+    if value is None or isinstance(value, bool | int | float | str):
+        return Structure(kind="const", value=value)
+    raise ConfigError(
+        f"cannot describe a {type(value).__name__}; use tensors, numbers, tuples, lists and dicts"
+    )
+
+
+def flatten_inputs(
+    graph: ModelGraph, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> dict[str, Array]:
+    """Return the graph's inputs by name out of a call's arguments.
+
+    Raises:
+        ConfigError: If the arguments do not nest as they did at capture, or a shape, dtype or constant
+            differs; the message names the input and shows both.
+    """
+    args_structure, kwargs_structure = graph.input_structure.items
+    leaves = list(_match(args_structure, tuple(args), "argument"))
+    leaves += _match(kwargs_structure, dict(kwargs or {}), "keyword argument")
+    return {
+        name: _checked(name, value, graph.specs[name])
+        for name, value in zip(graph.inputs, leaves, strict=True)
+    }
+
+
+def unflatten_outputs(graph: ModelGraph, arrays: Mapping[str, Array]) -> Any:
+    """Return what the module would return: torch tensors where torch is loaded, else numpy arrays."""
+    convert = to_torch if "torch" in sys.modules else np.asarray
+    # One tensor may be named twice, as an answer and inside another one; each gets its own object.
+    flat = [convert(arrays[name]) for name in graph.outputs]
+    if graph.unflatten is not None:
+        return graph.unflatten(flat)
+    leaves = iter(flat)
+    return _build(graph.output_structure, leaves)
+
+
+def _match(structure: Structure, value: Any, what: str) -> Iterator[Any]:
+    if structure.kind == "tensor":
+        yield value
+    elif structure.kind == "const":
+        if value != structure.value:
+            raise ConfigError(f"{what}: the graph was captured with {structure.value!r}, got {value!r}")
+    elif structure.kind == "dict":
+        if not isinstance(value, Mapping) or set(value) != set(structure.keys):
+            got = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+            raise ConfigError(f"{what}: expected the keys {sorted(structure.keys)}, got {got}")
+        for key, item in zip(structure.keys, structure.items, strict=True):
+            yield from _match(item, value[key], f"{what} {key!r}")
+    else:
+        if not isinstance(value, tuple | list) or len(value) != len(structure.items):
+            got = len(value) if isinstance(value, tuple | list) else type(value).__name__
+            raise ConfigError(f"{what}: expected {len(structure.items)} items, got {got}")
+        for index, (item, part) in enumerate(zip(structure.items, value, strict=True)):
+            yield from _match(item, part, f"{what} {index}")
+
+
+def _checked(name: str, value: Any, spec: TensorSpec) -> Array:
+    array = to_array(value)
+    if array.shape != spec.shape:
+        raise ConfigError(
+            f"input {name!r}: the graph was captured for shape {spec.shape}, got {tuple(array.shape)}"
+        )
+    if array.dtype != NUMPY_DTYPES[spec.dtype]:
+        raise ConfigError(f"input {name!r}: the graph was captured for {spec.dtype}, got {array.dtype}")
+    return array
+
+
+def _build(structure: Structure, leaves: Iterator[Any]) -> Any:
+    if structure.kind == "tensor":
+        return next(leaves)
+    if structure.kind == "const":
+        return structure.value
+    items = [_build(item, leaves) for item in structure.items]
+    if structure.kind == "dict":
+        return Outputs(zip(structure.keys, items, strict=True))
+    return tuple(items) if structure.kind == "tuple" else items

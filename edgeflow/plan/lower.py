@@ -1,0 +1,366 @@
+"""From a plan to one program a device: the one rule of communication, written out.
+
+*Device d receives from device e exactly owned(e) ∩ need(d); partial results are summed by the receiver.*
+Halo exchange, scatter, gather, all-gather, all-reduce, re-partition, idle devices and hand-over between
+pipelined stages all come out of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.errors import InvalidPlanError
+from edgeflow.graph.ir import NUMPY_DTYPES, ModelGraph
+from edgeflow.plan.plan import Piece, Shard, Stage
+from edgeflow.plan.program import (
+    CLIENT,
+    Assemble,
+    Buffer,
+    Compute,
+    Free,
+    Instruction,
+    Part,
+    Program,
+    Receive,
+    Send,
+    WeightSlice,
+)
+from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
+from edgeflow.sharding.region import Region, subtract_all
+
+_INPUTS, _OUTPUTS = "inputs", "outputs"
+
+
+@dataclass(slots=True)
+class _Section:
+    """One device's instructions in one stage; sends that later stages ask for are added behind."""
+
+    before: list[Instruction] = field(default_factory=list)
+    sends: list[Instruction] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Held:
+    """A finished region of a tensor in a buffer, and the section after which it can be sent."""
+
+    buffer: int
+    region: Region
+    section: int
+
+
+@dataclass(slots=True)
+class _Owner:
+    """A rank's entry in the latest ownership of a tensor."""
+
+    rank: int
+    held: _Held
+    piece: Piece
+
+
+@dataclass(slots=True)
+class _Machine:
+    """A program under construction."""
+
+    rank: int
+    buffers: list[Buffer] = field(default_factory=list)
+    sections: defaultdict[int, _Section] = field(default_factory=lambda: defaultdict(_Section))
+    held: defaultdict[str, list[_Held]] = field(default_factory=lambda: defaultdict(list))
+    weights: dict[WeightSlice, None] = field(default_factory=dict)
+    inner_bytes: dict[int, int] = field(default_factory=dict)
+
+    def new_buffer(self, tensor: str, region: Region, dtype: str) -> int:
+        self.buffers.append(Buffer(tensor, region, dtype))
+        return len(self.buffers) - 1
+
+
+def lower(graph: ModelGraph, cluster: Cluster, stages: tuple[Stage, ...]) -> Mapping[int, Program]:
+    """Return the program of every rank that takes part, and the client's under `CLIENT`.
+
+    Raises:
+        InvalidPlanError: If a stage needs a region that nobody owns at that point, or a shard is wrong.
+    """
+    return _Lowering(graph, cluster).run(stages)
+
+
+class _Lowering:
+    def __init__(self, graph: ModelGraph, cluster: Cluster) -> None:
+        self._graph = graph
+        self._cluster = cluster
+        self._machines: dict[int, _Machine] = {}
+        self._owners: dict[str, list[_Owner]] = {}
+        self._num_tags = 0
+
+    def run(self, stages: tuple[Stage, ...]) -> Mapping[int, Program]:
+        client = self._machine(CLIENT)
+        inputs = []
+        for name in self._graph.inputs:
+            region = Region.full(self._graph.specs[name].shape)
+            held = self._keep(client, name, region, section=-1)
+            self._owners[name] = [_Owner(CLIENT, held, Piece(region))]
+            inputs.append((name, held.buffer))
+        for index, stage in enumerate(stages):
+            self._stage(index, stage)
+        outputs = []
+        for name in dict.fromkeys(self._graph.outputs):
+            region = Region.full(self._graph.specs[name].shape)
+            # An answer is handed over as exactly the tensor: a buffer that holds just that region.
+            outputs.append((name, self._acquire(client, name, region, len(stages), _OUTPUTS).buffer))
+        return {
+            rank: _finish(
+                machine,
+                inputs=tuple(inputs) if rank == CLIENT else (),
+                outputs=tuple(outputs) if rank == CLIENT else (),
+            )
+            for rank, machine in sorted(self._machines.items())
+        }
+
+    def _machine(self, rank: int) -> _Machine:
+        if rank != CLIENT and rank not in self._cluster.ranks:
+            raise InvalidPlanError(f"rank {rank} is not in a cluster of {len(self._cluster.devices)} devices")
+        return self._machines.setdefault(rank, _Machine(rank))
+
+    def _keep(self, machine: _Machine, tensor: str, region: Region, *, section: int) -> _Held:
+        buffer = machine.new_buffer(tensor, region, self._graph.specs[tensor].dtype)
+        held = _Held(buffer, region, section)
+        machine.held[tensor].append(held)
+        return held
+
+    def _stage(self, index: int, stage: Stage) -> None:
+        made: dict[str, list[_Owner]] = {}
+        for shard in stage.shards:
+            machine = self._machine(shard.device)
+            if stage.operators:
+                owned = self._compute(index, stage, shard, machine)
+            else:
+                owned = [
+                    (name, piece, self._acquire(machine, name, piece.region, index, stage.name))
+                    for name, piece in shard.outputs
+                ]
+            for name, piece, held in owned:
+                made.setdefault(name, []).append(_Owner(shard.device, held, piece))
+        self._owners.update(made)
+
+    def _compute(
+        self, index: int, stage: Stage, shard: Shard, machine: _Machine
+    ) -> list[tuple[str, Piece, _Held]]:
+        work: StageKernels = stage_kernels(self._graph, stage, shard)
+        inputs = tuple(
+            (name, self._acquire(machine, name, region, index, stage.name).buffer)
+            for name, region in work.needs
+        )
+        owned = []
+        outputs = []
+        regions = dict(work.outputs)
+        for name, piece in shard.outputs:
+            region = regions[name]
+            if piece.contraction is None:
+                held = self._keep(machine, name, region, section=index)
+            else:  # a partial sum is not the tensor: nobody may read it as such
+                dtype = self._graph.specs[name].dtype
+                held = _Held(machine.new_buffer(name, region, dtype), region, index)
+            owned.append((name, Piece(region, piece.contraction), held))
+            outputs.append((name, held.buffer))
+        machine.sections[index].before.append(
+            Compute(stage=stage.name, kernels=work.kernels, inputs=inputs, outputs=tuple(outputs))
+        )
+        machine.inner_bytes[index] = work.peak_bytes
+        machine.weights.update(dict.fromkeys(work.weights))
+        return owned
+
+    def _acquire(self, machine: _Machine, tensor: str, region: Region, section: int, stage: str) -> _Held:
+        """Return a buffer on ``machine`` that holds at least ``region``; fetch what is missing."""
+        for held in machine.held[tensor]:
+            exact_enough = held.region == region if stage == _OUTPUTS else held.region.contains(region)
+            if exact_enough:
+                return held
+        owners = self._owners.get(tensor)
+        if owners is None:
+            raise InvalidPlanError(f"stage {stage!r} needs {tensor!r} before any stage has made it")
+        is_sum = any(owner.piece.contraction is not None for owner in owners)
+        if is_sum:
+            parts = self._partial_parts(machine, tensor, region, owners, section, stage)
+        else:
+            parts = self._cover(machine, tensor, region, owners, section, stage)
+            if len(parts) == 1 and machine.buffers[parts[0].buffer].region == region:
+                return next(held for held in machine.held[tensor] if held.buffer == parts[0].buffer)
+        held = self._keep(machine, tensor, region, section=section)
+        machine.sections[section].before.append(
+            Assemble(
+                buffer=held.buffer,
+                tensor=tensor,
+                region=region,
+                dtype=self._graph.specs[tensor].dtype,
+                parts=tuple(parts),
+                is_sum=is_sum,
+                stage=stage,
+            )
+        )
+        return held
+
+    def _partial_parts(
+        self, machine: _Machine, tensor: str, region: Region, owners: list[_Owner], section: int, stage: str
+    ) -> list[Part]:
+        """Every owner's share of a sum, in rank order: all devices add in one order and agree to the bit."""
+        parts = []
+        for owner in sorted(owners, key=lambda item: item.rank):
+            overlap = region.intersect(owner.held.region)
+            if overlap.is_empty:
+                continue
+            buffer = owner.held.buffer
+            if owner.rank != machine.rank:
+                buffer = self._transfer(owner, machine, tensor, overlap, section, stage)
+            parts.append(Part(buffer, overlap))
+        return parts
+
+    def _cover(
+        self, machine: _Machine, tensor: str, region: Region, owners: list[_Owner], section: int, stage: str
+    ) -> list[Part]:
+        """Parts that cover ``region``: what is here already, then the rest from the nearest owners."""
+        parts = []
+        rest: tuple[Region, ...] = (region,)
+        for held in list(machine.held[tensor]):
+            parts += [
+                Part(held.buffer, overlap)
+                for box in rest
+                if not (overlap := box.intersect(held.region)).is_empty
+            ]
+            rest = tuple(piece for box in rest for piece in subtract_all(box, (held.region,)))
+        for owner in self._by_distance(machine.rank, owners, tensor):
+            for box in rest:
+                overlap = box.intersect(owner.held.region)
+                if not overlap.is_empty:
+                    buffer = self._transfer(owner, machine, tensor, overlap, section, stage)
+                    machine.held[tensor].append(_Held(buffer, overlap, section))
+                    parts.append(Part(buffer, overlap))
+            rest = tuple(piece for box in rest for piece in subtract_all(box, (owner.held.region,)))
+        if rest:
+            missing = ", ".join(str(box) for box in rest)
+            raise InvalidPlanError(f"stage {stage!r} needs {missing} of {tensor!r}, which no device owns")
+        return parts
+
+    def _by_distance(self, rank: int, owners: list[_Owner], tensor: str) -> list[_Owner]:
+        """Nearest owners first; among equals the ones after ``rank``, so that load spreads."""
+        size = len(self._cluster.devices) + 1
+        num_bytes = self._graph.specs[tensor].num_bytes
+        return sorted(
+            (owner for owner in owners if owner.rank != rank),
+            key=lambda owner: (
+                self._cluster.link(owner.rank, rank).seconds(num_bytes),
+                (owner.rank - rank) % size,
+            ),
+        )
+
+    def _transfer(
+        self, owner: _Owner, machine: _Machine, tensor: str, region: Region, section: int, stage: str
+    ) -> int:
+        """Send ``region`` as soon as the owner has it; receive it where it is needed. Returns the buffer."""
+        dtype = self._graph.specs[tensor].dtype
+        buffer = machine.new_buffer(tensor, region, dtype)
+        tag = self._num_tags
+        self._num_tags += 1
+        self._machines[owner.rank].sections[owner.held.section].sends.append(
+            Send(
+                buffer=owner.held.buffer,
+                tensor=tensor,
+                region=region,
+                dtype=dtype,
+                peer=machine.rank,
+                tag=tag,
+                stage=stage,
+            )
+        )
+        machine.sections[section].before.append(
+            Receive(
+                buffer=buffer,
+                tensor=tensor,
+                region=region,
+                dtype=dtype,
+                peer=owner.rank,
+                tag=tag,
+                stage=stage,
+            )
+        )
+        return buffer
+
+
+def _finish(
+    machine: _Machine, *, inputs: tuple[tuple[str, int], ...], outputs: tuple[tuple[str, int], ...]
+) -> Program:
+    instructions: list[Instruction] = []
+    inner: dict[int, int] = {}
+    for index in sorted(machine.sections):
+        section = machine.sections[index]
+        for instruction in section.before:
+            if isinstance(instruction, Compute):
+                inner[len(instructions)] = machine.inner_bytes[index]
+            instructions.append(instruction)
+        instructions.extend(section.sends)
+    kept = {buffer for _, buffer in outputs}
+    freed, peak = _with_frees(instructions, inner, machine.buffers, {buffer for _, buffer in inputs}, kept)
+    return Program(
+        rank=machine.rank,
+        instructions=freed,
+        buffers=tuple(machine.buffers),
+        inputs=inputs,
+        outputs=outputs,
+        weights=tuple(machine.weights),
+        peak_bytes=peak,
+    )
+
+
+def _reads(instruction: Instruction) -> tuple[int, ...]:
+    match instruction:
+        case Send(buffer=buffer):
+            return (buffer,)
+        case Assemble(parts=parts):
+            return tuple(part.buffer for part in parts)
+        case Compute(inputs=inputs):
+            return tuple(buffer for _, buffer in inputs)
+    return ()
+
+
+def _writes(instruction: Instruction) -> tuple[int, ...]:
+    match instruction:
+        case Receive(buffer=buffer) | Assemble(buffer=buffer):
+            return (buffer,)
+        case Compute(outputs=outputs):
+            return tuple(buffer for _, buffer in outputs)
+    return ()
+
+
+def _with_frees(
+    instructions: list[Instruction],
+    inner_bytes: Mapping[int, int],
+    buffers: list[Buffer],
+    filled: set[int],
+    kept: set[int],
+) -> tuple[tuple[Instruction, ...], int]:
+    """Insert a `Free` after each buffer's last use; return the instructions and the peak in bytes."""
+    last: dict[int, int] = dict.fromkeys(filled, -1)
+    for index, instruction in enumerate(instructions):
+        for buffer in (*_reads(instruction), *_writes(instruction)):
+            last[buffer] = index
+    dying: defaultdict[int, list[int]] = defaultdict(list)
+    for buffer, index in last.items():
+        if buffer not in kept:
+            dying[index].append(buffer)
+    freed: list[Instruction] = []
+    alive = sum(_num_bytes(buffers[buffer]) for buffer in filled)
+    peak = alive
+    for index, instruction in enumerate(instructions):
+        freed.append(instruction)
+        # A kernel's own intermediates are alive beside the buffers, its outputs among them.
+        peak = max(peak, alive + inner_bytes.get(index, 0))
+        alive += sum(_num_bytes(buffers[buffer]) for buffer in _writes(instruction))
+        peak = max(peak, alive)
+        if dying[index]:
+            freed.append(Free(tuple(sorted(dying[index]))))
+            alive -= sum(_num_bytes(buffers[buffer]) for buffer in dying[index])
+    return tuple(freed), peak
+
+
+def _num_bytes(buffer: Buffer) -> int:
+    return buffer.region.num_elements * NUMPY_DTYPES[buffer.dtype].itemsize

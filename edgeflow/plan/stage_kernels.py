@@ -1,0 +1,131 @@
+"""From one shard of a stage to the kernels that make it: needs propagated backwards through the stage."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgeflow.errors import InvalidPlanError
+from edgeflow.graph.ir import ModelGraph, Operator
+from edgeflow.plan.plan import Shard, Stage
+from edgeflow.plan.program import Kernel, WeightSlice
+from edgeflow.sharding.cut import Cut
+from edgeflow.sharding.cutter import cutter_of
+from edgeflow.sharding.region import Region
+from edgeflow.sharding.rules import rule_of
+
+
+class StageKernels(msgspec.Struct, frozen=True, kw_only=True):
+    """What one device does in one stage.
+
+    Attributes:
+        kernels: In topological order.
+        needs: Activations from outside of the stage and the region of each that is read.
+        outputs: Tensors that leave the stage and the region that is made of each; it contains what the
+            shard asked for.
+        weights: Slices of weights that are read.
+        peak_bytes: Most bytes of tensors made inside the stage that are alive at once.
+    """
+
+    kernels: tuple[Kernel, ...]
+    needs: tuple[tuple[str, Region], ...]
+    outputs: tuple[tuple[str, Region], ...]
+    weights: tuple[WeightSlice, ...]
+    peak_bytes: int
+
+    @property
+    def flops(self) -> int:
+        return sum(kernel.flops for kernel in self.kernels)
+
+
+def stage_kernels(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels:
+    """Propagate the shard's regions backwards through the stage's operators.
+
+    Where two consumers need different regions of a tensor, their hull is made once. A halo that is
+    recomputed instead of exchanged is simply this, through several convolutions.
+
+    Raises:
+        InvalidPlanError: If the shard names a tensor that the stage does not make, or an operator of the
+            stage reads a partial sum.
+    """
+    operators = [graph.by_name[name] for name in stage.operators]
+    made_here = {name for op in operators for name in op.outputs if name}
+    wanted: dict[str, Region] = {}
+    for name, piece in shard.outputs:
+        if name not in made_here:
+            raise InvalidPlanError(f"stage {stage.name!r} does not make {name!r}")
+        wanted[name] = piece.region
+    cuts: list[tuple[Operator, Cut]] = []
+    weights: dict[WeightSlice, None] = {}
+    for op in reversed(operators):
+        cut = _cut(graph, op, wanted, shard, stage)
+        if cut is None:
+            continue
+        cuts.append((op, cut))
+        for item in cut.slices:
+            if item.tensor in graph.weights:
+                weights[WeightSlice(item.tensor, item.region, graph.specs[item.tensor].dtype)] = None
+            else:
+                known = wanted.get(item.tensor)
+                wanted[item.tensor] = item.region if known is None else known.hull(item.region)
+                _refuse_partial(shard, item.tensor, stage)
+    cuts.reverse()
+    made = {name: region for op, cut in cuts for name, region in _outputs(graph, op, cut)}
+    return StageKernels(
+        kernels=tuple(_kernel(graph, op, cut) for op, cut in cuts),
+        needs=tuple((name, region) for name, region in sorted(wanted.items()) if name not in made_here),
+        outputs=tuple((name, made[name]) for name, _ in shard.outputs),
+        weights=tuple(weights),
+        peak_bytes=_peak_bytes(graph, cuts, {name for name, _ in shard.outputs}),
+    )
+
+
+def _cut(
+    graph: ModelGraph, op: Operator, wanted: dict[str, Region], shard: Shard, stage: Stage
+) -> Cut | None:
+    asked = [name for name in op.outputs if name in wanted]
+    if not asked:
+        return None
+    piece = shard.piece(asked[0])
+    contraction = piece.contraction if piece is not None else None
+    return cutter_of(graph).cut(op, wanted[asked[0]], contraction)
+
+
+def _refuse_partial(shard: Shard, tensor: str, stage: Stage) -> None:
+    piece = shard.piece(tensor)
+    if piece is not None and piece.contraction is not None:
+        raise InvalidPlanError(
+            f"stage {stage.name!r} reads {tensor!r}, which it makes as a partial sum; "
+            "partial sums are added between stages"
+        )
+
+
+def _outputs(graph: ModelGraph, op: Operator, cut: Cut) -> tuple[tuple[str, Region], ...]:
+    if len(op.outputs) == 1:
+        return ((op.output, cut.region),)
+    return tuple((name, Region.full(graph.specs[name].shape) if name else cut.region) for name in op.outputs)
+
+
+def _kernel(graph: ModelGraph, op: Operator, cut: Cut) -> Kernel:
+    outputs = _outputs(graph, op, cut)
+    num_bytes = 0
+    if not rule_of(op).is_view:
+        num_bytes = sum(region.num_elements * graph.specs[name].itemsize for name, region in outputs if name)
+        num_bytes += sum(item.region.num_elements * graph.specs[item.tensor].itemsize for item in cut.slices)
+    return Kernel(operator=op.name, steps=cut.steps, outputs=outputs, flops=cut.flops, num_bytes=num_bytes)
+
+
+def _peak_bytes(graph: ModelGraph, cuts: list[tuple[Operator, Cut]], kept: set[str]) -> int:
+    """Most bytes alive at once when each tensor is freed after its last reader."""
+    last_use = {name: index for index, (op, _) in enumerate(cuts) for name in op.inputs}
+    alive = peak = 0
+    sizes: dict[str, int] = {}
+    for index, (op, cut) in enumerate(cuts):
+        for name, region in _outputs(graph, op, cut):
+            if name:
+                sizes[name] = region.num_elements * graph.specs[name].itemsize
+                alive += sizes[name]
+        peak = max(peak, alive)
+        for name in dict.fromkeys(op.inputs):
+            if last_use[name] == index and name not in kept:
+                alive -= sizes.pop(name, 0)
+    return peak

@@ -1,0 +1,90 @@
+"""Runs one program for one request, without knowing where frames come from.
+
+A generator: it yields each `Receive`, is sent the array that arrived, and returns the outputs. The
+in-process executor and the workers drive the same one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+
+import numpy as np
+
+from edgeflow.graph.ir import NUMPY_DTYPES, Array
+from edgeflow.plan.program import Assemble, Compute, Free, Program, Receive, Send
+from edgeflow.runtime.executor.base import Runnable
+
+SendFunction = Callable[[Send, Array], None]
+RecordFunction = Callable[[int, float, float], None]
+
+_NARROW = (NUMPY_DTYPES["float16"], NUMPY_DTYPES["bfloat16"])
+
+
+def run(
+    runnable: Runnable,
+    program: Program,
+    inputs: Mapping[str, Array],
+    *,
+    send: SendFunction,
+    record: RecordFunction | None = None,
+    speed: float = 1.0,
+) -> Generator[Receive, Array, dict[str, Array]]:
+    """Run ``program``; see the module's docstring.
+
+    Args:
+        inputs: The client's tensors by name; empty for a device.
+        send: Called with a contiguous array of the instruction's region; must not block.
+        record: Called with the index of each instruction, its start and its stop, in seconds of
+            ``time.monotonic``; a receive's time is the time waited.
+        speed: Below 1, a slower device is emulated: each Compute is stretched to measured / speed.
+    """
+    buffers: dict[int, Array] = {buffer: inputs[name] for name, buffer in program.inputs}
+    for index, instruction in enumerate(program.instructions):
+        start = time.monotonic()
+        match instruction:
+            case Receive():
+                buffers[instruction.buffer] = yield instruction
+            case Send():
+                within = program.buffers[instruction.buffer].region
+                view = buffers[instruction.buffer][instruction.region.slices(within)]
+                send(instruction, np.ascontiguousarray(view))
+            case Assemble():
+                buffers[instruction.buffer] = assemble(instruction, program, buffers)
+            case Compute():
+                runnable.compute(index, buffers)
+                if speed < 1:
+                    time.sleep((time.monotonic() - start) * (1 / speed - 1))
+            case Free():
+                for buffer in instruction.buffers:
+                    buffers.pop(buffer, None)
+                continue
+        if record is not None:
+            record(index, start, time.monotonic())
+    return {name: buffers[buffer] for name, buffer in program.outputs}
+
+
+def assemble(instruction: Assemble, program: Program, buffers: Mapping[int, Array]) -> Array:
+    """Return the region that the parts make up: copied, or summed in their order.
+
+    Sums of 16-bit floats are taken in 32 bits and rounded once.
+    """
+    target = instruction.region
+    dtype = NUMPY_DTYPES[instruction.dtype]
+    parts = [
+        (
+            part.region.slices(target),
+            buffers[part.buffer][part.region.slices(program.buffers[part.buffer].region)],
+        )
+        for part in instruction.parts
+    ]
+    if not instruction.is_sum:
+        whole: Array = np.empty(target.shape, dtype)
+        for where, piece in parts:
+            whole[where] = piece
+        return whole
+    wide = np.dtype(np.float32) if dtype in _NARROW else dtype
+    total: Array = np.zeros(target.shape, wide)
+    for where, piece in parts:
+        total[where] += piece.astype(wide, copy=False)
+    return total.astype(dtype, copy=False)

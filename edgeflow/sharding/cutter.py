@@ -1,0 +1,36 @@
+"""Cuts of one graph, remembered: planning asks for the same ones many times."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from edgeflow.graph.ir import ModelGraph, Operator
+from edgeflow.sharding.cut import Cut
+from edgeflow.sharding.region import Interval, Region
+from edgeflow.sharding.rules import cut
+
+
+class Cutter:
+    """`edgeflow.sharding.rules.cut` for one graph, with its answers kept."""
+
+    def __init__(self, graph: ModelGraph) -> None:
+        self._specs = graph.specs
+        self._known: dict[tuple[str, Region, Interval | None], Cut] = {}
+
+    def cut(self, op: Operator, region: Region, contraction: Interval | None = None) -> Cut:
+        key = (op.name, region, contraction)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = cut(op, self._specs, region, contraction)
+        return known
+
+
+_CUTTERS: WeakKeyDictionary[ModelGraph, Cutter] = WeakKeyDictionary()
+
+
+def cutter_of(graph: ModelGraph) -> Cutter:
+    """Return the graph's own cutter; it lives as long as the graph."""
+    cutter = _CUTTERS.get(graph)
+    if cutter is None:
+        cutter = _CUTTERS[graph] = Cutter(graph)
+    return cutter

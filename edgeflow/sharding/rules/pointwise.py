@@ -1,0 +1,45 @@
+"""Operators that make each element from the elements at the same place, with broadcasting."""
+
+from __future__ import annotations
+
+from edgeflow.graph.ir import Operator, TensorRef
+from edgeflow.sharding.cut import Cut, Slice
+from edgeflow.sharding.region import Interval, Region
+from edgeflow.sharding.rules.base import Rule, Specs, broadcast, localised, refuse_contraction
+
+
+def _rule(cost: float) -> Rule:
+    def cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
+        refuse_contraction(op, contraction)
+        tensors = {
+            name: Slice(value.name, broadcast(region, specs[value.name]))
+            for name, value in op.arguments
+            if isinstance(value, TensorRef)
+        }
+        return Cut(
+            steps=(localised(op, specs, **tensors),), region=region, flops=int(cost * region.num_elements)
+        )
+
+    return Rule(cut=cut)
+
+
+#: Target -> FLOPs per element, roughly; transcendental functions cost about ten additions.
+_CHEAP = """
+abs neg relu relu6 hardtanh hardswish hardsigmoid leaky_relu threshold clamp clamp_min clamp_max floor ceil
+round sign trunc logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor
+__and__ __or__ add sub rsub mul div square reciprocal remainder floor_divide minimum maximum where masked_fill
+eq ne lt le gt ge isnan isinf zeros_like ones_like full_like lerp addcmul addcdiv _to_copy clone fill
+""".split()
+_COSTLY = """
+exp expm1 log log1p log2 sqrt rsqrt pow sin cos tan tanh sigmoid silu gelu elu celu selu mish softplus softsign
+erf erfc atan atan2 log_sigmoid hardshrink softshrink
+""".split()
+_OVERLOADS = ("default", "Tensor", "Scalar", "self", "Scalar_mode", "Tensor_mode", "Tensor_Scalar",
+              "Tensor_Tensor", "ScalarSelf", "ScalarOther", "Scalar_Tensor")  # fmt: skip
+
+RULES = {
+    f"aten.{name}.{overload}": _rule(cost)
+    for names, cost in ((_CHEAP, 1.0), (_COSTLY, 10.0))
+    for name in names
+    for overload in _OVERLOADS
+}
