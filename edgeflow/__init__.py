@@ -1,0 +1,79 @@
+"""edgeflow: run one PyTorch model on a handful of unequal machines.
+
+    import edgeflow as ef
+
+    graph = ef.capture(module, (x,))
+    cluster = ef.Cluster.load("home.yaml")
+    plan = ef.plan(graph, cluster, strategy="auto")
+    print(plan.explain())
+    y = ef.execute(plan, (x,))
+    with ef.deploy(plan, local=True) as session:
+        y = session.run(x)
+
+Nothing heavy is imported until it is used: a worker may run where torch is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.errors import EdgeflowError
+from edgeflow.graph.file import load_graph, save_graph
+from edgeflow.graph.ir import ModelGraph
+from edgeflow.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from edgeflow.cost.timeline import predict
+    from edgeflow.graph.capture import capture
+    from edgeflow.planner import plan, strategies
+    from edgeflow.runtime.calibrate import calibrate
+    from edgeflow.runtime.coordinator import Session, deploy
+    from edgeflow.runtime.local import execute
+    from edgeflow.simulator import simulate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cluster",
+    "EdgeflowError",
+    "ModelGraph",
+    "Plan",
+    "Session",
+    "calibrate",
+    "capture",
+    "deploy",
+    "execute",
+    "load_graph",
+    "plan",
+    "predict",
+    "save_graph",
+    "simulate",
+    "strategies",
+]
+
+#: Public name -> module that holds it; imported on first use.
+_LAZY = {
+    "Session": "edgeflow.runtime.coordinator",
+    "calibrate": "edgeflow.runtime.calibrate",
+    "capture": "edgeflow.graph.capture",
+    "deploy": "edgeflow.runtime.coordinator",
+    "execute": "edgeflow.runtime.local",
+    "plan": "edgeflow.planner",
+    "predict": "edgeflow.cost.timeline",
+    "simulate": "edgeflow.simulator",
+    "strategies": "edgeflow.planner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'edgeflow' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import NUMPY_DTYPES, ModelGraph
-from edgeflow.plan.plan import Piece, Shard, Stage
+from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.program import (
     CLIENT,
     Assemble,
@@ -207,8 +207,11 @@ class _Lowering:
         parts = []
         for owner in sorted(owners, key=lambda item: item.rank):
             overlap = region.intersect(owner.held.region)
-            if overlap.is_empty:
-                continue
+            if overlap != region:
+                raise InvalidPlanError(
+                    f"stage {stage!r} needs {region} of {tensor!r}; rank {owner.rank} has partial sums of "
+                    f"{owner.held.region} only"
+                )
             buffer = owner.held.buffer
             if owner.rank != machine.rank:
                 buffer = self._transfer(owner, machine, tensor, overlap, section, stage)

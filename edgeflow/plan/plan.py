@@ -7,71 +7,22 @@ the receiver sums partial results*. See `edgeflow.plan.lower` for the programs t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import msgspec
 
-from edgeflow.sharding.region import Interval, Region
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.graph.ir import ModelGraph
+from edgeflow.plan.lower import lower
+from edgeflow.plan.program import Program
+from edgeflow.plan.stage import Piece, Shard, Stage
+from edgeflow.units import format_seconds
 
-
-class Piece(msgspec.Struct, frozen=True):
-    """What one device makes of one tensor.
-
-    Attributes:
-        region: The box that the device computes and then owns.
-        contraction: If set, the box holds a *partial* sum over this interval of the summed-over dim of the
-            operator that makes the tensor; the whole is the sum over the devices' pieces.
-    """
-
-    region: Region
-    contraction: Interval | None = None
-
-
-class Shard(msgspec.Struct, frozen=True):
-    """The part of one device in a stage.
-
-    Attributes:
-        device: Rank: position in `Cluster.devices`.
-        outputs: Tensor name -> what the device makes of it, for every tensor that leaves the stage and of
-            which this device owns something.
-    """
-
-    device: int
-    outputs: tuple[tuple[str, Piece], ...]
-
-    def piece(self, tensor: str) -> Piece | None:
-        for name, piece in self.outputs:
-            if name == tensor:
-                return piece
-        return None
-
-
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """A convex set of operators, run without communication.
-
-    Attributes:
-        name: Unique in the plan; for people and traces.
-        kind: How it is cut, for people: ``rows``, ``tensor-parallel``, ``replicate``, ``single``,
-            ``reduce`` ...
-        operators: Names, in topological order. Empty when the stage only re-partitions (for instance a
-            reduce-scatter): then each shard receives its pieces of existing tensors and owns them from
-            there on.
-        shards: One per device that takes part.
-    """
-
-    name: str
-    kind: str
-    operators: tuple[str, ...]
-    shards: tuple[Shard, ...]
-
-    @property
-    def devices(self) -> tuple[int, ...]:
-        return tuple(shard.device for shard in self.shards)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Every tensor that leaves the stage, each once, in the order of first mention."""
-        return tuple(dict.fromkeys(name for shard in self.shards for name, _ in shard.outputs))
+__all__ = ["Candidate", "Piece", "Plan", "Shard", "Stage"]
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -82,17 +33,73 @@ class Candidate(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a plan that a strategy makes: everything but the graph, the cluster and the costs."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """A graph, a cluster, and the decision that joins them.
 
-    strategy: str
+    Attributes:
+        stages: In topological order.
+        strategy: Name of the strategy that was asked for.
+        objective: What it minimised: ``latency``.
+        predicted_latency_s: From a request's arrival to its whole answer, on an idle cluster.
+        candidates: What was weighed on the way, the chosen one among them.
+        chosen: Label of the candidate that this plan is.
+    """
+
+    graph: ModelGraph
+    cluster: Cluster
     stages: tuple[Stage, ...]
+    strategy: str
+    objective: str = "latency"
+    predicted_latency_s: float = float("nan")
+    candidates: tuple[Candidate, ...] = ()
+    chosen: str = ""
 
+    @cached_property
+    def programs(self) -> Mapping[int, Program]:
+        """Rank -> what it runs; the client's program is under `edgeflow.plan.program.CLIENT`."""
+        return lower(self.graph, self.cluster, self.stages)
 
-def owners(stages: tuple[Stage, ...]) -> Mapping[str, tuple[int, ...]]:
-    """Tensor -> indices of the stages that make or re-partition it, in order."""
-    found: dict[str, list[int]] = {}
-    for index, stage in enumerate(stages):
-        for name in stage.outputs:
-            found.setdefault(name, []).append(index)
-    return {name: tuple(indices) for name, indices in found.items()}
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the graph, the cluster and the stages."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(self.graph.fingerprint.encode())
+        digest.update(msgspec.json.encode([self.cluster, self.stages]))
+        return digest.hexdigest()
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """Ranks that compute something."""
+        return tuple(sorted({shard.device for stage in self.stages for shard in stage.shards}))
+
+    def explain(self) -> str:
+        """Return in plain words what each device does, what it costs, and what was rejected."""
+        from edgeflow.plan.explain import explain_plan
+
+        return explain_plan(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON; the graph is saved apart, and named here by its fingerprint."""
+        from edgeflow.plan.file import save_plan
+
+        save_plan(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path, graph: ModelGraph) -> Plan:
+        """Read a plan for ``graph``.
+
+        Raises:
+            ConfigError: If there is no such file.
+            CodecError: If it is not a plan.
+            InvalidPlanError: If it was made for another graph; the message shows both fingerprints.
+        """
+        from edgeflow.plan.file import load_plan
+
+        return load_plan(Path(path), graph)
+
+    def __repr__(self) -> str:
+        return (
+            f"Plan({self.graph.name!r}, strategy={self.strategy!r}, {len(self.stages)} stages on "
+            f"{len(self.devices)} devices, {format_seconds(self.predicted_latency_s)})"
+        )

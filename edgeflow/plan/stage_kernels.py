@@ -6,7 +6,7 @@ import msgspec
 
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.plan.plan import Shard, Stage
+from edgeflow.plan.stage import Shard, Stage
 from edgeflow.plan.program import Kernel, WeightSlice
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.cutter import cutter_of

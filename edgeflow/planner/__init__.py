@@ -1,0 +1,64 @@
+"""Strategies: one file each, all answering with the same kind of plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.cost.model import CostModel
+from edgeflow.errors import ConfigError
+from edgeflow.graph.ir import ModelGraph
+from edgeflow.plan.plan import Plan
+from edgeflow.planner.auto import auto
+from edgeflow.planner.coedge import coedge
+from edgeflow.planner.megatron import megatron
+from edgeflow.planner.single import single
+from edgeflow.planner.strategy import Strategy, Task
+
+__all__ = ["Strategy", "Task", "plan", "strategies"]
+
+_STRATEGIES: dict[str, Strategy] = {
+    "single": single,
+    "coedge": coedge,
+    "megatron": megatron,
+    "auto": auto,
+}
+_OBJECTIVES = ("latency",)
+
+
+def strategies() -> Mapping[str, str]:
+    """Return the strategies' names and what each does, in one line."""
+    return {name: (_docstring(strategy)).splitlines()[0] for name, strategy in _STRATEGIES.items()}
+
+
+def _docstring(strategy: Strategy) -> str:
+    import sys
+
+    return sys.modules[strategy.__module__].__doc__ or ""
+
+
+def plan(
+    graph: ModelGraph,
+    cluster: Cluster,
+    strategy: str = "auto",
+    objective: str = "latency",
+    *,
+    cost: CostModel | None = None,
+) -> Plan:
+    """Decide which device computes what.
+
+    Args:
+        strategy: One of `strategies`.
+        objective: ``latency``: the time of one request on an idle cluster.
+        cost: Costs on this cluster; the roofline of its devices by default.
+
+    Raises:
+        ConfigError: If there is no such strategy or objective.
+        InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
+    """
+    if strategy not in _STRATEGIES:
+        raise ConfigError(f"no strategy {strategy!r}; known: {', '.join(_STRATEGIES)}")
+    if objective not in _OBJECTIVES:
+        raise ConfigError(f"no objective {objective!r}; known: {', '.join(_OBJECTIVES)}")
+    task = Task(graph=graph, cluster=cluster, cost=cost or CostModel(cluster=cluster), objective=objective)
+    return _STRATEGIES[strategy](task)

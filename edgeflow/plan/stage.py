@@ -1,0 +1,71 @@
+"""Stages, shards and pieces: the parts of a plan, frozen data.
+
+Inside a stage there is no communication; between stages one rule moves everything, see
+`edgeflow.plan.lower`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgeflow.sharding.region import Interval, Region
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """What one device makes of one tensor.
+
+    Attributes:
+        region: The box that the device computes and then owns.
+        contraction: If set, the box holds a *partial* sum over this interval of the summed-over dim of the
+            operator that makes the tensor; the whole is the sum over the devices' pieces.
+    """
+
+    region: Region
+    contraction: Interval | None = None
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """The part of one device in a stage.
+
+    Attributes:
+        device: Rank: position in `Cluster.devices`.
+        outputs: Tensor name -> what the device makes of it, for every tensor that leaves the stage and of
+            which this device owns something.
+    """
+
+    device: int
+    outputs: tuple[tuple[str, Piece], ...]
+
+    def piece(self, tensor: str) -> Piece | None:
+        for name, piece in self.outputs:
+            if name == tensor:
+                return piece
+        return None
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """A convex set of operators, run without communication.
+
+    Attributes:
+        name: Unique in the plan; for people and traces.
+        kind: How it is cut, for people: ``rows``, ``tensor-parallel``, ``replicate``, ``single``,
+            ``reduce`` ...
+        operators: Names, in topological order. Empty when the stage only re-partitions (for instance a
+            reduce-scatter): then each shard receives its pieces of existing tensors and owns them from
+            there on.
+        shards: One per device that takes part.
+    """
+
+    name: str
+    kind: str
+    operators: tuple[str, ...]
+    shards: tuple[Shard, ...]
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        return tuple(shard.device for shard in self.shards)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Every tensor that leaves the stage, each once, in the order of first mention."""
+        return tuple(dict.fromkeys(name for shard in self.shards for name, _ in shard.outputs))

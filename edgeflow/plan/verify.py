@@ -1,0 +1,111 @@
+"""What every plan must satisfy: each operator once, in order, covered, whole sums, within memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
+from edgeflow.graph.ir import NUMPY_DTYPES, ModelGraph
+from edgeflow.plan.plan import Plan
+from edgeflow.plan.program import CLIENT, Program
+from edgeflow.plan.stage import Stage
+from edgeflow.sharding.region import Interval, Region
+from edgeflow.sharding.rules import contraction_size
+
+
+def verify_plan(plan: Plan) -> None:
+    """Check a plan; lowering it checks that whatever a stage needs is owned by then.
+
+    Raises:
+        InvalidPlanError: If an operator is missing, twice or too early; a piece lies outside of its
+            tensor; a device has two shards in a stage; partial sums leave a gap or overlap; or a need is
+            not covered.
+        InfeasiblePlanError: If a device's memory does not hold its weights and buffers.
+    """
+    _check_operators(plan.graph, plan.stages)
+    for stage in plan.stages:
+        _check_shards(plan.graph, stage)
+        for tensor in stage.outputs:
+            _check_sum(plan.graph, stage, tensor)
+    programs = plan.programs
+    for rank, required in memory_bytes(programs).items():
+        device = plan.cluster.devices[rank]
+        if required > device.memory_bytes:
+            raise InfeasiblePlanError(
+                f"device {device.name!r} needs {required:,} bytes for weights and buffers, "
+                f"it offers {device.memory_bytes:,}",
+                constraint="memory",
+                required=required,
+                available=device.memory_bytes,
+            )
+
+
+def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:
+    """Rank -> bytes of its weight slices and of its buffers at their peak."""
+    return {
+        rank: program.peak_bytes
+        + sum(item.region.num_elements * NUMPY_DTYPES[item.dtype].itemsize for item in program.weights)
+        for rank, program in programs.items()
+        if rank != CLIENT
+    }
+
+
+def _check_operators(graph: ModelGraph, stages: tuple[Stage, ...]) -> None:
+    seen: dict[str, str] = {}
+    for stage in stages:
+        for name in stage.operators:
+            if name not in graph.by_name:
+                raise InvalidPlanError(f"stage {stage.name!r} names operator {name!r}, which the graph lacks")
+            if name in seen:
+                raise InvalidPlanError(f"operator {name!r} is in stages {seen[name]!r} and {stage.name!r}")
+            seen[name] = stage.name
+            for tensor in graph.activation_inputs(graph.by_name[name]):
+                producer = graph.producer.get(tensor)
+                if producer is not None and producer.name not in seen:
+                    raise InvalidPlanError(
+                        f"stage {stage.name!r}: operator {name!r} stands before {producer.name!r}, which it reads"
+                    )
+    missing = [op.name for op in graph.operators if op.name not in seen]
+    if missing:
+        raise InvalidPlanError(f"{len(missing)} operators are in no stage, the first is {missing[0]!r}")
+
+
+def _check_shards(graph: ModelGraph, stage: Stage) -> None:
+    if len(set(stage.devices)) != len(stage.devices):
+        raise InvalidPlanError(f"stage {stage.name!r}: a device has two shards: {list(stage.devices)}")
+    for shard in stage.shards:
+        for tensor, piece in shard.outputs:
+            spec = graph.specs.get(tensor)
+            if spec is None:
+                raise InvalidPlanError(f"stage {stage.name!r} names tensor {tensor!r}, which the graph lacks")
+            whole = Region.full(spec.shape)
+            if len(piece.region) != spec.ndim or piece.region.is_empty or not whole.contains(piece.region):
+                raise InvalidPlanError(
+                    f"stage {stage.name!r}, rank {shard.device}: {piece.region} is no region of "
+                    f"{tensor!r} {spec.shape}"
+                )
+
+
+def _check_sum(graph: ModelGraph, stage: Stage, tensor: str) -> None:
+    """Partial sums must run over the whole summed-over dim, each element of it once."""
+    pieces = [piece for shard in stage.shards if (piece := shard.piece(tensor)) is not None]
+    intervals = sorted(piece.contraction for piece in pieces if piece.contraction is not None)
+    if not intervals:
+        return
+    where = f"stage {stage.name!r}: the partial sums of {tensor!r}"
+    if len(intervals) != len(pieces):
+        raise InvalidPlanError(f"{where} are mixed with whole pieces")
+    if len({piece.region for piece in pieces}) != 1:
+        raise InvalidPlanError(f"{where} cover different regions")
+    producer = graph.producer.get(tensor)
+    size = None if producer is None else contraction_size(producer, graph.specs)
+    if size is None:
+        raise InvalidPlanError(f"{where} cannot be: the operator that makes it does not sum")
+    if _gaps(intervals, size):
+        raise InvalidPlanError(f"{where} cover {[tuple(i) for i in intervals]}, not [0, {size}) each once")
+
+
+def _gaps(intervals: list[Interval], size: int) -> bool:
+    bounds = [0] + [interval.stop for interval in intervals]
+    starts = [interval.start for interval in intervals]
+    return bounds[:-1] != starts or bounds[-1] != size

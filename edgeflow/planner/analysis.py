@@ -1,0 +1,319 @@
+"""What of a graph can be cut along with what: found by asking the rules, not by knowing models.
+
+*Labels* say along which dim each tensor is split when a split of an input's dim is carried through the
+graph (rows of an image become rows of every feature map, then tokens). *Groups* are sets of operators that
+end in one that sums, and of which an interval of the summed-over dim takes only a part: column-parallel
+followed by row-parallel, attention heads included. *Stretches* are pieces of the topological order between
+which few bytes are alive: where a plan may change its mind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from edgeflow.graph.ir import ModelGraph, Operator
+from edgeflow.sharding.cut import Cut
+from edgeflow.sharding.cutter import Cutter, cutter_of
+from edgeflow.sharding.region import Interval, Region
+from edgeflow.sharding.rules import contraction_size
+
+#: Contracted operators with less than this share of the graph's FLOPs are not worth a synchronisation.
+_MIN_GROUP_SHARE = 1e-3
+#: Stretches are joined until each has this share of the FLOPs.
+_MIN_STRETCH_SHARE = 1 / 50
+
+#: Tensor -> the dim along which it is split.
+Labels = Mapping[str, int]
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Operators that can be run on an interval of one summed-over dim, without talking.
+
+    Attributes:
+        operators: In topological order; the last one sums.
+        size: Length of the summed-over dim.
+        multiple: Intervals at multiples of this repeat no work (whole heads, whole groups of heads).
+        flops: Of the whole group.
+        has_spatial_kernel: Whether a convolution is in it.
+    """
+
+    operators: tuple[str, ...]
+    size: int
+    multiple: int
+    flops: int
+    has_spatial_kernel: bool
+
+    @property
+    def root(self) -> str:
+        return self.operators[-1]
+
+
+class Analysis:
+    """Everything that strategies ask about one graph, computed when first asked for."""
+
+    def __init__(self, graph: ModelGraph) -> None:
+        self.graph = graph
+        self.cutter: Cutter = cutter_of(graph)
+
+    def whole(self, op: Operator) -> Cut:
+        """The cut that makes an operator's whole output."""
+        return self.cutter.cut(op, self.full(next(name for name in op.outputs if name)))
+
+    def full(self, tensor: str) -> Region:
+        return Region.full(self.graph.specs[tensor].shape)
+
+    @cached_property
+    def flops(self) -> Mapping[str, int]:
+        """Operator -> FLOPs of the whole of it."""
+        return {op.name: self.whole(op).flops for op in self.graph.operators}
+
+    @cached_property
+    def total_flops(self) -> int:
+        return max(1, sum(self.flops.values()))
+
+    # Labels
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The labels that split the most FLOPs; among equals, those of the lowest dim of the input."""
+        return self.labellings[0] if self.labellings else {}
+
+    @cached_property
+    def labellings(self) -> tuple[Labels, ...]:
+        """Labels from each dim of each input, best first."""
+        found: list[tuple[float, int, Labels]] = []
+        for name in self.graph.inputs:
+            for dim, size in enumerate(self.graph.specs[name].shape):
+                if size > 1:
+                    labels = self._carry({name: dim}, may_start=False)
+                    split = sum(self.flops[op.name] for op in self.graph.operators if op.outputs[0] in labels)
+                    found.append((-split / self.total_flops, dim, self._carry({name: dim}, may_start=True)))
+        found.sort(key=lambda item: (round(item[0], 6), item[1]))
+        return tuple(labels for _, _, labels in found)
+
+    def _carry(self, seeds: Labels, *, may_start: bool) -> Labels:
+        """Carry labels from inputs to results; with ``may_start``, also begin anew where none arrives."""
+        labels = dict(seeds)
+        for op in self.graph.operators:
+            if len(op.outputs) != 1:
+                continue
+            arriving = [name for name in op.inputs if name in labels]
+            if arriving or (may_start and self.graph.activation_inputs(op)):
+                dim = self._output_dim(op, labels)
+                if dim is not None:
+                    labels[op.output] = dim
+        return labels
+
+    def _output_dim(self, op: Operator, labels: Labels) -> int | None:
+        """The output dim whose halves read the smallest parts of the labelled inputs."""
+        region = self.full(op.output)
+        best: tuple[float, int] | None = None
+        for dim, interval in enumerate(region.intervals):
+            if interval.length < 2:
+                continue
+            half = self.cutter.cut(op, region.replace(dim, Interval(0, interval.length // 2)))
+            saved = self._saved(op, half, labels)
+            if saved > 0 and (best is None or saved > best[0]):
+                best = (saved, dim)
+        return None if best is None else best[1]
+
+    def _saved(self, op: Operator, half: Cut, labels: Labels) -> float:
+        """How much less of its labelled inputs a half reads than the whole, along their labels.
+
+        Where no input has a label, activations count along any dim, unless a weight matrix shrinks with
+        them: that would be a split of channels, not of positions.
+        """
+        specs, weights = self.graph.specs, self.graph.weights
+        whole, part = self.whole(op).needs, half.needs
+        known = [name for name in whole if name in labels]
+        if known:
+            return sum(
+                (whole[name][labels[name]].length - _length(part.get(name), labels[name]))
+                / specs[name].shape[labels[name]]
+                for name in known
+            )
+        changed = [name for name in whole if part.get(name) != whole[name]]
+        if any(name in weights and specs[name].ndim > 1 for name in changed):
+            return 0.0
+        return float(len(changed))
+
+    def sums_along(self, op: Operator, labels: Labels) -> bool:
+        """Whether ``op`` can make partial sums over the labelled dim of its input."""
+        size = contraction_size(op, self.graph.specs)
+        if size is None or size < 2:
+            return False
+        half = self.cutter.cut(op, self.full(op.output), Interval(0, size // 2))
+        read = [item for item in half.slices if item.tensor in labels]
+        return bool(read) and all(item.region[labels[item.tensor]] == Interval(0, size // 2) for item in read)
+
+    # Groups
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Disjoint groups, last operators first chosen, so that pairs form from the summing end."""
+        taken: set[str] = set()
+        found = []
+        for op in reversed(self.graph.operators):
+            if op.name in taken or self.flops[op.name] < _MIN_GROUP_SHARE * self.total_flops:
+                continue
+            group = self._group(op, taken)
+            if group is not None:
+                taken.update(group.operators)
+                found.append(group)
+        return tuple(reversed(found))
+
+    def _group(self, root: Operator, taken: set[str]) -> Group | None:
+        size = contraction_size(root, self.graph.specs)
+        if size is None or size < 2 or not any(name in self.graph.weights for name in root.inputs):
+            return None
+        members = self._members(root, Interval(0, size // 2), taken)
+        flops = self._group_flops(members, Interval(0, size))
+        multiple = next(
+            (
+                unit
+                for unit in range(1, size // 2 + 1)
+                if size % unit == 0
+                and self._group_flops(members, Interval(0, unit)) * size <= 1.02 * flops * unit
+                and self._group_flops(members, Interval(size - unit, size)) * size <= 1.02 * flops * unit
+            ),
+            None,
+        )
+        if multiple is None:
+            return None
+        return Group(
+            operators=tuple(op.name for op in members),
+            size=size,
+            multiple=multiple,
+            flops=flops,
+            has_spatial_kernel=any(".conv" in op.target for op in members),
+        )
+
+    def _members(self, root: Operator, interval: Interval, taken: set[str]) -> tuple[Operator, ...]:
+        """Operators before ``root`` of which ``interval`` needs only a part, and that nobody else reads."""
+        cuts = {root.name: self.cutter.cut(root, self.full(root.output), interval)}
+        needs = dict(cuts[root.name].needs)
+        members = [root]
+        names = {root.name}
+        for op in reversed(self.graph.operators[: self.graph.operators.index(root)]):
+            if op.name in taken or len(op.outputs) != 1 or op.output not in needs:
+                continue
+            need = needs[op.output]
+            readers = {reader.name for reader in self.graph.consumers[op.output]}
+            is_part = not need.is_full(self.graph.specs[op.output].shape)
+            if not is_part or not readers <= names or op.output in self.graph.outputs:
+                continue
+            cut = self.cutter.cut(op, need)
+            if cut.region.is_full(self.graph.specs[op.output].shape):
+                continue
+            for name, region in cut.needs.items():
+                needs[name] = region if name not in needs else needs[name].hull(region)
+            members.append(op)
+            names.add(op.name)
+        return tuple(reversed(members))
+
+    def _group_flops(self, members: Sequence[Operator], interval: Interval) -> int:
+        """FLOPs of a group's members for one interval of the summed-over dim."""
+        root = members[-1]
+        cut = self.cutter.cut(root, self.full(root.output), interval)
+        needs, flops = dict(cut.needs), cut.flops
+        for op in reversed(members[:-1]):
+            cut = self.cutter.cut(op, needs[op.output])
+            flops += cut.flops
+            for name, region in cut.needs.items():
+                needs[name] = region if name not in needs else needs[name].hull(region)
+        return flops
+
+    def column_dim(self, op: Operator) -> int | None:
+        """The output dim along which a weight of ``op`` is cut and its FLOPs halve, or None."""
+        if len(op.outputs) != 1:
+            return None
+        region = self.full(op.output)
+        for dim in reversed(range(len(region))):
+            length = region[dim].length
+            if length < 2:
+                continue
+            half = self.cutter.cut(op, region.replace(dim, Interval(0, length // 2)))
+            cuts_weight = any(
+                item.tensor in self.graph.weights
+                and self.graph.specs[item.tensor].ndim > 1
+                and not item.region.is_full(self.graph.specs[item.tensor].shape)
+                for item in half.slices
+            )
+            if cuts_weight and half.flops <= 0.6 * self.flops[op.name]:
+                return dim
+        return None
+
+    # Stretches
+
+    @cached_property
+    def stretches(self) -> tuple[tuple[Operator, ...], ...]:
+        """The topological order, cut where few bytes are alive and no group is torn."""
+        operators = self.graph.operators
+        allowed = self._boundaries()
+        stretches: list[tuple[Operator, ...]] = []
+        start, flops = 0, 0
+        for index, op in enumerate(operators):
+            flops += self.flops[op.name]
+            if index + 1 in allowed and flops >= _MIN_STRETCH_SHARE * self.total_flops:
+                stretches.append(operators[start : index + 1])
+                start, flops = index + 1, 0
+        if start < len(operators):
+            stretches.append(operators[start:])
+        return tuple(stretches)
+
+    def _boundaries(self) -> set[int]:
+        alive = self._alive_bytes()
+        inside: set[int] = set()
+        position = {op.name: index for index, op in enumerate(self.graph.operators)}
+        for group in self.groups:
+            first = min(position[name] for name in group.operators)
+            inside.update(range(first + 1, position[group.root] + 1))
+        last = len(alive) - 1
+        return {
+            index
+            for index in range(1, last)
+            if index not in inside
+            and alive[index] <= alive[index - 1] * 1.01
+            and alive[index] <= alive[index + 1] * 1.01
+        }
+
+    def _alive_bytes(self) -> list[int]:
+        """Entry i: bytes of activations that are made before operator i and read by it or later ones."""
+        count = len(self.graph.operators)
+        changes = [0] * (count + 2)
+        position = {op.name: index for index, op in enumerate(self.graph.operators)}
+        for op in self.graph.operators:
+            for name in op.outputs:
+                readers = self.graph.consumers.get(name, ())
+                last = (
+                    count
+                    if name in self.graph.outputs
+                    else max((position[r.name] for r in readers), default=0)
+                )
+                if name and last:
+                    changes[position[op.name] + 1] += self.graph.specs[name].num_bytes
+                    changes[last + 1] -= self.graph.specs[name].num_bytes
+        alive, total = [], 0
+        for change in changes[: count + 1]:
+            total += change
+            alive.append(total)
+        return alive
+
+
+def _length(region: Region | None, dim: int) -> int:
+    return 0 if region is None else region[dim].length
+
+
+_ANALYSES: WeakKeyDictionary[ModelGraph, Analysis] = WeakKeyDictionary()
+
+
+def analysis_of(graph: ModelGraph) -> Analysis:
+    """Return the graph's analysis; it lives as long as the graph."""
+    found = _ANALYSES.get(graph)
+    if found is None:
+        found = _ANALYSES[graph] = Analysis(graph)
+    return found
