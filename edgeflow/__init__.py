@@ -23,11 +23,11 @@ from edgeflow.errors import EdgeflowError
 from edgeflow.graph.file import load_graph, save_graph
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
+from edgeflow.planner import plan, strategies
 
 if TYPE_CHECKING:
     from edgeflow.cost.timeline import predict
     from edgeflow.graph.capture import capture
-    from edgeflow.planner import plan, strategies
     from edgeflow.runtime.calibrate import calibrate
     from edgeflow.runtime.coordinator import Session, deploy
     from edgeflow.runtime.local import execute
@@ -60,10 +60,8 @@ _LAZY = {
     "capture": "edgeflow.graph.capture",
     "deploy": "edgeflow.runtime.coordinator",
     "execute": "edgeflow.runtime.local",
-    "plan": "edgeflow.planner",
     "predict": "edgeflow.cost.timeline",
     "simulate": "edgeflow.simulator",
-    "strategies": "edgeflow.planner",
 }
 
 

@@ -126,7 +126,7 @@ class _Clockwork:
 
     def _send(self, rank: int, instruction: Send) -> None:
         self._clock[rank] += self._cost.message_s(rank)
-        num_bytes = instruction.region.num_elements * NUMPY_DTYPES[instruction.dtype].itemsize
+        num_bytes = instruction.num_bytes
         link = self._cost.cluster.link(rank, instruction.peer)
         duration = num_bytes / link.bandwidth_bytes_per_s
         leaves = self._clock[rank]

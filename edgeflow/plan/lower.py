@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InvalidPlanError
-from edgeflow.graph.ir import NUMPY_DTYPES, ModelGraph
+from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.program import (
     CLIENT,
@@ -351,19 +351,15 @@ def _with_frees(
         if buffer not in kept:
             dying[index].append(buffer)
     freed: list[Instruction] = []
-    alive = sum(_num_bytes(buffers[buffer]) for buffer in filled)
+    alive = sum(buffers[buffer].num_bytes for buffer in filled)
     peak = alive
     for index, instruction in enumerate(instructions):
         freed.append(instruction)
         # A kernel's own intermediates are alive beside the buffers, its outputs among them.
         peak = max(peak, alive + inner_bytes.get(index, 0))
-        alive += sum(_num_bytes(buffers[buffer]) for buffer in _writes(instruction))
+        alive += sum(buffers[buffer].num_bytes for buffer in _writes(instruction))
         peak = max(peak, alive)
         if dying[index]:
             freed.append(Free(tuple(sorted(dying[index]))))
-            alive -= sum(_num_bytes(buffers[buffer]) for buffer in dying[index])
+            alive -= sum(buffers[buffer].num_bytes for buffer in dying[index])
     return tuple(freed), peak
-
-
-def _num_bytes(buffer: Buffer) -> int:
-    return buffer.region.num_elements * NUMPY_DTYPES[buffer.dtype].itemsize

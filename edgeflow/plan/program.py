@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from edgeflow.graph.ir import NUMPY_DTYPES
 from edgeflow.sharding.cut import Step
 from edgeflow.sharding.region import Region
 
@@ -58,6 +59,10 @@ class Send(msgspec.Struct, frozen=True, tag="send", kw_only=True):
     peer: int
     tag: int
     stage: str
+
+    @property
+    def num_bytes(self) -> int:
+        return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -113,6 +118,10 @@ class WeightSlice(msgspec.Struct, frozen=True):
     region: Region
     dtype: str
 
+    @property
+    def num_bytes(self) -> int:
+        return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
+
 
 class Buffer(msgspec.Struct, frozen=True):
     """What a numbered buffer holds."""
@@ -120,6 +129,10 @@ class Buffer(msgspec.Struct, frozen=True):
     tensor: str
     region: Region
     dtype: str
+
+    @property
+    def num_bytes(self) -> int:
+        return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):

@@ -106,12 +106,25 @@ def _outputs(graph: ModelGraph, op: Operator, cut: Cut) -> tuple[tuple[str, Regi
 
 
 def _kernel(graph: ModelGraph, op: Operator, cut: Cut) -> Kernel:
+    return Kernel(
+        operator=op.name,
+        steps=cut.steps,
+        outputs=_outputs(graph, op, cut),
+        flops=cut.flops,
+        num_bytes=_traffic(graph, op, cut),
+    )
+
+
+def _traffic(graph: ModelGraph, op: Operator, cut: Cut) -> int:
+    """Bytes that a kernel reads and writes."""
+    rule = rule_of(op)
+    if rule.is_view:
+        return 0
     outputs = _outputs(graph, op, cut)
-    num_bytes = 0
-    if not rule_of(op).is_view:
-        num_bytes = sum(region.num_elements * graph.specs[name].itemsize for name, region in outputs if name)
-        num_bytes += sum(item.region.num_elements * graph.specs[item.tensor].itemsize for item in cut.slices)
-    return Kernel(operator=op.name, steps=cut.steps, outputs=outputs, flops=cut.flops, num_bytes=num_bytes)
+    written = sum(region.num_elements * graph.specs[name].itemsize for name, region in outputs if name)
+    if rule.is_lookup:
+        return 2 * written
+    return written + sum(item.region.num_elements * graph.specs[item.tensor].itemsize for item in cut.slices)
 
 
 def _peak_bytes(graph: ModelGraph, cuts: list[tuple[Operator, Cut]], kept: set[str]) -> int:

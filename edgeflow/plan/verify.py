@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
-from edgeflow.graph.ir import NUMPY_DTYPES, ModelGraph
+from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import CLIENT, Program
 from edgeflow.plan.stage import Stage
@@ -43,8 +43,7 @@ def verify_plan(plan: Plan) -> None:
 def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:
     """Rank -> bytes of its weight slices and of its buffers at their peak."""
     return {
-        rank: program.peak_bytes
-        + sum(item.region.num_elements * NUMPY_DTYPES[item.dtype].itemsize for item in program.weights)
+        rank: program.peak_bytes + sum(item.num_bytes for item in program.weights)
         for rank, program in programs.items()
         if rank != CLIENT
     }

@@ -12,7 +12,7 @@ The search is a heuristic: step 1 takes stages as barriers, step 3 stops at a lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, groupby
 
 from edgeflow.errors import InfeasiblePlanError
@@ -21,7 +21,7 @@ from edgeflow.plan.program import CLIENT
 from edgeflow.planner.coedge import coedge
 from edgeflow.planner.estimate import Estimate, Estimator, transfer_s
 from edgeflow.planner.layout import Layout
-from edgeflow.planner.megatron import megatron
+from edgeflow.planner.megatron import has_pairs, megatron
 from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs
 
@@ -87,72 +87,85 @@ def _layouts(task: Task) -> list[Layout]:
     return layouts
 
 
-def _families(task: Task) -> Iterator[tuple[str, list[Layout]]]:
-    """Sets of layouts to search in: everything, and each kind alone beside single devices."""
+def _families(task: Task) -> Iterator[tuple[str, list[Sequence[Layout]]]]:
+    """Sets of layouts to search in, one a stretch: everything, and kinds kept apart.
+
+    The last one mixes on purpose: tensor-parallel wherever a column-parallel product meets a row-parallel
+    one, rows elsewhere. It needs the least memory, and is what remains when copies of all weights do not
+    fit.
+    """
     layouts = _layouts(task)
-    if len(layouts) == len(task.cluster.devices) == 1:
+    if len(task.cluster.devices) == 1:
         return
-    yield "search over all layouts", layouts
-    for kind, label in (("rows", "search over rows and single"), ("tensor", "search over tensor and single")):
-        yield label, [layout for layout in layouts if layout.kind in (kind, "single")]
+    count = len(task.analysis.stretches)
+    rows = [layout for layout in layouts if layout.kind in ("rows", "single")]
+    tensor = [layout for layout in layouts if layout.kind in ("tensor", "single")]
+    strictly = [layout for layout in layouts if layout.kind == "tensor"]
+    yield "search over all layouts", [layouts] * count
+    yield "search over rows and single", [rows] * count
+    yield "search over tensor and single", [tensor] * count
+    yield (
+        "search over rows, and tensor for pairs",
+        [strictly if has_pairs(task, stretch) else rows for stretch in task.analysis.stretches],
+    )
 
 
-def _search(task: Task, layouts: Sequence[Layout]) -> list[Layout]:
-    """Dynamic programming; returns one layout a stretch."""
+def _search(task: Task, layouts: Sequence[Sequence[Layout]]) -> list[Layout]:
+    """Dynamic programming over stretches; returns the layout of each, out of those allowed for it."""
     estimator = Estimator(task.analysis, task.cost)
     stretches = task.analysis.stretches
-    estimates = [[estimator.estimate(stretch, layout) for layout in layouts] for stretch in stretches]
+    estimates = [
+        {layout: estimator.estimate(stretch, layout) for layout in allowed}
+        for stretch, allowed in zip(stretches, layouts, strict=True)
+    ]
     made_in = {
         name: index for index, stretch in enumerate(stretches) for op in stretch for name in op.outputs
     }
-    best = [
-        transfer_s(task.cost, estimate.needs, {}, estimator.itemsizes) + estimate.seconds
-        for estimate in estimates[0]
-    ]
-    back: list[list[int]] = []
+    best = {
+        layout: transfer_s(task.cost, estimate.needs, {}, estimator.itemsizes) + estimate.seconds
+        for layout, estimate in estimates[0].items()
+    }
+    back: list[dict[Layout, Layout]] = []
     for index in range(1, len(stretches)):
-        steps, choices = [], []
-        for after in estimates[index]:
-            options = [
-                best[before] + _change_s(task, estimator, estimates, made_in, index, before, after)
-                for before in range(len(layouts))
-            ]
-            choice = min(range(len(layouts)), key=options.__getitem__)
-            steps.append(options[choice] + after.seconds)
-            choices.append(choice)
+        steps, choices = {}, {}
+        for layout, after in estimates[index].items():
+            options = {
+                before: seconds + _change_s(task, estimator, estimates, made_in, index, before, after)
+                for before, seconds in best.items()
+            }
+            choices[layout] = min(options, key=options.__getitem__)
+            steps[layout] = options[choices[layout]] + after.seconds
         best = steps
         back.append(choices)
     answer = {name: {CLIENT: task.analysis.full(name)} for name in task.graph.outputs}
-    last = [
-        value + transfer_s(task.cost, answer, estimate.owned, estimator.itemsizes)
-        for value, estimate in zip(best, estimates[-1], strict=True)
-    ]
-    choice = min(range(len(layouts)), key=last.__getitem__)
-    path = [choice]
+    last = {
+        layout: seconds + transfer_s(task.cost, answer, estimates[-1][layout].owned, estimator.itemsizes)
+        for layout, seconds in best.items()
+    }
+    path = [min(last, key=last.__getitem__)]
     for choices in reversed(back):
-        choice = choices[choice]
-        path.append(choice)
-    return [layouts[choice] for choice in reversed(path)]
+        path.append(choices[path[-1]])
+    return path[::-1]
 
 
 def _change_s(
     task: Task,
     estimator: Estimator,
-    estimates: Sequence[Sequence[Estimate]],
-    made_in: dict[str, int],
+    estimates: Sequence[Mapping[Layout, Estimate]],
+    made_in: Mapping[str, int],
     index: int,
-    before: int,
+    before: Layout,
     after: Estimate,
 ) -> float:
     """Transfers when stretch ``index`` follows one in layout ``before``.
 
     Tensors from further back are taken to be laid out like the stretch before.
     """
-    owned = {
-        name: estimates[made_in[name]][before].owned[name]
-        for name in after.needs
-        if name in made_in and made_in[name] < index
-    }
+    owned = {}
+    for name in after.needs:
+        if name in made_in:
+            known = estimates[made_in[name]]
+            owned[name] = known.get(before, next(iter(known.values()))).owned[name]
     return transfer_s(task.cost, after.needs, owned, estimator.itemsizes)
 
 

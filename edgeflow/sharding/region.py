@@ -7,6 +7,7 @@ difference. A region of a 0-dim tensor has no intervals and one element.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -164,4 +165,4 @@ def split_interval(size: int, shares: Sequence[float], *, multiple: int = 1) -> 
         bound = min(size, multiple * int(seen / total * size / multiple + 0.5))
         bounds.append(max(bounds[-1], bound))
     bounds[-1] = size
-    return tuple(Interval(a, b) for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(Interval(a, b) for a, b in pairwise(bounds))

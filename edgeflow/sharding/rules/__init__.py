@@ -35,18 +35,37 @@ def cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None
     """Return the local computation that makes ``region`` of the output of ``op``.
 
     Args:
-        region: In the output's coordinates; must not be empty.
-        contraction: Make only the partial sum over this interval of the summed-over dim.
+        region: In the coordinates of the output (of several: of the first that is read); not empty.
+        contraction: Make only the partial sum over this interval of the summed-over dim; not empty.
 
     Raises:
-        InvalidPlanError: If the region is empty or outside of the tensor, or the operator cannot make
-            partial sums.
+        InvalidPlanError: If the region or the interval is empty or lies outside, or the operator cannot
+            make partial sums.
     """
-    if region.is_empty:
-        raise InvalidPlanError(f"{op.name}: asked for an empty region {region}")
-    made = rule_of(op).cut(op, specs, region, contraction)
+    _check_region(op, region, specs[next(name for name in op.outputs if name)].shape)
+    rule = rule_of(op)
+    if contraction is not None and rule.contraction is not None:
+        _check_contraction(op, contraction, rule.contraction(op, specs))
+    made = rule.cut(op, specs, region, contraction)
     assert made.region.contains(region), f"{op.name}: {made.region} lacks {region}"
     return made
+
+
+def _check_region(op: Operator, region: Region, shape: tuple[int, ...]) -> None:
+    if len(region) != len(shape):
+        raise InvalidPlanError(f"{op.name}: the region {region} has {len(region)} dims, not {len(shape)}")
+    if region.is_empty:
+        raise InvalidPlanError(f"{op.name}: asked for an empty region {region}")
+    if not Region.full(shape).contains(region):
+        raise InvalidPlanError(f"{op.name}: the region {region} lies outside of the shape {shape}")
+
+
+def _check_contraction(op: Operator, contraction: Interval, size: int | None) -> None:
+    if size is None:
+        raise InvalidPlanError(f"{op.name} ({op.target}) cannot make partial sums of these operands")
+    if contraction.length == 0 or not Interval(0, size).contains(contraction):
+        start, stop = contraction
+        raise InvalidPlanError(f"{op.name}: partial sums over [{start}:{stop}] of {size} elements")
 
 
 def contraction_size(op: Operator, specs: Specs) -> int | None:

@@ -1,7 +1,8 @@
 """Fused attention: ``scaled_dot_product_attention`` over ``q_..LE``, ``k_..SE``, ``v_..SV``.
 
-Cut along batch, heads (whole groups where queries share a key-value head), query positions and value
-features. A causal mask on a range of queries becomes an explicit mask over the keys that they may see.
+Cut along batch, heads (inside one group of queries that share a key-value head, or whole groups), query
+positions and value features. A causal mask on a range of queries becomes an explicit mask over the keys that
+they may see.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
     refuse_contraction(op, contraction)
     q, k, v, mask = (op.arg(key) for key in ("query", "key", "value", "attn_mask"))
     q_spec, k_spec, v_spec = specs[q.name], specs[k.name], specs[v.name]
-    same_batch = q_spec.shape[:-3] == k_spec.shape[:-3] == v_spec.shape[:-3]
-    if q_spec.ndim < 3 or not (q_spec.ndim == k_spec.ndim == v_spec.ndim) or not same_batch:
+    if not _is_plain(q_spec.shape, k_spec.shape, v_spec.shape):
         return cut_whole(op, specs, region, contraction)
     head_dim = q_spec.ndim - 3
     region, kv_heads = _whole_groups(region, head_dim, q_spec.shape[head_dim], k_spec.shape[head_dim])
@@ -60,15 +60,21 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
     return Cut(steps=steps, region=region, flops=flops)
 
 
+def _is_plain(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> bool:
+    """Whether nothing broadcasts but key-value heads, each to as many query heads as the next."""
+    if not len(q) == len(k) == len(v) >= 3:
+        return False
+    return q[:-3] == k[:-3] == v[:-3] and k[-3] == v[-3] and q[-3] % k[-3] == 0
+
+
 def _whole_groups(
     region: Region, head_dim: int, num_heads: int, num_kv_heads: int
 ) -> tuple[Region, Interval]:
-    """Widen the heads of ``region`` to whole groups; return it with the key-value heads that they read."""
-    heads = region[head_dim]
-    if num_heads == num_kv_heads:
-        return region, heads
-    group = num_heads // num_kv_heads
+    """Return a region of whole groups, unless it lies inside one, and the key-value heads that it reads."""
+    heads, group = region[head_dim], num_heads // num_kv_heads
     kv_heads = Interval(heads.start // group, -(-heads.stop // group))
+    if kv_heads.length == 1:
+        return region, kv_heads
     return region.replace(head_dim, Interval(kv_heads.start * group, kv_heads.stop * group)), kv_heads
 
 

@@ -29,11 +29,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         contraction: Returns the length of the dim that the operator sums over, if partial sums of it can
             be made on several devices and added; None where it cannot.
         is_view: The result shares its input's memory, so it costs neither arithmetic nor traffic.
+        is_lookup: Only as much of its largest operand is read as comes out.
     """
 
     cut: CutFunction
     contraction: Callable[[Operator, Specs], int | None] | None = None
     is_view: bool = False
+    is_lookup: bool = False
 
 
 def full(name: str, specs: Specs) -> Slice:

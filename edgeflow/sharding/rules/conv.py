@@ -14,7 +14,8 @@ from edgeflow.sharding.rules.window import input_window, padded
 
 
 def _contraction(op: Operator, specs: Specs) -> int | None:
-    return specs[op.arg("weight").name].shape[1] if op.arg("groups") == 1 else None
+    x_spec, w_spec = specs[op.arg("input").name], specs[op.arg("weight").name]
+    return w_spec.shape[1] if op.arg("groups") == 1 and x_spec.ndim == w_spec.ndim else None
 
 
 def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:

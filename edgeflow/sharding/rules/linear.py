@@ -1,4 +1,6 @@
-"""Matrix products: linear, matmul, mm, bmm, addmm. Cut along rows, columns and batch; contracted over the inner dim.
+"""Matrix products: linear, matmul, mm, bmm, addmm, baddbmm.
+
+Cut along rows, columns and batch; contracted over the inner dim.
 
 Column-parallel is a region of output features (a slice of the weight's rows); row-parallel is a contraction
 over input features, whose bias is added by the device that holds the first of them, once.

@@ -31,7 +31,7 @@ __and__ __or__ add sub rsub mul div square reciprocal remainder floor_divide min
 eq ne lt le gt ge isnan isinf zeros_like ones_like full_like lerp addcmul addcdiv _to_copy clone fill
 """.split()
 _COSTLY = """
-exp expm1 log log1p log2 sqrt rsqrt pow sin cos tan tanh sigmoid silu gelu elu celu selu mish softplus softsign
+exp expm1 log log1p log2 sqrt rsqrt pow sin cos tan tanh sigmoid silu gelu elu celu selu mish softplus
 erf erfc atan atan2 log_sigmoid hardshrink softshrink
 """.split()
 _OVERLOADS = ("default", "Tensor", "Scalar", "self", "Scalar_mode", "Tensor_mode", "Tensor_Scalar",

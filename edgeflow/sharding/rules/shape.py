@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeflow.graph.ir import Operator, TensorRef
-from edgeflow.sharding.cut import Cut, Slice, Step
+from edgeflow.graph.ir import Operator, Symbol, TensorRef
+from edgeflow.sharding.cut import Cut, Result, Slice, Step
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules.base import (
     Rule,
@@ -14,6 +14,7 @@ from edgeflow.sharding.rules.base import (
     out_spec,
     refuse_contraction,
 )
+from edgeflow.sharding.rules.window import input_window
 
 
 def _permute(op: Operator, ndim: int) -> tuple[int, ...]:
@@ -22,10 +23,10 @@ def _permute(op: Operator, ndim: int) -> tuple[int, ...]:
     if "dims" in arguments:
         return tuple(normal_dim(int(dim), ndim) for dim in op.arg("dims"))
     order = list(range(ndim))
+    if ndim < 2:  # torch transposes vectors and scalars too
+        return tuple(order)
     if "dim0" in arguments:
         first, second = normal_dim(op.arg("dim0"), ndim), normal_dim(op.arg("dim1"), ndim)
-    elif ndim < 2:
-        return tuple(order)
     else:  # t, mT: the last two
         first, second = ndim - 2, ndim - 1
     order[first], order[second] = order[second], order[first]
@@ -90,7 +91,7 @@ def _cut_cat(op: Operator, specs: Specs, region: Region, contraction: Interval |
         offset += shape[dim]
         if part.length:
             parts.append(Slice(ref.name, region.replace(dim, part)))
-    return Cut(steps=(localised(op, specs, tensors=tuple(parts)),), region=region, flops=0)
+    return Cut(steps=_joined(op, specs, tuple(parts)), region=region, flops=0)
 
 
 def _cut_stack(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
@@ -99,22 +100,31 @@ def _cut_stack(op: Operator, specs: Specs, region: Region, contraction: Interval
     inner = Region((*region.intervals[:dim], *region.intervals[dim + 1 :]))
     chosen: tuple[TensorRef, ...] = op.arg("tensors")[region[dim].start : region[dim].stop]
     parts = tuple(Slice(ref.name, inner) for ref in chosen)
-    return Cut(steps=(localised(op, specs, tensors=parts),), region=region, flops=0)
+    return Cut(steps=_joined(op, specs, parts), region=region, flops=0)
+
+
+def _joined(op: Operator, specs: Specs, parts: tuple[Slice, ...]) -> tuple[Step, ...]:
+    """Steps that join ``parts``; a result of mixed dtypes is cast where none of the parts has its dtype."""
+    dtype = out_spec(op, specs).dtype
+    join = localised(op, specs, tensors=parts)
+    if any(specs[part.tensor].dtype == dtype for part in parts):
+        return (join,)
+    return join, call("aten._to_copy.default", self=Result(0), dtype=Symbol("dtype", dtype))
 
 
 def _cut_pad(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """Zero or constant padding; a region that lies in the padding altogether reads one element and crops it."""
+    """Constant padding, or cropping where a padding is negative: a window of one element."""
     refuse_contraction(op, contraction)
     x, pad = op.arg("self").name, op.arg("pad")
     shape = specs[x].shape
     intervals, local = list(region.intervals), [0] * len(pad)
     for pair in range(len(pad) // 2):
         dim = len(shape) - 1 - pair
-        wanted = region[dim].shift(-pad[2 * pair])
-        start = min(max(wanted.start, 0), shape[dim] - 1)
-        stop = max(min(wanted.stop, shape[dim]), start + 1)
-        intervals[dim] = Interval(start, stop)
-        local[2 * pair], local[2 * pair + 1] = start - wanted.start, wanted.stop - stop
+        window = input_window(
+            region[dim], kernel=1, stride=1, padding=pad[2 * pair], dilation=1, size=shape[dim]
+        )
+        intervals[dim] = window.interval
+        local[2 * pair : 2 * pair + 2] = window.before, window.after
     source = Slice(x, Region(tuple(intervals)))
     return Cut(steps=(localised(op, specs, self=source, pad=tuple(local)),), region=region, flops=0)
 
@@ -232,5 +242,5 @@ RULES = {
     "aten.cat.default": Rule(cut=_cut_cat),
     "aten.stack.default": Rule(cut=_cut_stack),
     "aten.constant_pad_nd.default": Rule(cut=_cut_pad),
-    "aten.embedding.default": Rule(cut=_cut_embedding),
+    "aten.embedding.default": Rule(cut=_cut_embedding, is_lookup=True),
 }

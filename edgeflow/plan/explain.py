@@ -1,0 +1,130 @@
+"""A plan in plain words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+from edgeflow.plan.plan import Candidate, Plan
+from edgeflow.plan.program import CLIENT, Compute, Program, Send
+from edgeflow.plan.stage import Stage
+from edgeflow.plan.stage_kernels import stage_kernels
+from edgeflow.plan.verify import memory_bytes
+from edgeflow.units import format_bytes, format_flops, format_seconds
+
+_KINDS = {
+    "single": "on one device",
+    "rows": "cut by rows or tokens",
+    "tensor": "cut by heads, channels or hidden columns; partial sums added",
+    "replicate": "the same on every device",
+    "reduce": "re-partitioned",
+}
+_MAX_CANDIDATES = 8
+
+
+def explain_plan(plan: Plan) -> str:
+    """Return what each device does, what it costs, and what was rejected; see `Plan.explain`."""
+    lines = [
+        f"{plan.graph.name}: {len(plan.graph.operators)} operators, "
+        f"{format_bytes(plan.graph.weight_bytes)} of weights, on {len(plan.cluster.devices)} devices "
+        f"of {plan.cluster.name!r}",
+        f"strategy {plan.strategy}: {plan.chosen or plan.strategy}, predicted "
+        f"{format_seconds(plan.predicted_latency_s)}",
+        *_verdict(plan),
+        "",
+        "stages",
+        *_stage_lines(plan),
+        "",
+        "devices",
+        *_device_lines(plan),
+    ]
+    if len(plan.candidates) > 1:
+        lines += ["", "weighed", *_candidate_lines(plan.candidates, plan.chosen)]
+    return "\n".join(lines)
+
+
+def _verdict(plan: Plan) -> Iterable[str]:
+    alone = [
+        item for item in plan.candidates if item.label.startswith("single on ") and item.latency_s is not None
+    ]
+    if not alone:
+        return
+    best = min(alone, key=lambda item: item.latency_s or 0.0)
+    assert best.latency_s is not None
+    if len(plan.devices) == 1 and len(plan.cluster.devices) > 1:
+        yield f"one device alone is faster than any split that was tried ({best.label})"
+    elif len(plan.devices) > 1:
+        ratio = best.latency_s / plan.predicted_latency_s
+        yield f"{ratio:.2f}x the speed of the best device alone ({best.label}, {format_seconds(best.latency_s)})"
+
+
+def _stage_lines(plan: Plan) -> Iterable[str]:
+    """Runs of stages of one kind on the same devices, with each device's share of their work."""
+    for (kind, devices), group in groupby(plan.stages, key=lambda stage: (stage.kind, stage.devices)):
+        stages = list(group)
+        work = _flops_by_device(plan, stages)
+        total = sum(work.values())
+        names = [name for stage in stages for name in stage.operators]
+        first, last = (names[0], names[-1]) if names else ("-", "-")
+        where = f"{stages[0].name}..{stages[-1].name}" if len(stages) > 1 else stages[0].name
+        yield (
+            f"  {where:<11} {_KINDS.get(kind, kind)}: {len(names)} operators, {first} to {last}, "
+            f"{format_flops(total)}"
+        )
+        if len(devices) > 1:
+            shares = ", ".join(
+                f"{plan.cluster.devices[rank].name} {100 * work[rank] / max(1, total):.0f} %"
+                for rank in devices
+            )
+            yield f"  {'':<11} {shares}"
+        else:
+            yield f"  {'':<11} {plan.cluster.devices[devices[0]].name}"
+
+
+def _flops_by_device(plan: Plan, stages: Sequence[Stage]) -> Mapping[int, int]:
+    work: dict[int, int] = {}
+    for stage in stages:
+        for shard in stage.shards:
+            flops = stage_kernels(plan.graph, stage, shard).flops if stage.operators else 0
+            work[shard.device] = work.get(shard.device, 0) + flops
+    return work
+
+
+def _device_lines(plan: Plan) -> Iterable[str]:
+    memory = memory_bytes(plan.programs)
+    for rank, device in enumerate(plan.cluster.devices):
+        program = plan.programs.get(rank)
+        if program is None:
+            yield f"  {device.name:<12} idle"
+            continue
+        sent, messages = _sent(program)
+        yield (
+            f"  {device.name:<12} {format_flops(_flops(program)):>12}, sends {format_bytes(sent):>10} in "
+            f"{messages} messages, needs {format_bytes(memory[rank])} of {format_bytes(device.memory_bytes)}"
+        )
+    sent, messages = _sent(plan.programs[CLIENT])
+    yield f"  {'client':<12} {'':>12}  sends {format_bytes(sent):>10} in {messages} messages"
+
+
+def _flops(program: Program) -> int:
+    return sum(
+        kernel.flops
+        for instruction in program.instructions
+        if isinstance(instruction, Compute)
+        for kernel in instruction.kernels
+    )
+
+
+def _sent(program: Program) -> tuple[int, int]:
+    """(bytes, frames) that a program sends for one request."""
+    sends = [item for item in program.instructions if isinstance(item, Send)]
+    return sum(item.num_bytes for item in sends), len(sends)
+
+
+def _candidate_lines(candidates: Sequence[Candidate], chosen: str) -> Iterable[str]:
+    for item in candidates[:_MAX_CANDIDATES]:
+        mark = "*" if item.label == chosen else " "
+        cost = item.reason if item.latency_s is None else format_seconds(item.latency_s)
+        yield f"{mark} {item.label:<42} {cost}"
+    if len(candidates) > _MAX_CANDIDATES:
+        yield f"  and {len(candidates) - _MAX_CANDIDATES} more"
