@@ -7,6 +7,7 @@ free; a receive waits for its frame. Interfaces serialise what they send and wha
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Mapping
 
 import msgspec
@@ -55,12 +56,14 @@ def predict_programs(
 
 
 class _Clockwork:
-    """Advances the rank that is furthest behind, one instruction at a time, until all are done."""
+    """Events in the order of time: a rank's next instruction, or a frame that reaches an interface."""
 
     def __init__(self, programs: Mapping[int, Program], cost: CostModel, with_events: bool) -> None:
         self._programs = programs
         self._cost = cost
         self._with_events = with_events
+        self._agenda: list[tuple[float, int, int, Send | None]] = []
+        self._order = itertools.count()
         self._next = dict.fromkeys(programs, 0)
         self._clock = dict.fromkeys(programs, 0.0)
         self._arrived: dict[int, float] = {}
@@ -73,13 +76,14 @@ class _Clockwork:
         self._events: list[TraceEvent] = []
 
     def run(self) -> Prediction:
-        ready = [(0.0, rank) for rank in self._programs]
-        heapq.heapify(ready)
-        while ready:
-            _, rank = heapq.heappop(ready)
-            woken = self._advance(rank)
-            for other in woken:
-                heapq.heappush(ready, (self._clock[other], other))
+        for rank in self._programs:
+            self._schedule(0.0, rank)
+        while self._agenda:
+            time, _, rank, frame = heapq.heappop(self._agenda)
+            if frame is None:
+                self._advance(rank)
+            else:
+                self._take_in(time, rank, frame)
         if self._parked:
             raise InvalidPlanError(
                 f"ranks {sorted(self._parked.values())} wait for frames that are never sent"
@@ -92,19 +96,22 @@ class _Clockwork:
             events=tuple(self._events),
         )
 
-    def _advance(self, rank: int) -> tuple[int, ...]:
-        """Run one instruction; return the ranks that can go on because of it."""
+    def _schedule(self, time: float, rank: int, frame: Send | None = None) -> None:
+        """Let ``rank`` go on at ``time``, or ``frame`` from it reach its receiver's interface."""
+        heapq.heappush(self._agenda, (time, next(self._order), rank, frame))
+
+    def _advance(self, rank: int) -> None:
+        """Run one instruction."""
         instructions = self._programs[rank].instructions
         index = self._next[rank]
         if index >= len(instructions):
-            return ()
+            return
         instruction = instructions[index]
         start = self._clock[rank]
         if isinstance(instruction, Receive) and instruction.tag not in self._arrived:
             self._parked[instruction.tag] = rank
-            return ()
+            return
         self._next[rank] += 1
-        woken = (rank,)
         match instruction:
             case Compute():
                 seconds = sum(self._cost.kernel_s(rank, kernel) for kernel in instruction.kernels)
@@ -117,29 +124,36 @@ class _Clockwork:
                 arrival = self._arrived.pop(instruction.tag)
                 self._clock[rank] = max(start, arrival) + self._cost.message_s(rank)
             case Send():
+                self._clock[rank] = start + self._cost.message_s(rank)
                 self._send(rank, instruction)
-                parked = self._parked.pop(instruction.tag, None)
-                woken = (rank,) if parked is None else (rank, parked)
         if self._with_events:
             self._record(rank, instruction, start)
-        return woken
+        self._schedule(self._clock[rank], rank)
 
-    def _send(self, rank: int, instruction: Send) -> None:
-        self._clock[rank] += self._cost.message_s(rank)
-        num_bytes = instruction.num_bytes
-        link = self._cost.cluster.link(rank, instruction.peer)
-        duration = num_bytes / link.bandwidth_bytes_per_s
-        leaves = self._clock[rank]
+    def _send(self, rank: int, frame: Send) -> None:
+        link = self._cost.cluster.link(rank, frame.peer)
+        duration = frame.num_bytes / link.bandwidth_bytes_per_s
         if link is HOST_LINK:
-            self._arrived[instruction.tag] = leaves + link.latency_s + duration
+            self._arrive(frame, self._clock[rank] + link.latency_s + duration)
             return
-        leaves = max(leaves, self._egress[rank])
+        leaves = max(self._clock[rank], self._egress[rank])
         self._egress[rank] = leaves + duration
-        arrives = max(leaves + link.latency_s, self._ingress[instruction.peer]) + duration
-        self._ingress[instruction.peer] = arrives
-        self._arrived[instruction.tag] = arrives
-        self._bytes += num_bytes
+        self._bytes += frame.num_bytes
         self._messages += 1
+        self._schedule(leaves + link.latency_s, rank, frame)
+
+    def _take_in(self, time: float, source: int, frame: Send) -> None:
+        """The first byte of a frame reaches its receiver's interface, which may be busy."""
+        duration = frame.num_bytes / self._cost.cluster.link(source, frame.peer).bandwidth_bytes_per_s
+        done = max(time, self._ingress[frame.peer]) + duration
+        self._ingress[frame.peer] = done
+        self._arrive(frame, done)
+
+    def _arrive(self, frame: Send, time: float) -> None:
+        self._arrived[frame.tag] = time
+        waiting = self._parked.pop(frame.tag, None)
+        if waiting is not None:
+            self._schedule(max(self._clock[waiting], time), waiting)
 
     def _record(self, rank: int, instruction: Instruction, start: float) -> None:
         event = trace_event(rank, instruction, start, self._clock[rank])

@@ -1,0 +1,6 @@
+"""The open-world semi-supervised image classifier that edgeflow is tried on."""
+
+from edgeflow.openworld.config import SIZES, OpenWorldConfig, StageConfig, config_for
+from edgeflow.openworld.model import OpenWorldClassifier, build
+
+__all__ = ["SIZES", "OpenWorldClassifier", "OpenWorldConfig", "StageConfig", "build", "config_for"]

@@ -1,0 +1,209 @@
+"""A virtual clock over the very programs that workers run: requests that contend for devices and links.
+
+Each request runs every rank's program as a process. A device computes one thing at a time, in the order in
+which requests reach it; an interface sends one frame at a time and takes one in at a time. A single request
+on an idle cluster takes exactly as long as `edgeflow.cost.predict` says.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import msgspec
+import simpy
+
+from edgeflow.cluster.cluster import HOST_LINK
+from edgeflow.cost.model import CostModel
+from edgeflow.cost.timeline import trace_event
+from edgeflow.errors import ConfigError
+from edgeflow.graph.ir import NUMPY_DTYPES
+from edgeflow.plan.plan import Plan
+from edgeflow.plan.program import CLIENT, Assemble, Compute, Instruction, Program, Receive, Send
+from edgeflow.plan.verify import memory_bytes
+from edgeflow.telemetry import TraceEvent
+
+_Process = Generator[Any, Any, None]
+
+
+class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a simulated run looked like.
+
+    Attributes:
+        latency_s: Mean over requests, from arrival to the whole answer.
+        p95_latency_s: 95th percentile (nearest rank).
+        throughput_per_s: Requests answered per second, from the first arrival to the last answer.
+        energy_j: Modelled: idle and compute power of every device over the whole run.
+        transferred_bytes: Over links between hosts, all requests together.
+        peak_memory_bytes: Device name -> weights and buffers of one request.
+        busy_share: Device name -> share of the run in which it computed.
+        latencies_s: Of each request, in the order of arrival.
+        events: The timeline.
+    """
+
+    latency_s: float
+    p95_latency_s: float
+    throughput_per_s: float
+    energy_j: float
+    transferred_bytes: int
+    peak_memory_bytes: Mapping[str, int]
+    busy_share: Mapping[str, float]
+    latencies_s: tuple[float, ...]
+    events: tuple[TraceEvent, ...] = ()
+
+
+def simulate(
+    plan: Plan,
+    requests: int = 100,
+    *,
+    interval_s: float | None = None,
+    cost: CostModel | None = None,
+    with_events: bool = False,
+) -> SimulationReport:
+    """Run a plan for a number of requests on a virtual clock.
+
+    Args:
+        requests: How many.
+        interval_s: Time between arrivals; by default each request arrives when the one before is answered.
+        cost: Costs on the plan's cluster; the roofline of its devices by default.
+        with_events: Whether to keep the timeline.
+
+    Raises:
+        ConfigError: If ``requests`` is not positive, or ``interval_s`` is negative.
+    """
+    if requests < 1:
+        raise ConfigError(f"requests must be at least 1, got {requests}")
+    if interval_s is not None and interval_s < 0:
+        raise ConfigError(f"interval_s must not be negative, got {interval_s:g}")
+    run = _Run(plan, cost or CostModel(cluster=plan.cluster), with_events)
+    run.environment.process(run.arrivals(requests, interval_s))
+    run.environment.run()
+    return run.report()
+
+
+class _Run:
+    def __init__(self, plan: Plan, cost: CostModel, with_events: bool) -> None:
+        self.environment = simpy.Environment()
+        self._plan = plan
+        self._cost = cost
+        self._programs = plan.programs
+        self._with_events = with_events
+        self._processor = {rank: simpy.Resource(self.environment) for rank in self._programs}
+        self._egress = {rank: simpy.Resource(self.environment) for rank in self._programs}
+        self._ingress = {rank: simpy.Resource(self.environment) for rank in self._programs}
+        self._arrival: dict[int, float] = {}
+        self._answer: dict[int, float] = {}
+        self._busy_s = dict.fromkeys(self._programs, 0.0)
+        self._bytes = 0
+        self._events: list[TraceEvent] = []
+
+    def arrivals(self, requests: int, interval_s: float | None) -> _Process:
+        for number in range(requests):
+            self._arrival[number] = self.environment.now
+            answered = self._start(number)
+            if interval_s is None:
+                yield answered
+            else:
+                yield self.environment.timeout(interval_s)
+
+    def _start(self, number: int) -> Any:
+        frames: dict[int, Any] = {}
+        answered = None
+        for rank, program in self._programs.items():
+            process = self.environment.process(self._rank(number, rank, program, frames))
+            if rank == CLIENT:
+                answered = process
+        return answered
+
+    def _rank(self, number: int, rank: int, program: Program, frames: dict[int, Any]) -> _Process:
+        """One rank's part of one request."""
+        for instruction in program.instructions:
+            start = self.environment.now
+            match instruction:
+                case Compute():
+                    seconds = sum(self._cost.kernel_s(rank, kernel) for kernel in instruction.kernels)
+                    yield from self._compute(rank, seconds)
+                case Assemble():
+                    itemsize = NUMPY_DTYPES[instruction.dtype].itemsize
+                    yield from self._occupy(rank, self._cost.assemble_s(rank, instruction, itemsize))
+                case Receive():
+                    yield self._frame(frames, instruction.tag)
+                    yield from self._occupy(rank, self._cost.message_s(rank))
+                case Send():
+                    yield from self._occupy(rank, self._cost.message_s(rank))
+                    self.environment.process(
+                        self._transfer(rank, instruction, self._frame(frames, instruction.tag))
+                    )
+            self._record(number, rank, instruction, start)
+        if rank == CLIENT:
+            self._answer[number] = self.environment.now
+
+    def _frame(self, frames: dict[int, Any], tag: int) -> Any:
+        """The event "frame ``tag`` has arrived", made by whoever asks first."""
+        if tag not in frames:
+            frames[tag] = self.environment.event()
+        return frames[tag]
+
+    def _compute(self, rank: int, seconds: float) -> _Process:
+        self._busy_s[rank] += seconds
+        yield from self._occupy(rank, seconds)
+
+    def _occupy(self, rank: int, seconds: float) -> _Process:
+        if seconds <= 0:
+            return
+        if rank == CLIENT:  # copies of different requests do not wait for each other there
+            yield self.environment.timeout(seconds)
+            return
+        with self._processor[rank].request() as turn:
+            yield turn
+            yield self.environment.timeout(seconds)
+
+    def _transfer(self, rank: int, instruction: Send, arrived: Any) -> _Process:
+        link = self._cost.cluster.link(rank, instruction.peer)
+        duration = instruction.num_bytes / link.bandwidth_bytes_per_s
+        if link is HOST_LINK:
+            yield self.environment.timeout(link.latency_s + duration)
+            arrived.succeed()
+            return
+        self._bytes += instruction.num_bytes
+        turn = self._egress[rank].request()
+        yield turn
+        self.environment.process(self._leave(rank, turn, duration))
+        yield self.environment.timeout(link.latency_s)
+        with self._ingress[instruction.peer].request() as slot:
+            yield slot
+            yield self.environment.timeout(duration)
+        arrived.succeed()
+
+    def _leave(self, rank: int, turn: Any, duration: float) -> _Process:
+        yield self.environment.timeout(duration)
+        self._egress[rank].release(turn)
+
+    def _record(self, number: int, rank: int, instruction: Instruction, start: float) -> None:
+        if self._with_events:
+            event = trace_event(rank, instruction, start, self.environment.now, request=number)
+            if event is not None:
+                self._events.append(event)
+
+    def report(self) -> SimulationReport:
+        latencies = tuple(self._answer[number] - start for number, start in sorted(self._arrival.items()))
+        makespan = max(self._answer.values()) - min(self._arrival.values())
+        devices = self._plan.cluster.devices
+        ranks = [rank for rank in self._programs if rank != CLIENT]
+        energy = sum(device.power_idle_w * makespan for device in devices)
+        energy += sum(devices[rank].power_compute_w * self._busy_s[rank] for rank in ranks)
+        memory = memory_bytes(self._programs)
+        return SimulationReport(
+            latency_s=statistics.fmean(latencies),
+            p95_latency_s=sorted(latencies)[-(-95 * len(latencies) // 100) - 1],
+            throughput_per_s=len(latencies) / makespan if makespan else float("inf"),
+            energy_j=energy,
+            transferred_bytes=self._bytes,
+            peak_memory_bytes={devices[rank].name: memory[rank] for rank in ranks},
+            busy_share={
+                devices[rank].name: self._busy_s[rank] / makespan if makespan else 0.0 for rank in ranks
+            },
+            latencies_s=latencies,
+            events=tuple(self._events),
+        )
