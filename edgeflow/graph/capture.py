@@ -225,7 +225,7 @@ def _value(value: Any, where: str) -> Value:
     if isinstance(value, float):
         return value if math.isfinite(value) else Symbol("float", str(value))
     if isinstance(value, list | tuple):
-        return tuple(_value(item, where) for item in value)  # type: ignore[arg-type]
+        return tuple(_value(item, where) for item in value)  # type: ignore[misc]
     if isinstance(value, torch.dtype):
         return Symbol("dtype", str(value).removeprefix("torch."))
     if isinstance(value, torch.layout):

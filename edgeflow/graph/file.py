@@ -7,7 +7,6 @@ nothing in the file is imported or run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from edgeflow.errors import CodecError, ConfigError
-from edgeflow.graph.ir import NUMPY_DTYPES, ModelGraph, Operator, Structure, TensorSpec
+from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Operator, Structure, TensorSpec
 from edgeflow.graph.verify import verify_graph
 
 _FORMAT = "edgeflow-graph-1"
@@ -30,6 +29,7 @@ class _Header(msgspec.Struct, kw_only=True):
     weights: tuple[str, ...]
     input_structure: Structure
     output_structure: Structure
+    fingerprint: str
 
 
 def save_graph(graph: ModelGraph, path: str | Path) -> None:
@@ -43,6 +43,7 @@ def save_graph(graph: ModelGraph, path: str | Path) -> None:
         weights=tuple(graph.weights),
         input_structure=graph.input_structure,
         output_structure=graph.output_structure,
+        fingerprint=graph.fingerprint,
     )
     metadata = {"format": _FORMAT, "graph": msgspec.json.encode(header).decode()}
     tensors = {name: _stored(value) for name, value in graph.weights.items()}
@@ -79,17 +80,23 @@ def load_graph(path: str | Path) -> ModelGraph:
         output_structure=header.output_structure,
     )
     verify_graph(graph)
+    if graph.fingerprint != header.fingerprint:
+        raise CodecError(
+            f"{path} is damaged: its contents have fingerprint {graph.fingerprint}, not {header.fingerprint}"
+        )
     return graph
 
 
-def _stored(value: Any) -> Any:
+def _stored(value: Array) -> Array:
     # Not every reader knows bfloat16 in numpy, so its bits are stored as 16-bit integers.
     if value.dtype == NUMPY_DTYPES["bfloat16"]:
         value = value.view(np.int16)
-    return np.ascontiguousarray(value)
+    return np.require(value, requirements="C")  # unlike ascontiguousarray it leaves scalars scalars
 
 
-def _restored(value: Any, spec: TensorSpec) -> Any:
-    if spec.dtype == "bfloat16":
-        return value.view(NUMPY_DTYPES["bfloat16"])
+def _restored(value: Array, spec: TensorSpec) -> Array:
+    if spec.dtype == "bfloat16" and value.dtype == np.int16:
+        value = value.view(NUMPY_DTYPES["bfloat16"])
+    if value.dtype != NUMPY_DTYPES[spec.dtype]:
+        raise CodecError(f"a weight of {value.dtype} is stored where {spec.dtype} is expected")
     return value

@@ -27,6 +27,8 @@ _IDENTITIES = {
     "aten.dropout.default",
     "aten.native_dropout.default",
     "aten.feature_dropout.default",
+    "aten.alpha_dropout.default",
+    "aten.feature_alpha_dropout.default",
     "aten.lift_fresh_copy.default",
     "aten.lift.default",
     "aten.detach_.default",
@@ -46,7 +48,10 @@ _IDENTITIES_IF_SAME = {
     "aten.squeeze.dims",
     "aten.slice.Tensor",
 }
-_RANDOM = ("aten.rand", "aten.bernoulli", "aten.multinomial", "aten.normal", "aten.poisson")
+_RANDOM = (
+    "aten.rand", "aten.bernoulli", "aten.multinomial", "aten.normal", "aten.poisson", "aten.uniform",
+    "aten.exponential", "aten.log_normal", "aten.cauchy", "aten.geometric", "aten.binomial",
+)  # fmt: skip
 _BATCH_NORMS = {
     "aten._native_batch_norm_legit_no_training.default",
     "aten.batch_norm.default",
@@ -86,10 +91,20 @@ def copy_constant_outputs(graph: ModelGraph) -> ModelGraph:
 def refuse_random(graph: ModelGraph) -> None:
     """Raise `UnsupportedOperatorError` if the graph draws random numbers: it could not be checked."""
     for op in graph.operators:
-        if op.target.startswith(_RANDOM):
+        if _is_random(op):
             raise UnsupportedOperatorError(
                 f"{op.name} ({op.target}) draws random numbers; two runs would not agree", operator=op.name
             )
+
+
+def _is_random(op: Operator) -> bool:
+    """Dropout and its like draw only where the module asks for them although it is in evaluation mode."""
+    arguments = dict(op.arguments)
+    if "dropout" in op.target:
+        return arguments["train"] is not False and arguments["p"] != 0
+    if op.target.startswith("aten.rrelu."):
+        return bool(arguments["training"])
+    return op.target.startswith(_RANDOM) or bool(arguments.get("dropout_p"))
 
 
 def rename(op: Operator, names: Mapping[str, str]) -> Operator:
@@ -133,7 +148,7 @@ def _is_identity(graph: ModelGraph, op: Operator) -> bool:
 
 
 def normalise(graph: ModelGraph) -> ModelGraph:
-    """Write operators of several outputs as one each, and named padding as numbers."""
+    """Write operators of several outputs as one each, named padding as numbers, pads alike."""
     specs = dict(graph.specs)
     operators: list[Operator] = []
     for op in graph.operators:
@@ -158,7 +173,19 @@ def _normalised(op: Operator, specs: dict[str, TensorSpec]) -> list[Operator]:
         ]
     if op.target in ("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding"):
         return _numeric_padding(op, specs)
+    if op.target == "aten.pad.default" and op.arg("mode") == "constant":
+        return [_constant_pad(op)]
     return [op]
+
+
+def _constant_pad(op: Operator) -> Operator:
+    value = 0.0 if op.arg("value") is None else op.arg("value")
+    return Operator(
+        name=op.name,
+        target="aten.constant_pad_nd.default",
+        arguments=(("self", op.arg("self")), ("pad", op.arg("pad")), ("value", value)),
+        outputs=op.outputs,
+    )
 
 
 def _slices_of_split(op: Operator, specs: Mapping[str, TensorSpec]) -> list[Operator]:
@@ -216,9 +243,8 @@ def _numeric_padding(op: Operator, specs: dict[str, TensorSpec]) -> list[Operato
         spec = specs[source.name]
         odd = [total % 2 for total in totals]
         padded = f"{op.name}_padded"
-        shape = (*spec.shape[: spec.ndim - spatial],) + tuple(
-            size + more for size, more in zip(spec.shape[spec.ndim - spatial :], odd, strict=True)
-        )
+        lead = spec.ndim - spatial
+        shape = tuple(size + more for size, more in zip(spec.shape, [0] * lead + odd, strict=True))
         specs[padded] = TensorSpec(shape=shape, dtype=spec.dtype)
         pad = tuple(number for more in reversed(odd) for number in (0, more))
         extra.append(
@@ -303,9 +329,12 @@ def _affine(op: Operator, weights: Mapping[str, Array]) -> tuple[Array, Array] |
 def _can_fold(graph: ModelGraph, conv: Operator, weights: Mapping[str, Array]) -> bool:
     if conv.target not in _CONVOLUTIONS or conv.output in graph.outputs:
         return False
-    refs = [conv.arg("weight"), conv.arg("bias")]
-    is_constant = all(ref is None or ref.name in weights for ref in refs)
-    return is_constant and len(graph.consumers.get(conv.output, ())) == 1
+    kernel, bias = conv.arg("weight"), conv.arg("bias")
+    if kernel.name not in weights or (bias is not None and bias.name not in weights):
+        return False
+    # The norm's channels are dim 1; a convolution of an unbatched input has its own in dim 0.
+    is_batched = graph.specs[conv.output].ndim == weights[kernel.name].ndim
+    return is_batched and len(graph.consumers.get(conv.output, ())) == 1
 
 
 def _store(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Structure, TensorSpec
+
+#: What may stand between tensors in a call's arguments.
+_CONSTANTS: Final = (type(None), bool, int, float, str)
 
 
 class Outputs(dict[str, Any]):
@@ -22,7 +25,10 @@ class Outputs(dict[str, Any]):
             raise AttributeError(name) from None
 
     def __getitem__(self, key: Any) -> Any:
-        return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
+        if not isinstance(key, int):
+            return super().__getitem__(key)
+        # A module may well name its outputs by numbers, in any order; the graph knows them as words.
+        return super().__getitem__(str(key)) if str(key) in self else list(self.values())[key]
 
 
 def to_array(value: Any) -> Array:
@@ -42,10 +48,10 @@ def to_torch(array: Array) -> Any:
     """Return a numpy array as a torch tensor that shares its memory where that is possible."""
     import torch
 
-    if array.dtype == NUMPY_DTYPES["bfloat16"]:
-        return torch.from_numpy(np.ascontiguousarray(array).view(np.int16)).view(torch.bfloat16)
     if not array.flags.writeable:
         array = array.copy()
+    if array.dtype == NUMPY_DTYPES["bfloat16"]:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
 
@@ -66,7 +72,7 @@ def describe(value: Any, *, is_tensor: Any) -> Structure:
             items=tuple(describe(item, is_tensor=is_tensor) for item in value),
             type_name=type(value).__name__,
         )
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, _CONSTANTS):
         return Structure(kind="const", value=value)
     raise ConfigError(
         f"cannot describe a {type(value).__name__}; use tensors, numbers, tuples, lists and dicts"
@@ -106,24 +112,30 @@ def _match(structure: Structure, value: Any, what: str) -> Iterator[Any]:
     if structure.kind == "tensor":
         yield value
     elif structure.kind == "const":
-        if value != structure.value:
-            raise ConfigError(f"{what}: the graph was captured with {structure.value!r}, got {value!r}")
+        # Only constants compare as one truth value; a tensor in their place must not be asked.
+        if not isinstance(value, _CONSTANTS) or value != structure.value:
+            got = repr(value) if isinstance(value, _CONSTANTS) else f"a {type(value).__name__}"
+            raise ConfigError(f"{what}: the graph was captured with {structure.value!r}, got {got}")
     elif structure.kind == "dict":
-        if not isinstance(value, Mapping) or set(value) != set(structure.keys):
-            got = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+        given = {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else None
+        if given is None or given.keys() != set(structure.keys):
+            got = type(value).__name__ if given is None else str(sorted(given))
             raise ConfigError(f"{what}: expected the keys {sorted(structure.keys)}, got {got}")
         for key, item in zip(structure.keys, structure.items, strict=True):
-            yield from _match(item, value[key], f"{what} {key!r}")
+            yield from _match(item, given[key], f"{what} {key!r}")
     else:
         if not isinstance(value, tuple | list) or len(value) != len(structure.items):
-            got = len(value) if isinstance(value, tuple | list) else type(value).__name__
+            got = str(len(value)) if isinstance(value, tuple | list) else type(value).__name__
             raise ConfigError(f"{what}: expected {len(structure.items)} items, got {got}")
         for index, (item, part) in enumerate(zip(structure.items, value, strict=True)):
             yield from _match(item, part, f"{what} {index}")
 
 
 def _checked(name: str, value: Any, spec: TensorSpec) -> Array:
-    array = to_array(value)
+    try:
+        array = to_array(value)
+    except ValueError as error:  # a list of lists of unequal length
+        raise ConfigError(f"input {name!r}: {type(value).__name__} is not a tensor: {error}") from error
     if array.shape != spec.shape:
         raise ConfigError(
             f"input {name!r}: the graph was captured for shape {spec.shape}, got {tuple(array.shape)}"

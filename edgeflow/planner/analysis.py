@@ -122,7 +122,7 @@ class Analysis:
         return None if best is None else best[1]
 
     def _saved(self, op: Operator, half: Cut, labels: Labels) -> float:
-        """How much less of its labelled inputs a half reads than the whole, along their labels.
+        """How many elements less of its labelled inputs a half reads than the whole, along their labels.
 
         Where no input has a label, activations count along any dim, unless a weight matrix shrinks with
         them: that would be a split of channels, not of positions.
@@ -133,6 +133,7 @@ class Analysis:
         if known:
             return sum(
                 (whole[name][labels[name]].length - _length(part.get(name), labels[name]))
+                * specs[name].num_elements
                 / specs[name].shape[labels[name]]
                 for name in known
             )

@@ -146,7 +146,7 @@ def split_interval(size: int, shares: Sequence[float], *, multiple: int = 1) -> 
     """Cut ``[0, size)`` into consecutive intervals in proportion to ``shares``.
 
     Boundaries are rounded to multiples of ``multiple`` (the last one is ``size``), so an interval may be
-    empty when its share is less than half a unit.
+    empty when its share is less than half a unit; that of a share of zero always is.
 
     Raises:
         ValueError: If a share is negative, or all are zero.
@@ -164,5 +164,6 @@ def split_interval(size: int, shares: Sequence[float], *, multiple: int = 1) -> 
         seen += share
         bound = min(size, multiple * int(seen / total * size / multiple + 0.5))
         bounds.append(max(bounds[-1], bound))
-    bounds[-1] = size
+    last = max(index for index, share in enumerate(shares) if share > 0)
+    bounds[last + 1 :] = [size] * (len(shares) - last)
     return tuple(Interval(a, b) for a, b in pairwise(bounds))

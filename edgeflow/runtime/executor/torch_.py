@@ -143,4 +143,3 @@ def _slice_getter(
         return lambda env, results: env[name]
     slices = item.region.slices(regions[name])
     return lambda env, results: env[name][slices]
-

@@ -6,10 +6,34 @@ from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import Operator
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.region import Interval, Region
-from edgeflow.sharding.rules import attention, conv, linear, norm, pointwise, pool, reduce, shape
+from edgeflow.sharding.rules import (
+    attention,
+    conv,
+    conv_transpose,
+    linear,
+    norm,
+    pointwise,
+    pool,
+    reduce,
+    remap,
+    resample,
+    shape,
+)
 from edgeflow.sharding.rules.base import BARRIER, Rule, Specs
 
-_FAMILIES = (attention, conv, linear, norm, pointwise, pool, reduce, shape)
+_FAMILIES = (
+    attention,
+    conv,
+    conv_transpose,
+    linear,
+    norm,
+    pointwise,
+    pool,
+    reduce,
+    remap,
+    resample,
+    shape,
+)
 
 
 def _collect() -> dict[str, Rule]:

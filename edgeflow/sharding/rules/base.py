@@ -47,7 +47,7 @@ def out_spec(op: Operator, specs: Specs) -> TensorSpec:
     return specs[op.output]
 
 
-def localised(op: Operator, specs: Specs, *, target: str | None = None, **changes: LocalValue) -> Step:
+def localised(op: Operator, specs: Specs, **changes: LocalValue) -> Step:
     """Return ``op`` as a local call: arguments named in ``changes`` replaced, other tensors whole."""
     arguments = []
     for name, value in op.arguments:
@@ -63,7 +63,7 @@ def localised(op: Operator, specs: Specs, *, target: str | None = None, **change
             arguments.append((name, value))
     if changes:
         raise InvalidPlanError(f"{op.name} ({op.target}) has no arguments {sorted(changes)}")
-    return Step(target or op.target, tuple(arguments))
+    return Step(op.target, tuple(arguments))
 
 
 def call(target: str, **arguments: LocalValue) -> Step:

@@ -9,7 +9,7 @@ over input features, whose bias is added by the device that holds the first of t
 from __future__ import annotations
 
 from edgeflow.graph.ir import Operator
-from edgeflow.sharding.cut import Cut, LocalValue, Result, Slice
+from edgeflow.sharding.cut import Cut, LocalValue, Result, Slice, Step
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules.base import Rule, Specs, broadcast, call, cut_whole, localised
 
@@ -92,7 +92,7 @@ def _cut_added(first: str, second: str) -> Rule:
                 second: right,
                 "self": Slice(added.name, broadcast(region, specs[added.name])),
             }
-            steps = (localised(op, specs, **changes),)
+            steps: tuple[Step, ...] = (localised(op, specs, **changes),)
         else:
             product = call("aten.matmul.default", self=left, other=right)
             steps = (product, call("aten.mul.Scalar", self=Result(0), other=op.arg("alpha")))

@@ -52,9 +52,12 @@ def _source(op: Operator, region: Region, windows: tuple[Window, ...]) -> Slice:
     return Slice(op.arg("self").name, Region((*region.intervals[:2], *(w.interval for w in windows))))
 
 
-def _flops(op: Operator, region: Region) -> int:
-    kernel_h, kernel_w = pairs(op.arg("kernel_size"), 2)
-    return region.num_elements * kernel_h * kernel_w
+def _flops(op: Operator, region: Region, windows: tuple[Window, ...]) -> int:
+    """One operation per element of a window; a kernel may be larger than the input."""
+    work = region.num_elements
+    for kernel, window in zip(pairs(op.arg("kernel_size"), 2), windows, strict=True):
+        work *= min(kernel, window.interval.length)
+    return work
 
 
 def _cut_max(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
@@ -64,7 +67,7 @@ def _cut_max(op: Operator, specs: Specs, region: Region, contraction: Interval |
     windows = _windows(op, specs, region, pairs(op.arg("dilation"), 2))
     steps, operand, own = padded(_source(op, region, windows), windows, value=Symbol("float", "-inf"))
     steps += (localised(op, specs, self=operand, padding=own, ceil_mode=False),)
-    return Cut(steps=steps, region=region, flops=_flops(op, region))
+    return Cut(steps=steps, region=region, flops=_flops(op, region, windows))
 
 
 def _cut_average(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
@@ -73,7 +76,7 @@ def _cut_average(op: Operator, specs: Specs, region: Region, contraction: Interv
     refuse_contraction(op, contraction)
     windows = _windows(op, specs, region, (1, 1))
     source = _source(op, region, windows)
-    flops = _flops(op, region)
+    flops = _flops(op, region, windows)
     if not any(window.before or window.after for window in windows):
         step = localised(op, specs, self=source, padding=(0, 0), ceil_mode=False)
         return Cut(steps=(step,), region=region, flops=flops)

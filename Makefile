@@ -1,0 +1,53 @@
+# Everything works on a fresh machine with python3, make and a package index: each target makes .venv first.
+
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+SOURCES := edgeflow tests benchmarks simulations scripts
+
+.DEFAULT_GOAL := help
+.PHONY: help install fmt check test test-all bench demo protos clean
+
+help: ## Say what there is.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## Make .venv and install edgeflow in it, with everything for development.
+
+# torch goes first and alone, pinned: whatever comes after it finds it there and leaves it as it is.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgeflow needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+fmt: $(STAMP) ## Format the code, and mend what can be mended.
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+check: $(STAMP) ## Lint, types, import contract, generated protos.
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/protos.py --check
+
+test: $(STAMP) ## The tests, without those marked slow.
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(STAMP) ## All tests.
+	$(BIN)/python -m pytest
+
+bench: $(STAMP) ## The benchmarks; each result names hardware, versions, seed and settings.
+	$(BIN)/python benchmarks/run.py
+
+demo: $(STAMP) ## The main job: two models over three local workers of unequal speed.
+	$(BIN)/edgeflow demo --output demo-output
+
+protos: $(STAMP) ## Generate edgeflow/_proto again.
+	$(BIN)/python scripts/protos.py
+
+clean: ## Remove what was built, .venv included.
+	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

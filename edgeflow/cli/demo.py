@@ -1,0 +1,112 @@
+"""``edgeflow demo``: two models, two photographs, three local workers of unequal speed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from edgeflow.cli import options
+from edgeflow.cli.demo_job import (
+    ONE_DEVICE,
+    PLAIN,
+    SPLIT,
+    DemoReport,
+    ModelReport,
+    demo_cluster,
+    local_workers,
+    run_model,
+)
+from edgeflow.cli.files import make_folder, writing
+from edgeflow.cli.screen import say, say_json
+from edgeflow.units import format_bytes, format_seconds
+
+MODELS = ("openworld-base", "resnet50")
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="For pictures and traces.")
+    ] = Path("demo-output"),
+    speeds: Annotated[
+        str,
+        typer.Option(
+            metavar="S,S,...", help="The workers' shares of a core; small ones emulate small machines."
+        ),
+    ] = "1,0.6,0.4",
+    strategy: options.Strategy = "auto",
+    requests: Annotated[int, typer.Option(min=1, help="How many of each kind are timed.")] = 5,
+    json: options.Json = False,
+) -> None:
+    """Run two models over local workers: plan, predicted and measured time, difference, pictures."""
+    shares = tuple(options.parse_speeds(speeds))
+    cluster = demo_cluster(shares)
+    make_folder(output)
+    if not json:
+        say(_introduction(shares))
+    reports = []
+    with local_workers(shares) as workers:
+        for name in MODELS:
+            report = run_model(name, cluster, workers, strategy=strategy, requests=requests, folder=output)
+            reports.append(report)
+            if not json:
+                say(_describe(report))
+    result = DemoReport(num_cores=os.cpu_count() or 1, speeds=shares, models=tuple(reports))
+    path = output / "demo.json"
+    with writing(path):
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    if json:
+        say_json(result)
+    if not all(report.passed for report in reports):
+        raise typer.Exit(1)
+
+
+def _introduction(shares: Sequence[float]) -> str:
+    return (
+        f"{len(shares)} worker processes on this machine of {os.cpu_count()} cores, one thread each, held to "
+        f"{', '.join(f'{share:g}' for share in shares)} of a core.\n"
+        "Predictions start from every operator's time on one core here, measured alone. Times are medians of "
+        "requests\nthat take turns; the weights are random, the photographs are real."
+    )
+
+
+def _describe(report: ModelReport) -> str:
+    rows = [("", "predicted", "measured")]
+    rows += [
+        (f"{name}: {plan.chosen}", format_seconds(plan.predicted_latency_s), str(plan.measured))
+        for name, plan in report.plans.items()
+    ]
+    rows.append((f"{PLAIN}, one thread, no workers", "", str(report.plain_pytorch)))
+    width = max(len(row[0]) for row in rows)
+    differences = [f"{name}: {plan.difference}" for name, plan in report.plans.items()]
+    return "\n".join(
+        [
+            "",
+            f"{report.model} ({report.num_operators} operators, weights {format_bytes(report.weight_bytes)})",
+            "=" * 60,
+            report.explanation.rstrip(),
+            "",
+            *(f"{what:{width}}  {predicted:>9}  {measured}".rstrip() for what, predicted, measured in rows),
+            _verdict(report),
+            "",
+            *differences,
+            *(f"{what}: {path}" for what, path in report.files.items()),
+        ]
+    )
+
+
+def _verdict(report: ModelReport) -> str:
+    """Say what the choice was worth, whatever it was."""
+    speedup = report.speedup
+    if speedup is None or ONE_DEVICE not in report.plans:
+        return f"{report.strategy} chose {report.choice}; there is nothing to compare it with"
+    was_right = (speedup >= 1) == (report.choice == SPLIT)
+    return (
+        f"measured, the split has {speedup:.2f} times the speed of one device; {report.strategy} chose "
+        f"{'the split' if report.choice == SPLIT else 'one device'}, "
+        f"{'rightly' if was_right else 'wrongly, on this machine and today'}"
+    )

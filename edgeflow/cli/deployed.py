@@ -1,0 +1,44 @@
+"""A plan made ready to answer requests: in this process, on running workers, or on workers started here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from edgeflow.cli.screen import waiting
+from edgeflow.plan import Plan
+
+#: Answers one request: positional inputs, keyword inputs.
+Answer = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
+
+
+@contextmanager
+def deployed(plan: Plan, *, workers: Sequence[str] | None, local: bool) -> Iterator[Any]:
+    """Yield a session on workers, which are let go, or stopped if they were started here, at the end."""
+    import edgeflow as ef
+
+    with ExitStack() as stack:
+        with waiting("starting workers and loading weights" if local else "loading weights"):
+            session = ef.deploy(plan, local=True) if local else ef.deploy(plan, workers=list(workers or ()))
+            stack.enter_context(session)
+        yield session
+
+
+@contextmanager
+def answering(plan: Plan, *, workers: Sequence[str] | None, local: bool) -> Iterator[Answer]:
+    """Yield what answers requests: workers, or this process where none are asked for."""
+    if workers is None and not local:
+        import edgeflow as ef
+
+        yield lambda args, kwargs: ef.execute(plan, args, kwargs)
+    else:
+        with deployed(plan, workers=workers, local=local) as session:
+            yield lambda args, kwargs: session.run(*args, **kwargs)
+
+
+def where(*, workers: Sequence[str] | None, local: bool) -> str:
+    """Say in words where `answering` runs a plan."""
+    if local:
+        return "worker processes on this machine"
+    return f"{len(workers)} workers" if workers else "one process, device by device"

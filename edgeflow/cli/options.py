@@ -1,0 +1,119 @@
+"""Options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeflow.cluster import Cluster
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        show_default=False,
+        help="A saved graph, `package.module:factory` (it returns a module, its arguments and perhaps its "
+        "keyword arguments), or the name of a reference model.",
+    ),
+]
+ClusterFile = Annotated[
+    Path | None, typer.Option("--cluster", metavar="FILE", help="Cluster file (YAML).", show_default=False)
+]
+Speeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S,S,...", help="Instead of a file: devices of these relative speeds.", show_default=False
+    ),
+]
+Bandwidth = Annotated[
+    str | None, typer.Option(help="With --speeds: of every link. (default: 1 Gbit/s)", show_default=False)
+]
+Latency = Annotated[
+    str | None, typer.Option(help="With --speeds: of every link. (default: 0.2 ms)", show_default=False)
+]
+Memory = Annotated[
+    str | None, typer.Option(help="With --speeds: of every device. (default: 4 GiB)", show_default=False)
+]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="FILE", help="A saved plan; it brings its cluster.", show_default=False),
+]
+Strategy = Annotated[str, typer.Option(help="Who decides; an unknown name is answered with the known ones.")]
+Objective = Annotated[str, typer.Option(help="What is made small or large.")]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT,...",
+        help="Addresses of running workers, in the order of the cluster's devices.",
+        show_default=False,
+    ),
+]
+Local = Annotated[bool, typer.Option("--local", help="Start the workers here, as processes, for the time.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Seed = Annotated[int, typer.Option(help="Of random inputs, where the model brings none.")]
+
+
+def choose_cluster(
+    file: Path | None,
+    *,
+    speeds: str | None = None,
+    bandwidth: str | None = None,
+    latency: str | None = None,
+    memory: str | None = None,
+    plan: Path | None = None,
+) -> Cluster | None:
+    """Return the cluster that the options describe; None where a saved plan brings it.
+
+    Raises:
+        typer.BadParameter: If they contradict each other, or say nothing.
+        ConfigError: If the file, or a quantity, is wrong.
+    """
+    if plan is not None:
+        if any(option is not None for option in (file, speeds, bandwidth, latency, memory)):
+            raise typer.BadParameter(
+                "a saved plan brings its cluster: --plan goes without --cluster and --speeds"
+            )
+        return None
+    if (file is None) == (speeds is None):
+        raise typer.BadParameter("give either --cluster FILE or --speeds, for example --speeds 1,0.5,0.25")
+    quantities = {"bandwidth": bandwidth, "latency": latency, "memory": memory}
+    given = {name: text for name, text in quantities.items() if text is not None}
+    if file is not None:
+        if given:
+            flags = ", ".join(f"--{name}" for name in given)
+            raise typer.BadParameter(f"{flags}: only with --speeds; a cluster file says it itself")
+        return Cluster.load(file)
+    return Cluster.local(parse_speeds(speeds or ""), **given)
+
+
+def parse_speeds(text: str) -> list[float]:
+    """Return ``"1,0.5"`` as numbers.
+
+    Examples:
+        >>> parse_speeds("1, 0.5")
+        [1.0, 0.5]
+    """
+    try:
+        return [float(speed) for speed in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--speeds: expected numbers with commas between them, got {text!r}"
+        ) from error
+
+
+def parse_workers(text: str | None, *, local: bool) -> list[str] | None:
+    """Return the addresses; None where there are none.
+
+    Raises:
+        typer.BadParameter: If workers are both given and to be started, or an address is empty.
+    """
+    if text is None:
+        return None
+    if local:
+        raise typer.BadParameter("give either --workers or --local")
+    addresses = [address.strip() for address in text.split(",")]
+    if not all(addresses):
+        raise typer.BadParameter(f"--workers: an address is empty in {text!r}")
+    return addresses

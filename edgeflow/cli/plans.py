@@ -1,0 +1,59 @@
+"""Plans of the command line: read from a file, or made; and described for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeflow.cli.models import Subject
+from edgeflow.cli.screen import waiting
+from edgeflow.cluster import Cluster
+from edgeflow.plan import Plan
+
+
+def make_plan(
+    subject: Subject,
+    cluster: Cluster | None,
+    *,
+    strategy: str,
+    objective: str = "latency",
+    file: Path | None = None,
+) -> Plan:
+    """Return the plan in ``file``, or one by ``strategy`` where there is no file.
+
+    Raises:
+        ConfigError: If the file or the strategy is wrong.
+        InvalidPlanError: If the file's plan is for another graph.
+        InfeasiblePlanError: If no plan fits the cluster.
+    """
+    import edgeflow as ef
+
+    if file is not None:
+        return ef.Plan.load(file, subject.graph)
+    assert cluster is not None, "options give a cluster or a plan"
+    with waiting(f"planning {subject.name} for {len(cluster.devices)} devices"):
+        return ef.plan(subject.graph, cluster, strategy=strategy, objective=objective)
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """Return what programs want to know of a plan; times in seconds."""
+    names = [device.name for device in plan.cluster.devices]
+    return {
+        "model": plan.graph.name,
+        "cluster": plan.cluster.name,
+        "strategy": plan.strategy,
+        "objective": plan.objective,
+        "chosen": plan.chosen,
+        "predicted_latency_s": plan.predicted_latency_s,
+        "devices": [names[rank] for rank in plan.devices],
+        "stages": [
+            {
+                "name": stage.name,
+                "kind": stage.kind,
+                "num_operators": len(stage.operators),
+                "devices": [names[rank] for rank in stage.devices],
+            }
+            for stage in plan.stages
+        ],
+        "candidates": plan.candidates,
+    }

@@ -1,0 +1,96 @@
+"""``edgeflow run``: answer requests by a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from edgeflow.cli import options
+from edgeflow.cli.compare import leaves
+from edgeflow.cli.deployed import answering, where
+from edgeflow.cli.files import check_writable, writing
+from edgeflow.cli.models import load_subject
+from edgeflow.cli.plans import make_plan
+from edgeflow.cli.screen import bar, say, say_json
+from edgeflow.cli.timing import time_in_turn
+from edgeflow.graph.ir import Array
+
+
+def run(
+    model: options.Model,
+    cluster: options.ClusterFile = None,
+    speeds: options.Speeds = None,
+    bandwidth: options.Bandwidth = None,
+    latency: options.Latency = None,
+    memory: options.Memory = None,
+    plan: options.PlanFile = None,
+    strategy: options.Strategy = "auto",
+    workers: options.Workers = None,
+    local: options.Local = False,
+    requests: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Save the last answer's tensors (.npz).",
+            show_default=False,
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Run a model by a plan, on the model's own example inputs.
+
+    Without --workers and --local, every device's part runs in this process, one after the other: the right
+    answer, in a time that says nothing.
+    """
+    addresses = options.parse_workers(workers, local=local)
+    chosen = options.choose_cluster(
+        cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
+    )
+    check_writable(output)
+    subject = load_subject(model, seed=seed)
+    made = make_plan(subject, chosen, strategy=strategy, file=plan)
+    latest: Any = None
+
+    with answering(made, workers=addresses, local=local) as answer, bar("requests") as move:
+
+        def request() -> None:
+            nonlocal latest
+            latest = answer(subject.args, subject.kwargs)
+
+        # The first of several also warms everything up; it is not counted.
+        timing = time_in_turn(
+            {"plan": request}, rounds=requests, warmup=1 if requests > 1 else 0, on_round=move
+        )["plan"]
+
+    outputs = list(leaves(latest))
+    if output is not None:
+        _save(outputs, output)
+    if json:
+        say_json(
+            {
+                "model": subject.name,
+                "strategy": made.strategy,
+                "where": where(workers=addresses, local=local),
+                "predicted_latency_s": made.predicted_latency_s,
+                "latency": timing,
+                "outputs": [{"shape": array.shape, "dtype": str(array.dtype)} for array in outputs],
+            }
+        )
+        return
+    say(f"{subject.name} by {made.strategy}, in {where(workers=addresses, local=local)}")
+    say(f"latency: {timing}")
+    for index, array in enumerate(outputs):
+        say(f"output {index}: {array.dtype}{list(array.shape)}")
+
+
+def _save(outputs: Sequence[Array], path: Path) -> None:
+    with writing(path), path.open("wb") as file:
+        np.savez(file, *outputs)

@@ -1,0 +1,70 @@
+"""What people see: results on stdout; progress and complaints on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+T = TypeVar("T")
+
+
+def say(text: str = "") -> None:
+    """Print a line of the result."""
+    typer.echo(text)
+
+
+def say_json(value: Any) -> None:
+    """Print a result for programs."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def complain(text: str) -> None:
+    """Print an error, for people, in one line where it has one."""
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(text, err=True)
+
+
+def note(text: str) -> None:
+    """Print what is worth knowing but is no result."""
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show a spinner while something of unknown length runs; nothing where stderr is no terminal."""
+    with _progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+def counted(items: Iterable[T], *, what: str, total: int) -> Iterator[T]:
+    """Yield ``items`` behind a progress bar; a plain loop where stderr is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _progress(*columns) as progress:
+        yield from progress.track(items, total=total, description=what)
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[float, float], None]]:
+    """Show a bar that the caller moves: ``move(done, total)``."""
+    with _progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _progress(*columns: Any) -> Progress:
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,78 @@
+"""``edgeflow verify``: is a plan's answer the one that a single device gives?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgeflow.cli import options
+from edgeflow.cli.compare import TOLERANCE, Difference, compare
+from edgeflow.cli.deployed import answering, where
+from edgeflow.cli.models import load_subject
+from edgeflow.cli.plans import make_plan
+from edgeflow.cli.screen import say, say_json, waiting
+
+
+def verify(
+    model: options.Model,
+    cluster: options.ClusterFile = None,
+    speeds: options.Speeds = None,
+    bandwidth: options.Bandwidth = None,
+    latency: options.Latency = None,
+    memory: options.Memory = None,
+    plan: options.PlanFile = None,
+    strategy: options.Strategy = "auto",
+    workers: options.Workers = None,
+    local: options.Local = False,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Largest difference, relative to the output's largest value.")
+    ] = TOLERANCE,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Run a plan and say how far its answer is from one device's; exit code 1 if it is too far.
+
+    The plan always runs in this process, device by device; with --workers or --local it runs on real workers
+    too.
+    """
+    import edgeflow as ef
+
+    addresses = options.parse_workers(workers, local=local)
+    chosen = options.choose_cluster(
+        cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
+    )
+    subject = load_subject(model, seed=seed)
+    made = make_plan(subject, chosen, strategy=strategy, file=plan)
+    with waiting("running one device's reference"):
+        expected = subject.reference()
+
+    found: dict[str, Difference] = {}
+    with waiting(f"running in {where(workers=None, local=False)}"):
+        found["in_process"] = compare(
+            ef.execute(made, subject.args, subject.kwargs), expected, tolerance=tolerance
+        )
+    if addresses is not None or local:
+        with answering(made, workers=addresses, local=local) as answer, waiting("running on workers"):
+            found["workers"] = compare(answer(subject.args, subject.kwargs), expected, tolerance=tolerance)
+
+    passed = all(difference.passed for difference in found.values())
+    if json:
+        say_json(
+            {
+                "model": subject.name,
+                "strategy": made.strategy,
+                "num_devices": len(made.devices),
+                "passed": passed,
+                "differences": found,
+            }
+        )
+    else:
+        say(
+            f"{subject.name} by {made.strategy} on {len(made.devices)} of {len(made.cluster.devices)} devices"
+        )
+        say(f"{where(workers=None, local=False)}: {found['in_process']}")
+        if "workers" in found:
+            say(f"{where(workers=addresses, local=local)}: {found['workers']}")
+    if not passed:
+        raise typer.Exit(1)

@@ -1,0 +1,47 @@
+"""``edgeflow worker``: one worker, until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeflow.units import parse_bytes
+
+
+def worker(
+    bind: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+    ] = "127.0.0.1:7070",
+    threads: Annotated[int, typer.Option(min=1, help="Threads that compute.")] = 1,
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1.0, help="Emulate a slower device, to try an unequal cluster on one host."
+        ),
+    ] = 1.0,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="What weights and buffers may take, for example 2 GiB. (default: half of the host's)"
+        ),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Where to keep weights between runs.", show_default=False)
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other hosts in, although nothing is encrypted or checked.")
+    ] = False,
+) -> None:
+    """Run one worker until it is interrupted or terminated; it says its address on stdout."""
+    from edgeflow.runtime.worker.server import serve
+
+    serve(
+        bind,
+        threads=threads,
+        speed=speed,
+        cache_dir=cache_dir,
+        memory_limit_bytes=None if memory is None else parse_bytes(memory, what="--memory"),
+        insecure=insecure,
+    )

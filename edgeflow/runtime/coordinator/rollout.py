@@ -1,0 +1,178 @@
+"""Bringing one plan onto its workers, and taking it off: carries out what `DeploymentState` says."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+
+from edgeflow.graph.ir import Array
+from edgeflow.plan import Plan
+from edgeflow.plan.program import CLIENT, WeightSlice
+from edgeflow.runtime.content import Content, content_of
+from edgeflow.runtime.coordinator import state as s
+from edgeflow.runtime.coordinator.client import Description, Report, WorkerClient, load_timeout_s
+
+logger = logging.getLogger(__name__)
+
+#: Longest wait for a worker that does not answer at all, within the deployment's own deadline.
+CONNECT_TIMEOUT_S: Final = 10.0
+
+#: Of the calls that take a plan off its workers; who does not answer by then is left alone.
+_UNDO_TIMEOUT_S: Final = 5.0
+
+
+class Rollout:
+    """One epoch of one plan on its workers.
+
+    Args:
+        addresses: Rank -> address of every worker that takes part.
+        attach: Opens the data connection with a rank.
+        timeout_s: Of each control call.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        epoch: int,
+        addresses: Mapping[int, str],
+        *,
+        attach: Callable[[int], None],
+        timeout_s: float,
+    ) -> None:
+        self.plan = plan
+        self.epoch = epoch
+        self.addresses = addresses
+        self.clients = {rank: WorkerClient(address, rank) for rank, address in addresses.items()}
+        self.descriptions: dict[int, Description] = {}
+        self._timeout_s = timeout_s
+        self._state = s.DeploymentState(addresses)
+        self._events: queue.SimpleQueue[s.DeploymentEvent] = queue.SimpleQueue()
+        self._missing: dict[int, tuple[str, ...]] = {}
+        self._contents: dict[WeightSlice, Content] = {}
+        self._hashing = threading.Lock()
+        self._pool = ThreadPoolExecutor(max(1, len(addresses)), thread_name_prefix="edgeflow-rollout")
+        self._calls: Mapping[s.Call, Callable[[int], None]] = {
+            s.Call.DESCRIBE: self._describe,
+            s.Call.PREPARE: self._prepare,
+            s.Call.LOAD: self._load,
+            s.Call.COMMIT: self._commit,
+            s.Call.ATTACH: attach,
+            s.Call.RELEASE: self._release,
+            s.Call.ABORT: self._abort,
+        }
+
+    def open(self) -> None:
+        """Deploy; when this raises, no worker holds anything of it."""
+        try:
+            self._drive(s.Opened())
+        except BaseException:
+            self._shut()
+            raise
+
+    def close(self, *, is_idle: bool) -> None:
+        """Take the plan off the workers that can be reached; may be called twice."""
+        if self._state.phase is s.Phase.COMMITTED:
+            self._drive(s.CloseRequested(is_idle))
+        self._shut()
+
+    def reports(self, *, min_request_id: int) -> dict[int, Report]:
+        """Ask every worker what it has done."""
+        return {
+            rank: client.report(self.epoch, min_request_id=min_request_id, timeout_s=self._timeout_s)
+            for rank, client in sorted(self.clients.items())
+        }
+
+    def _shut(self) -> None:
+        self._pool.shutdown()
+        for client in self.clients.values():
+            client.close()
+
+    def _drive(self, event: s.DeploymentEvent) -> None:
+        """Handle events until the state has finished; raise what made it fail."""
+        while True:
+            for instruction in self._state.handle(event):
+                match instruction:
+                    case s.MakeCall(rank, call):
+                        self._pool.submit(self._make, rank, call)
+                    case s.CancelCall(rank):
+                        self.clients[rank].cancel()
+                    case s.Finish(error):
+                        logger.info("deployment.finished", extra={"phase": self._state.phase.value})
+                        if error is not None:
+                            raise error
+                        return
+            try:
+                event = self._events.get()
+            except KeyboardInterrupt as error:
+                event = s.Interrupted(error)
+
+    def _make(self, rank: int, call: s.Call) -> None:
+        try:
+            self._calls[call](rank)
+        except BaseException as error:
+            logger.debug("call.failed", extra={"rank": rank, "call": call.value, "reason": str(error)})
+            self._events.put(s.CallFailed(rank, error))
+        else:
+            self._events.put(s.CallDone(rank))
+
+    # What the calls do; each runs on a thread of the pool.
+
+    def _describe(self, rank: int) -> None:
+        timeout_s = min(self._timeout_s, CONNECT_TIMEOUT_S)
+        self.descriptions[rank] = self.clients[rank].describe(timeout_s=timeout_s)
+
+    def _prepare(self, rank: int) -> None:
+        program = self.plan.programs[rank]
+        self._missing[rank] = self.clients[rank].prepare(
+            self.epoch,
+            program,
+            fingerprint=self.plan.fingerprint,
+            peers={peer: address for peer, address in self.addresses.items() if peer != CLIENT},
+            contents=[self._content(item) for item in program.weights],
+            timeout_s=self._timeout_s,
+        )
+
+    def _load(self, rank: int) -> None:
+        missing = set(self._missing[rank])
+        items = {
+            content.content_hash: (item, content)
+            for item in self.plan.programs[rank].weights
+            if (content := self._content(item)).content_hash in missing
+        }
+        num_bytes = sum(content.num_bytes for _, content in items.values())
+
+        def slices() -> Iterator[tuple[Content, Array]]:
+            for item, content in items.values():
+                yield content, self._slice(item)
+
+        timeout_s = load_timeout_s(num_bytes, self._timeout_s)
+        self.clients[rank].load(self.epoch, slices(), timeout_s=timeout_s)
+        logger.info("weights.sent", extra={"rank": rank, "num_bytes": num_bytes, "num_slices": len(items)})
+
+    def _commit(self, rank: int) -> None:
+        self.clients[rank].commit(self.epoch, timeout_s=self._timeout_s)
+
+    def _release(self, rank: int) -> None:
+        self.clients[rank].release(self.epoch, timeout_s=min(self._timeout_s, _UNDO_TIMEOUT_S))
+
+    def _abort(self, rank: int) -> None:
+        self.clients[rank].abort(self.epoch, timeout_s=min(self._timeout_s, _UNDO_TIMEOUT_S))
+
+    def _slice(self, item: WeightSlice) -> Array:
+        whole = self.plan.graph.weights[item.tensor]
+        return np.ascontiguousarray(whole[tuple(slice(start, stop) for start, stop in item.region.intervals)])
+
+    def _content(self, item: WeightSlice) -> Content:
+        """Hash a slice once, however many workers need it."""
+        known = self._contents.get(item)
+        if known is None:
+            known = content_of(self._slice(item), dtype=item.dtype)
+            with self._hashing:
+                self._contents[item] = known
+        return known

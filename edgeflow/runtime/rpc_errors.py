@@ -1,0 +1,174 @@
+"""One table from our exception classes to gRPC status, and back.
+
+An error crosses the wire as a status code, a sentence, and two trailing metadata: the name of the class and
+its fields as JSON. The other side raises the same class with the same sentence. In the data plane, where
+there is no status, the same description travels as the payload of a failure frame.
+
+What is not ours becomes INTERNAL with a neutral sentence: texts of foreign exceptions may hold paths and
+values that are none of the peer's business. They are logged where they happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NoReturn
+
+import grpc
+import msgspec
+
+from edgeflow import errors
+from edgeflow.errors import (
+    CodecError,
+    DeadlineExceededError,
+    EdgeflowError,
+    WorkerFailedError,
+    WorkerUnreachableError,
+)
+
+logger = logging.getLogger(__name__)
+
+CLASS_KEY: Final = "edgeflow-error"
+FIELDS_KEY: Final = "edgeflow-error-fields-bin"
+
+#: Longer sentences are cut: gRPC refuses more than 8 KiB of metadata, and the sentence is part of it.
+MAX_MESSAGE_CHARS: Final = 2000
+
+_NEUTRAL: Final = "internal error; see the worker's log"
+
+STATUS_CODES: Final[Mapping[type[EdgeflowError], grpc.StatusCode]] = {
+    errors.EdgeflowError: grpc.StatusCode.UNKNOWN,
+    errors.ConfigError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.GraphError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.CyclicGraphError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnsupportedOperatorError: grpc.StatusCode.UNIMPLEMENTED,
+    errors.PlanError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.InfeasiblePlanError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.InvalidPlanError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ClusterError: grpc.StatusCode.UNAVAILABLE,
+    errors.WorkerUnreachableError: grpc.StatusCode.UNAVAILABLE,
+    errors.WorkerOverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.WorkerFailedError: grpc.StatusCode.INTERNAL,
+    errors.StalePlanError: grpc.StatusCode.ABORTED,
+    errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.CodecError: grpc.StatusCode.INVALID_ARGUMENT,
+}
+
+_BY_NAME: Final = {cls.__name__: cls for cls in STATUS_CODES}
+
+
+class ErrorDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """An error of ours as plain data."""
+
+    name: str
+    message: str
+    fields: dict[str, None | bool | int | float | str] = {}
+
+
+def describe(error: BaseException) -> ErrorDescription:
+    """Return ``error`` as plain data; what is not ours gets a neutral sentence."""
+    if not isinstance(error, EdgeflowError):
+        return ErrorDescription(name=WorkerFailedError.__name__, message=_NEUTRAL)
+    cls = next(base for base in type(error).__mro__ if base in STATUS_CODES)
+    fields = {
+        key: value
+        for key, value in vars(error).items()
+        if not key.startswith("_") and isinstance(value, None | bool | int | float | str)
+    }
+    return ErrorDescription(name=cls.__name__, message=str(error)[:MAX_MESSAGE_CHARS], fields=fields)
+
+
+def rebuild(description: ErrorDescription, *, where: str = "") -> EdgeflowError:
+    """Return the error that ``description`` stands for.
+
+    A class that this side does not know, or fields that do not fit it, become a `WorkerFailedError`.
+
+    Args:
+        where: Who said so, put before the sentence: ``worker 10.0.0.2:7000 (rank 1)``.
+    """
+    message = f"{where}: {description.message}" if where else description.message
+    cls = _BY_NAME.get(description.name)
+    if cls is None:
+        return WorkerFailedError(f"{message} ({description.name})")
+    try:
+        return cls(message, **description.fields)
+    except TypeError:
+        return WorkerFailedError(f"{message} ({description.name})")
+
+
+def encode_description(description: ErrorDescription) -> bytes:
+    return msgspec.json.encode(description)
+
+
+def decode_description(data: bytes) -> ErrorDescription:
+    """Raises `CodecError` if ``data`` is no description."""
+    try:
+        return msgspec.json.decode(data, type=ErrorDescription)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CodecError(f"failure notice: {error}") from error
+
+
+def abort(context: grpc.ServicerContext, error: EdgeflowError) -> NoReturn:
+    """End the call with the status of ``error``."""
+    description = describe(error)
+    context.set_trailing_metadata(
+        (
+            (CLASS_KEY, description.name),
+            (FIELDS_KEY, msgspec.json.encode(description.fields)),
+        )
+    )
+    context.abort(STATUS_CODES[_BY_NAME[description.name]], description.message)
+
+
+@contextlib.contextmanager
+def translated(context: grpc.ServicerContext) -> Iterator[None]:
+    """Turn what the body raises into the status of the call."""
+    try:
+        yield
+    except EdgeflowError as error:
+        abort(context, error)
+    except Exception as error:
+        # What abort() itself raised passes through; it has no message.
+        if type(error) is Exception and not error.args:
+            raise
+        logger.exception("rpc.failed")
+        abort(context, WorkerFailedError(_NEUTRAL))
+
+
+def from_rpc_error(error: grpc.RpcError, *, where: str, waited_s: float | None = None) -> EdgeflowError:
+    """Return our error for a failed call.
+
+    Args:
+        where: Who was called, for the sentence.
+        waited_s: How long the caller waited, for the sentence.
+    """
+    metadata: dict[str, str | bytes] = dict(_call(error, "trailing_metadata") or ())
+    details = str(_call(error, "details") or "no details")
+    name = metadata.get(CLASS_KEY)
+    if isinstance(name, str):
+        fields = _fields(metadata.get(FIELDS_KEY))
+        return rebuild(ErrorDescription(name=name, message=details, fields=fields), where=where)
+    code = _call(error, "code")
+    waited = "" if waited_s is None else f" after {waited_s:.1f} s"
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return WorkerUnreachableError(f"{where} cannot be reached{waited}: {details}")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceededError(f"{where} did not answer{waited}")
+    if code is grpc.StatusCode.CANCELLED:
+        return WorkerUnreachableError(f"{where}: the call was cancelled{waited}")
+    return WorkerFailedError(f"{where} failed with {getattr(code, 'name', code)}: {details}")
+
+
+def _call(error: grpc.RpcError, name: str) -> Any:
+    method = getattr(error, name, None)
+    return method() if callable(method) else None
+
+
+def _fields(data: object) -> dict[str, None | bool | int | float | str]:
+    if not isinstance(data, bytes):
+        return {}
+    try:
+        return msgspec.json.decode(data, type=dict[str, None | bool | int | float | str])
+    except msgspec.DecodeError:
+        return {}

@@ -1,0 +1,271 @@
+"""Reading and checking a program from the network, before anything in it is believed.
+
+A program that passes can be run without surprises: every buffer is written before it is read and freed at
+most once, every region lies where it should, every operator is on the allow-list, and nothing that it names
+is larger than the worker's memory. What the operators make inside a kernel is not bounded by this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from edgeflow.errors import CodecError, ConfigError, WorkerOverloadedError
+from edgeflow.graph.ir import NUMPY_DTYPES
+from edgeflow.plan.program import (
+    CLIENT,
+    Assemble,
+    Buffer,
+    Compute,
+    Free,
+    Instruction,
+    Kernel,
+    Program,
+    Receive,
+    Send,
+)
+from edgeflow.runtime.schedule import FrameKey
+from edgeflow.runtime.wire import MAX_NDIM
+from edgeflow.runtime.worker.allowlist import check_steps
+from edgeflow.sharding.cut import Literal, LocalValue, Result, iter_slices
+from edgeflow.sharding.region import Region
+
+#: Of a dim, a tag and a rank: far above anything real, and safe to multiply.
+MAX_INDEX: Final = 1 << 31
+
+
+def decode_program(data: bytes) -> Program:
+    """Decode a program as `edgeflow.plan.program.encode` writes it.
+
+    Raises:
+        CodecError: If the bytes are no program. Whether it is a sane one, `check_program` says.
+    """
+    try:
+        return msgspec.json.decode(data, type=Program)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CodecError(f"program: {error}") from error
+
+
+def check_program(program: Program, *, rank: int, peers: Mapping[int, str], memory_limit_bytes: int) -> None:
+    """Check a program that somebody sent.
+
+    Args:
+        rank: The rank that this worker is to have.
+        peers: Rank -> address of the workers that take part.
+        memory_limit_bytes: What the worker may use.
+
+    Raises:
+        ConfigError: If the program breaks its own contract; the message says where.
+        UnsupportedOperatorError: If it calls an operator that is not on the allow-list.
+        WorkerOverloadedError: If it could never fit into the worker's memory.
+    """
+    if program.rank != rank or not 0 <= rank < MAX_INDEX:
+        raise ConfigError(f"program: it is for rank {program.rank}, this worker is to be rank {rank}")
+    if program.inputs or program.outputs:
+        raise ConfigError("program: only the client's has inputs and outputs")
+    for index, buffer in enumerate(program.buffers):
+        _check_region(buffer.region, buffer.dtype, f"buffer {index}")
+    for weight in program.weights:
+        _check_region(weight.region, weight.dtype, f"weight {weight.tensor!r}")
+    if len({(item.tensor, item.region) for item in program.weights}) != len(program.weights):
+        raise ConfigError("program: a weight slice is named twice")
+    _check_memory(program, memory_limit_bytes)
+    _Walk(program, known_ranks={CLIENT, *peers} - {rank}).run()
+    if buffer_bytes(program) > memory_limit_bytes:
+        raise WorkerOverloadedError(
+            f"program: its buffers take {buffer_bytes(program):,} bytes at once, "
+            f"the worker may use {memory_limit_bytes:,}"
+        )
+
+
+def num_bytes(item: Buffer) -> int:
+    """Size of a buffer; a weight slice is like one."""
+    return item.region.num_elements * NUMPY_DTYPES[item.dtype].itemsize
+
+
+def weight_bytes(program: Program) -> int:
+    return sum(w.region.num_elements * NUMPY_DTYPES[w.dtype].itemsize for w in program.weights)
+
+
+def buffer_bytes(program: Program) -> int:
+    """Return the most bytes of buffers alive at once, or what the program says if that is more."""
+    alive: dict[int, int] = {}
+    peak = program.peak_bytes
+    for instruction in program.instructions:
+        if isinstance(instruction, Free):
+            for index in instruction.buffers:
+                alive.pop(index, None)
+        for index in writes(instruction):
+            alive[index] = num_bytes(program.buffers[index])
+        peak = max(peak, sum(alive.values()))
+    return peak
+
+
+def receives(program: Program) -> dict[FrameKey, Receive]:
+    """Every frame that a program receives."""
+    return {FrameKey(i.peer, i.tag): i for i in program.instructions if isinstance(i, Receive)}
+
+
+def peers_of(program: Program) -> frozenset[int]:
+    """Ranks that a program exchanges frames with."""
+    return frozenset(i.peer for i in program.instructions if isinstance(i, Send | Receive))
+
+
+def writes(instruction: Instruction) -> tuple[int, ...]:
+    """Buffers that an instruction makes."""
+    match instruction:
+        case Receive(buffer=buffer) | Assemble(buffer=buffer):
+            return (buffer,)
+        case Compute(outputs=outputs):
+            return tuple(buffer for _, buffer in outputs)
+    return ()
+
+
+def _check_region(region: Region, dtype: str, where: str) -> None:
+    if dtype not in NUMPY_DTYPES:
+        raise ConfigError(f"program: {where}: unknown dtype {dtype!r}")
+    if len(region) > MAX_NDIM:
+        raise ConfigError(f"program: {where}: {len(region)} dims, at most {MAX_NDIM}")
+    if any(not 0 <= start <= stop <= MAX_INDEX for start, stop in region.intervals):
+        raise ConfigError(f"program: {where}: region {region} is not made of intervals 0 <= start <= stop")
+
+
+def _check_memory(program: Program, limit_bytes: int) -> None:
+    largest = max((num_bytes(buffer) for buffer in program.buffers), default=0)
+    if largest > limit_bytes:
+        raise WorkerOverloadedError(
+            f"program: a buffer of {largest:,} bytes, the worker may use {limit_bytes:,}"
+        )
+    if weight_bytes(program) > limit_bytes:
+        raise WorkerOverloadedError(
+            f"program: weights of {weight_bytes(program):,} bytes, the worker may use {limit_bytes:,}"
+        )
+
+
+class _Walk:
+    """Walks through a program in order and keeps track of which buffers hold something."""
+
+    def __init__(self, program: Program, *, known_ranks: set[int]) -> None:
+        self._program = program
+        self._known_ranks = known_ranks
+        self._weights = {(item.tensor, item.region) for item in program.weights}
+        self._filled: set[int] = set()
+        self._frames: set[tuple[type, int, int]] = set()
+
+    def run(self) -> None:
+        for index, instruction in enumerate(self._program.instructions):
+            where = f"instruction {index}"
+            match instruction:
+                case Receive() | Send():
+                    self._transfer(instruction, where)
+                case Assemble():
+                    self._assemble(instruction, where)
+                case Compute():
+                    self._compute(instruction, where)
+                case Free(buffers):
+                    for buffer in buffers:
+                        self._read(buffer, where)
+                        self._filled.discard(buffer)
+            for buffer in writes(instruction):
+                self._write(buffer, where)
+
+    def _transfer(self, item: Receive | Send, where: str) -> None:
+        if item.peer not in self._known_ranks:
+            raise ConfigError(f"program: {where}: rank {item.peer} does not take part")
+        frame = (type(item), item.peer, item.tag)
+        if frame in self._frames or not 0 <= item.tag < MAX_INDEX:
+            raise ConfigError(f"program: {where}: frame {item.tag} with rank {item.peer} is named twice")
+        self._frames.add(frame)
+        buffer = self._buffer(item.buffer, where)
+        _check_region(item.region, item.dtype, where)
+        if isinstance(item, Send):
+            self._read(item.buffer, where)
+            self._check_within(item.region, buffer, where)
+        if item.dtype != buffer.dtype or (isinstance(item, Receive) and item.region != buffer.region):
+            raise ConfigError(
+                f"program: {where}: {item.dtype}{item.region} does not fit its buffer of "
+                f"{buffer.dtype}{buffer.region}"
+            )
+
+    def _assemble(self, item: Assemble, where: str) -> None:
+        target = self._buffer(item.buffer, where)
+        if item.region != target.region or item.dtype != target.dtype:
+            raise ConfigError(f"program: {where}: {item.region} does not fit its buffer of {target.region}")
+        for part in item.parts:
+            _check_region(part.region, item.dtype, where)
+            self._read(part.buffer, where)
+            self._check_within(part.region, self._buffer(part.buffer, where), where)
+            self._check_within(part.region, target, where)
+
+    def _compute(self, item: Compute, where: str) -> None:
+        held: dict[str, Region] = {}
+        for name, index in item.inputs:
+            self._read(index, where)
+            held[name] = self._buffer(index, where).region
+        for kernel in item.kernels:
+            self._kernel(kernel, held, f"{where}, operator {kernel.operator!r}")
+            held.update((name, region) for name, region in kernel.outputs if name)
+        for name, index in item.outputs:
+            if name not in held or not _contains(held[name], self._buffer(index, where).region):
+                raise ConfigError(f"program: {where}: no kernel makes what buffer {index} holds of {name!r}")
+
+    def _kernel(self, kernel: Kernel, held: Mapping[str, Region], where: str) -> None:
+        check_steps(kernel.steps, where=where)
+        for name, region in kernel.outputs:
+            _check_region(region, "float32", f"{where}, output {name!r}")
+        for item in iter_slices(kernel.steps):
+            _check_region(item.region, "float32", where)
+            is_held = item.tensor in held and _contains(held[item.tensor], item.region)
+            if not is_held and (item.tensor, item.region) not in self._weights:
+                raise ConfigError(f"program: {where}: {item.tensor}{item.region} is not there to be read")
+        for position, step in enumerate(kernel.steps):
+            for _, value in step.arguments:
+                _check_value(value, position, where)
+        if not kernel.steps:
+            raise ConfigError(f"program: {where}: no steps")
+
+    def _buffer(self, index: int, where: str) -> Buffer:
+        if not 0 <= index < len(self._program.buffers):
+            raise ConfigError(
+                f"program: {where}: buffer {index}, but there are {len(self._program.buffers)} buffers"
+            )
+        return self._program.buffers[index]
+
+    def _read(self, index: int, where: str) -> None:
+        self._buffer(index, where)
+        if index not in self._filled:
+            raise ConfigError(f"program: {where}: buffer {index} holds nothing at that point")
+
+    def _write(self, index: int, where: str) -> None:
+        if index in self._filled:
+            raise ConfigError(f"program: {where}: buffer {index} is written twice")
+        self._filled.add(index)
+
+    def _check_within(self, region: Region, buffer: Buffer, where: str) -> None:
+        if not _contains(buffer.region, region):
+            raise ConfigError(f"program: {where}: {region} is not within its buffer of {buffer.region}")
+
+
+def _contains(outer: Region, inner: Region) -> bool:
+    return len(outer) == len(inner) and outer.contains(inner)
+
+
+def _check_value(value: LocalValue, position: int, where: str) -> None:
+    items: Iterable[LocalValue] = value if isinstance(value, tuple) else (value,)
+    for item in items:
+        if isinstance(item, Result) and not 0 <= item.step < position:
+            raise ConfigError(f"program: {where}: step {position} reads the result of step {item.step}")
+        if isinstance(item, Literal):
+            _check_literal(item, where)
+
+
+def _check_literal(item: Literal, where: str) -> None:
+    count = 1
+    for size in item.shape:
+        count *= size
+    if item.dtype not in NUMPY_DTYPES or min(item.shape, default=0) < 0 or count != len(item.values):
+        raise ConfigError(
+            f"program: {where}: a literal {item.dtype}{list(item.shape)} of {len(item.values)} values"
+        )

@@ -1,0 +1,197 @@
+"""A worker behind its gRPC server: one port for control, data and health."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from edgeflow._proto.edgeflow.v1 import worker_pb2, worker_pb2_grpc
+from edgeflow.errors import ConfigError
+from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.transport.grpc_ import (
+    MAX_STREAMS,
+    SERVER_OPTIONS,
+    Exchange,
+    GrpcTransport,
+    bind_server,
+)
+from edgeflow.runtime.worker.servicer import WorkerServicer
+from edgeflow.runtime.worker.weights import WeightCache, default_folder
+from edgeflow.runtime.worker.worker import Worker, default_memory_limit_bytes
+
+logger = logging.getLogger(__name__)
+
+#: Threads for control calls, beside those that streams of the data plane hold.
+_CONTROL_THREADS: Final = 16
+
+_STOP_GRACE_S: Final = 2.0
+_TICK_S: Final = 5.0
+
+_SERVICES: Final = ("", worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name)
+
+
+class WorkerServer:
+    """A worker that listens.
+
+    Args:
+        bind: ``HOST:PORT``; port 0 takes a free one.
+        executor: The back end.
+        cache_dir: Where weights are kept; `default_folder` if None.
+        memory_limit_bytes: What weights and buffers may take; half of the machine's memory if None.
+        insecure: Allow a bind that other machines can reach, although nothing is encrypted.
+
+    Raises:
+        ConfigError: If the address cannot be had, or is not allowed.
+    """
+
+    def __init__(
+        self,
+        bind: str,
+        *,
+        executor: Executor,
+        num_threads: int = 1,
+        speed: float = 1.0,
+        cache_dir: Path | None = None,
+        memory_limit_bytes: int | None = None,
+        insecure: bool = False,
+    ) -> None:
+        check_bind(bind, insecure=insecure)
+        limit_bytes = default_memory_limit_bytes() if memory_limit_bytes is None else memory_limit_bytes
+        if limit_bytes <= 0:
+            raise ConfigError(f"memory limit must be positive, got {limit_bytes:,} bytes")
+        cache = WeightCache(cache_dir or default_folder())
+        self._pool = ThreadPoolExecutor(MAX_STREAMS + _CONTROL_THREADS, thread_name_prefix="edgeflow-rpc")
+        self._server = grpc.server(self._pool, options=SERVER_OPTIONS)
+        try:
+            self.address = bind_server(self._server, bind)
+        except ConfigError:
+            self._pool.shutdown()
+            raise
+        self.worker = Worker(
+            executor=executor,
+            transport=GrpcTransport(max_payload_bytes=limit_bytes),
+            cache=cache,
+            memory_limit_bytes=limit_bytes,
+            speed=speed,
+        )
+        self._exchange = Exchange(self.worker.accept, max_payload_bytes=limit_bytes)
+        self._health = health.HealthServicer()
+        servicer = WorkerServicer(
+            self.worker, name=platform.node(), version=_version(), num_threads=num_threads
+        )
+        worker_pb2_grpc.add_WorkerServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((self._exchange.handler,))
+        self._server.start()
+        for service in _SERVICES:
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self) -> None:
+        """Tell peers and clients that it ends, then end; every thread is gone afterwards."""
+        self._health.enter_graceful_shutdown()
+        self.worker.close()
+        self._exchange.close()
+        self._server.stop(_STOP_GRACE_S).wait()
+        self._pool.shutdown()
+
+
+def serve(
+    bind: str,
+    *,
+    threads: int = 1,
+    speed: float = 1.0,
+    executor: str = "torch",
+    cache_dir: Path | None = None,
+    memory_limit_bytes: int | None = None,
+    insecure: bool = False,
+    watch_stdin: bool = False,
+    on_listening: Callable[[str], None] | None = None,
+) -> None:
+    """Run one worker until SIGTERM or SIGINT. Call it from the main thread.
+
+    Args:
+        bind: ``HOST:PORT``; port 0 takes a free one.
+        threads: Threads that compute.
+        speed: Below 1, a slower device is emulated.
+        executor: Name of the back end.
+        cache_dir: Where weights are kept between runs.
+        memory_limit_bytes: What weights and buffers may take; half of the machine's memory if None.
+        insecure: Allow a bind that other machines can reach, although nothing is encrypted.
+        watch_stdin: End also when standard input ends, as it does when the parent process dies.
+        on_listening: Told the address; the default writes ``listening HOST:PORT`` to standard output.
+
+    Raises:
+        ConfigError: If an argument is wrong, or the address cannot be had.
+    """
+    check_bind(bind, insecure=insecure)
+    stop = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    server = WorkerServer(
+        bind,
+        executor=get_executor(executor, threads=threads),
+        num_threads=threads,
+        speed=speed,
+        cache_dir=cache_dir,
+        memory_limit_bytes=memory_limit_bytes,
+        insecure=insecure,
+    )
+    try:
+        logger.info("worker.listening", extra={"address": server.address})
+        (on_listening or _announce)(server.address)
+        if watch_stdin:
+            threading.Thread(target=_wait_for_eof, args=(stop,), name="edgeflow-stdin", daemon=True).start()
+        while not stop.wait(_TICK_S):
+            server.worker.tick()
+    finally:
+        server.stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    logger.info("worker.stopped", extra={"address": server.address})
+
+
+def check_bind(bind: str, *, insecure: bool) -> None:
+    """Raise `ConfigError` if ``bind`` lets other machines in and nobody has said that this is fine."""
+    host = bind.rpartition(":")[0].strip("[]")
+    if insecure or host == "localhost":
+        return
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ConfigError(
+            f"{bind} can be reached from other machines, and nothing is encrypted or checked; "
+            "bind to 127.0.0.1, or say --insecure if the network is yours alone"
+        )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("edgeflow-inference")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "unknown"
+
+
+def _announce(address: str) -> None:
+    sys.stdout.write(f"listening {address}\n")
+    sys.stdout.flush()
+
+
+def _wait_for_eof(stop: threading.Event) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    stop.set()

@@ -1,0 +1,189 @@
+"""One random operator with its tensors and its true result; what the families draw and the suite checks."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeflow.graph.aten import call_overload, overload
+from edgeflow.graph.ir import Array, Operator, Symbol, TensorRef, TensorSpec, Value
+from edgeflow.graph.structure import to_array
+from edgeflow.sharding.region import Interval, Region
+
+#: Draws of one family that torch may refuse (a kernel larger than its input) before one must be legal.
+_ATTEMPTS = 200
+_MOST_ELEMENTS = 20_000
+
+#: Largest difference, relative to the largest finite value (or one, if that is smaller).
+TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "bfloat16": 3e-2, "float16": 4e-3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """An operator, the tensors that it reads, and what torch makes of them whole."""
+
+    op: Operator
+    specs: Mapping[str, TensorSpec]
+    tensors: Mapping[str, Array]
+    expected: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.specs[self.op.output].shape
+
+    def __str__(self) -> str:
+        tensors = ", ".join(f"{name}: {spec.dtype}{list(spec.shape)}" for name, spec in self.specs.items())
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.op.arguments)
+        return f"{self.op.target}({arguments})\n  where {tensors}"
+
+
+class Draw:
+    """Random choices for one case; `dtype` is what `tensor` makes."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self.dtype: torch.dtype = self.pick(torch.float64, torch.float64, torch.float64, torch.float32)
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer from ``low`` to ``high``, both included."""
+        return int(self._rng.integers(low, high + 1))
+
+    def real(self, low: float = -2.0, high: float = 2.0) -> float:
+        return float(self._rng.uniform(low, high))
+
+    def flag(self, chance: float = 0.5) -> bool:
+        return bool(self._rng.random() < chance)
+
+    def pick(self, *options: Any) -> Any:
+        return options[int(self._rng.integers(len(options)))]
+
+    def shuffled(self, items: Sequence[int]) -> list[int]:
+        return [items[index] for index in self._rng.permutation(len(items))]
+
+    def some(self, items: Sequence[int], *, least: int = 1) -> list[int]:
+        """A random subset in random order."""
+        return self.shuffled(items)[: self.integer(min(least, len(items)), len(items))]
+
+    def shape(self, low: int, high: int, *, most: int = 6) -> tuple[int, ...]:
+        """A shape of ``low`` to ``high`` dims of 1 to ``most`` elements each."""
+        return tuple(self.integer(1, most) for _ in range(self.integer(low, high)))
+
+    def tensor(self, *shape: int, positive: bool = False) -> torch.Tensor:
+        values = self._rng.standard_normal(shape)
+        return torch.from_numpy(np.asarray(np.abs(values) + 0.1 if positive else values)).to(self.dtype)
+
+    def integers(self, *shape: int, low: int = -5, high: int = 5) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self._rng.integers(low, high + 1, size=shape)))
+
+    def bools(self, *shape: int, chance: float = 0.5) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self._rng.random(shape) < chance))
+
+    def broadcastable(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """A shape that broadcasts to ``shape``: some dims of one element, some leading dims missing."""
+        shrunk = [1 if self.flag(0.25) else size for size in shape]
+        return tuple(shrunk[self.integer(0, len(shrunk)) if self.flag(0.3) else 0 :])
+
+    def region(self, shape: Sequence[int]) -> Region:
+        """A box that is not empty: dims whole, of one element, or anything between."""
+        intervals = []
+        for size in shape:
+            kind = self.integer(0, 3)
+            start = 0 if kind == 0 else self.integer(0, size - 1)
+            stop = size if kind == 0 else start + 1 if kind == 1 else self.integer(start + 1, size)
+            intervals.append(Interval(start, stop))
+        return Region(tuple(intervals))
+
+    def element(self, shape: Sequence[int]) -> Region:
+        starts = [self.integer(0, size - 1) for size in shape]
+        return Region(tuple(Interval(start, start + 1) for start in starts))
+
+    def split(self, size: int) -> list[Interval]:
+        """Uneven consecutive intervals that cover ``[0, size)``, for one to five devices; empty ones too."""
+        inner = sorted(self.integer(0, size) for _ in range(self.integer(0, 4)))
+        bounds = [0, *inner, size]
+        return [Interval(a, b) for a, b in pairwise(bounds)]
+
+
+DrawCase = Callable[[Draw], Case]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One row of the suite.
+
+    Attributes:
+        draw: Draws one case; it may raise what torch raises for an illegal configuration.
+        targets: Every overload that it draws.
+        num_cases: How many the fast suite takes.
+        is_arithmetic: A cut costs FLOPs; otherwise elements only move.
+        min_exact: At least this share of random regions must come out as they were asked for, not widened.
+    """
+
+    draw: DrawCase
+    targets: tuple[str, ...]
+    num_cases: int = 250
+    is_arithmetic: bool = True
+    min_exact: float = 1.0
+
+
+class Rejected(Exception):
+    """What was drawn is of no use: an empty tensor, or too large a one."""
+
+
+def build(target: str, **arguments: Any) -> Case:
+    """Return ``target`` called with these arguments, the schema's defaults filled in, and its result."""
+    function = overload(target)
+    tensors: dict[str, torch.Tensor] = {}
+
+    def refer(key: str, value: Any) -> Value:
+        if isinstance(value, torch.Tensor):
+            known = next((name for name, tensor in tensors.items() if tensor is value), key)
+            tensors[known] = value
+            return TensorRef(known)
+        if isinstance(value, list | tuple):
+            return tuple(refer(f"{key}{index}", item) for index, item in enumerate(value))  # type: ignore[misc]
+        if isinstance(value, torch.dtype):
+            return Symbol("dtype", str(value).removeprefix("torch."))
+        if isinstance(value, float) and not math.isfinite(value):
+            return Symbol("float", str(value))
+        return value  # type: ignore[no-any-return]
+
+    given = [
+        (argument.name, arguments.pop(argument.name, argument.default_value))
+        for argument in function._schema.arguments
+    ]
+    assert not arguments, f"{target} has no arguments {sorted(arguments)}"
+    filled = tuple((name, refer(name, value)) for name, value in given)
+    result = call_overload(function, given)
+    tensors["y"] = result
+    if not all(0 < tensor.numel() <= _MOST_ELEMENTS for tensor in tensors.values()):
+        raise Rejected
+    specs = {
+        name: TensorSpec(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in tensors.items()
+    }
+    return Case(
+        op=Operator(name="case", target=target, arguments=filled, outputs=("y",)),
+        specs=specs,
+        tensors={name: to_array(tensor) for name, tensor in tensors.items() if name != "y"},
+        expected=to_array(result),
+    )
+
+
+def draw_case(name: str, family: Family, *, seed: int, index: int) -> tuple[Case, Draw]:
+    """Return case ``index`` of a family and the draw that goes on from it: the same for the same seed."""
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
+    for _ in range(_ATTEMPTS):
+        draw = Draw(rng)
+        try:
+            return family.draw(draw), draw
+        except (RuntimeError, IndexError, Rejected):
+            continue
+    raise AssertionError(f"{name}: torch refused {_ATTEMPTS} draws in a row")

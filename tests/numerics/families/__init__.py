@@ -1,0 +1,38 @@
+"""What the shared suite of the operator rules draws from, by name; a new family is one more module here."""
+
+from __future__ import annotations
+
+from tests.numerics.cases import Family
+from tests.numerics.families import (
+    attention,
+    barrier,
+    conv,
+    conv_transpose,
+    linear,
+    norm,
+    pointwise,
+    pool,
+    reduce,
+    remap,
+    resample,
+    shape,
+)
+
+FAMILIES: dict[str, Family] = {
+    name: family
+    for module in (
+        conv,
+        conv_transpose,
+        pool,
+        linear,
+        attention,
+        norm,
+        pointwise,
+        reduce,
+        remap,
+        resample,
+        shape,
+        barrier,
+    )
+    for name, family in module.FAMILIES.items()
+}
