@@ -102,7 +102,7 @@ def local_workers(speeds: Sequence[float]) -> Iterator[list[str]]:
     from edgeflow.runtime.coordinator.processes import LocalWorkers
 
     with waiting(f"starting {len(speeds)} workers"):
-        workers = LocalWorkers(dict(enumerate(speeds)), threads=1, executor="torch", timeout_s=60.0)
+        workers = LocalWorkers(dict(enumerate(speeds)), threads=1, executor="torch")
     try:
         yield [workers.addresses[rank] for rank in range(len(speeds))]
     finally:

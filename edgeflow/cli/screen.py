@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Table
 
 T = TypeVar("T")
 
@@ -24,6 +25,14 @@ T = TypeVar("T")
 def say(text: str = "") -> None:
     """Print a line of the result."""
     typer.echo(text)
+
+
+def say_table(table: Table) -> None:
+    """Print a table of the result; as wide as it needs to be where stdout is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
 
 
 def say_json(value: Any) -> None:

@@ -1,13 +1,13 @@
 """Cluster files: YAML for people, checked key by key.
 
-    name: home
-    source: nuc                 # where requests arrive; default: the first device
-    network: {bandwidth: 1 Gbit/s, latency: 0.2 ms}
-    devices:
-      nuc: {speed: 60 GFLOP/s, memory: 8 GiB}
-      pi4: {speed: 9 GFLOP/s, memory: 2 GiB, memory_bandwidth: 3 GB/s}
-    links:                      # pairs that differ; both directions unless one_way is true
-      - {between: [nuc, pi4], bandwidth: 100 Mbit/s, latency: 2 ms}
+name: home
+source: nuc                 # where requests arrive; default: the first device
+network: {bandwidth: 1 Gbit/s, latency: 0.2 ms}
+devices:
+  nuc: {speed: 60 GFLOP/s, memory: 8 GiB}
+  pi4: {speed: 9 GFLOP/s, memory: 2 GiB, memory_bandwidth: 3 GB/s}
+links:                      # pairs that differ; both directions unless one_way is true
+  - {between: [nuc, pi4], bandwidth: 100 Mbit/s, latency: 2 ms}
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from typing import Any
 
 import yaml
 
-from edgeflow.cluster.cluster import REFERENCE_FLOPS_PER_SECOND, REFERENCE_MEMORY_BANDWIDTH, Cluster, Device, Link
+from edgeflow.cluster.cluster import (
+    REFERENCE_FLOPS_PER_SECOND,
+    REFERENCE_MEMORY_BANDWIDTH,
+    Cluster,
+    Device,
+    Link,
+)
 from edgeflow.errors import ConfigError
 from edgeflow.units import (
     parse_bandwidth,
@@ -50,7 +56,9 @@ def load_cluster(path: Path) -> Cluster:
 
 def parse_cluster(data: Any, *, default_name: str = "cluster") -> Cluster:
     """Build a cluster from what a cluster file holds, parsed."""
-    top = _mapping(data, "cluster file", required={"devices", "network"}, optional={"name", "source", "links"})
+    top = _mapping(
+        data, "cluster file", required={"devices", "network"}, optional={"name", "source", "links"}
+    )
     devices = _mapping(top["devices"], "devices")
     links = top.get("links") or []
     if not isinstance(links, list):
@@ -80,7 +88,8 @@ def _device(name: object, value: Any) -> Device:
         memory_bytes=parse_bytes(keys["memory"], what=f"{what}.memory"),
         # A device that says nothing of its memory is taken to be as slow there as it is in arithmetic.
         memory_bandwidth_bytes_per_s=parse_bandwidth(
-            keys.get("memory_bandwidth", relative * REFERENCE_MEMORY_BANDWIDTH), what=f"{what}.memory_bandwidth"
+            keys.get("memory_bandwidth", relative * REFERENCE_MEMORY_BANDWIDTH),
+            what=f"{what}.memory_bandwidth",
         ),
         overhead_s=parse_seconds(keys.get("overhead", 10e-6), what=f"{what}.overhead"),
         power_idle_w=parse_watts(keys.get("power_idle", 0.0), what=f"{what}.power_idle"),

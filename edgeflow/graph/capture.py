@@ -33,6 +33,7 @@ from edgeflow.graph.passes import simplify
 from edgeflow.graph.structure import describe, to_array
 from edgeflow.graph.verify import verify_graph
 
+_MUTATIONS = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION, OutputKind.USER_INPUT_MUTATION)
 _DROPPED = ("aten._assert", "aten.sym_", "aten._check", "aten.sym_constrain_range")
 
 
@@ -148,7 +149,7 @@ def _translate(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name
 
 def _refuse_mutation(signature: Any) -> None:
     for spec in signature.output_specs:
-        if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION):
+        if spec.kind in _MUTATIONS:
             raise GraphError(
                 f"the module changes {spec.target!r} while it runs; "
                 "a graph that answers requests must not have state of its own"
@@ -180,7 +181,7 @@ def _add_operator(node: Any, operators: list[Operator], specs: dict[str, TensorS
     if getattr(node.target, "__name__", "") == "getitem":
         return  # taken up by the operator whose output it is
     target = str(node.target)
-    if not isinstance(node.target, torch._ops.OpOverload):
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
         raise UnsupportedOperatorError(f"{node.name}: {target} is not an ATen operator", operator=node.name)
     if target.startswith(_DROPPED):
         return

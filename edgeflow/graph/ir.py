@@ -209,7 +209,7 @@ class ModelGraph:
             digest.update(msgspec.json.encode([name, self.specs[name]]))
         for name in sorted(self.weights):
             digest.update(name.encode())
-            digest.update(np.ascontiguousarray(self.weights[name]).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(self.weights[name]).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     def to_networkx(self) -> nx.DiGraph:

@@ -55,7 +55,8 @@ def _verdict(plan: Plan) -> Iterable[str]:
         yield f"one device alone is faster than any split that was tried ({best.label})"
     elif len(plan.devices) > 1:
         ratio = best.latency_s / plan.predicted_latency_s
-        yield f"{ratio:.2f}x the speed of the best device alone ({best.label}, {format_seconds(best.latency_s)})"
+        alone_s = format_seconds(best.latency_s)
+        yield f"{ratio:.2f}x the speed of the best device alone ({best.label}, {alone_s})"
 
 
 def _stage_lines(plan: Plan) -> Iterable[str]:
@@ -77,7 +78,7 @@ def _stage_lines(plan: Plan) -> Iterable[str]:
                 for rank in devices
             )
             yield f"  {'':<11} {shares}"
-        else:
+        elif devices:
             yield f"  {'':<11} {plan.cluster.devices[devices[0]].name}"
 
 

@@ -56,7 +56,7 @@ def load_plan(path: Path, graph: ModelGraph) -> Plan:
         raise ConfigError(f"cannot read plan {path}: {error.strerror or error}") from error
     try:
         data = msgspec.json.decode(content, type=_File)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CodecError(f"{path} is not an edgeflow plan: {error}") from error
     if data.format != _FORMAT:
         raise CodecError(f"{path} is not an edgeflow plan of a known version: {data.format!r}")

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.program import (
     CLIENT,
     Assemble,
@@ -28,10 +27,11 @@ from edgeflow.plan.program import (
     Send,
     WeightSlice,
 )
+from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
 from edgeflow.sharding.region import Region, subtract_all
 
-_INPUTS, _OUTPUTS = "inputs", "outputs"
+_OUTPUTS = "outputs"
 
 
 @dataclass(slots=True)
@@ -350,9 +350,12 @@ def _with_frees(
     for buffer, index in last.items():
         if buffer not in kept:
             dying[index].append(buffer)
-    freed: list[Instruction] = []
     alive = sum(buffers[buffer].num_bytes for buffer in filled)
     peak = alive
+    # An input that nothing reads: a causal mask, for instance, can hide all of it.
+    unread = tuple(sorted(dying[-1]))
+    freed: list[Instruction] = [Free(unread)] if unread else []
+    alive -= sum(buffers[buffer].num_bytes for buffer in unread)
     for index, instruction in enumerate(instructions):
         freed.append(instruction)
         # A kernel's own intermediates are alive beside the buffers, its outputs among them.

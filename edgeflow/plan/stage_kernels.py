@@ -6,8 +6,8 @@ import msgspec
 
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.plan.stage import Shard, Stage
 from edgeflow.plan.program import Kernel, WeightSlice
+from edgeflow.plan.stage import Shard, Stage
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.cutter import cutter_of
 from edgeflow.sharding.region import Region
@@ -85,9 +85,12 @@ def _cut(
     asked = [name for name in op.outputs if name in wanted]
     if not asked:
         return None
+    region = wanted[asked[0]]
+    if len(op.outputs) > 1:  # always made whole, and asked for by its first output, whichever is wanted
+        region = Region.full(graph.specs[next(name for name in op.outputs if name)].shape)
     piece = shard.piece(asked[0])
     contraction = piece.contraction if piece is not None else None
-    return cutter_of(graph).cut(op, wanted[asked[0]], contraction)
+    return cutter_of(graph).cut(op, region, contraction)
 
 
 def _refuse_partial(shard: Shard, tensor: str, stage: Stage) -> None:

@@ -18,13 +18,13 @@ def verify_plan(plan: Plan) -> None:
 
     Raises:
         InvalidPlanError: If an operator is missing, twice or too early; a piece lies outside of its
-            tensor; a device has two shards in a stage; partial sums leave a gap or overlap; or a need is
-            not covered.
+            tensor; a device is not in the cluster, or has two shards in a stage or two pieces of a tensor;
+            partial sums leave a gap or overlap; or a need is not covered.
         InfeasiblePlanError: If a device's memory does not hold its weights and buffers.
     """
     _check_operators(plan.graph, plan.stages)
     for stage in plan.stages:
-        _check_shards(plan.graph, stage)
+        _check_shards(plan.graph, stage, num_devices=len(plan.cluster.devices))
         for tensor in stage.outputs:
             _check_sum(plan.graph, stage, tensor)
     programs = plan.programs
@@ -62,17 +62,24 @@ def _check_operators(graph: ModelGraph, stages: tuple[Stage, ...]) -> None:
                 producer = graph.producer.get(tensor)
                 if producer is not None and producer.name not in seen:
                     raise InvalidPlanError(
-                        f"stage {stage.name!r}: operator {name!r} stands before {producer.name!r}, which it reads"
+                        f"stage {stage.name!r}: operator {name!r} stands before {producer.name!r}, "
+                        "which it reads"
                     )
     missing = [op.name for op in graph.operators if op.name not in seen]
     if missing:
         raise InvalidPlanError(f"{len(missing)} operators are in no stage, the first is {missing[0]!r}")
 
 
-def _check_shards(graph: ModelGraph, stage: Stage) -> None:
+def _check_shards(graph: ModelGraph, stage: Stage, *, num_devices: int) -> None:
     if len(set(stage.devices)) != len(stage.devices):
         raise InvalidPlanError(f"stage {stage.name!r}: a device has two shards: {list(stage.devices)}")
     for shard in stage.shards:
+        if not 0 <= shard.device < num_devices:
+            raise InvalidPlanError(
+                f"stage {stage.name!r}: rank {shard.device} is not in a cluster of {num_devices} devices"
+            )
+        if len({tensor for tensor, _ in shard.outputs}) != len(shard.outputs):
+            raise InvalidPlanError(f"stage {stage.name!r}: rank {shard.device} has two pieces of a tensor")
         for tensor, piece in shard.outputs:
             spec = graph.specs.get(tensor)
             if spec is None:
@@ -92,6 +99,8 @@ def _check_sum(graph: ModelGraph, stage: Stage, tensor: str) -> None:
     if not intervals:
         return
     where = f"stage {stage.name!r}: the partial sums of {tensor!r}"
+    if not stage.operators:
+        raise InvalidPlanError(f"{where} cannot be: a stage without operators hands over what is summed")
     if len(intervals) != len(pieces):
         raise InvalidPlanError(f"{where} are mixed with whole pieces")
     if len({piece.region for piece in pieces}) != 1:

@@ -149,7 +149,12 @@ class Analysis:
             return False
         half = self.cutter.cut(op, self.full(op.output), Interval(0, size // 2))
         read = [item for item in half.slices if item.tensor in labels]
-        return bool(read) and all(item.region[labels[item.tensor]] == Interval(0, size // 2) for item in read)
+        return bool(read) and all(
+            # Another dim may happen to be as long as half of the summed-over one.
+            self.graph.specs[item.tensor].shape[labels[item.tensor]] == size
+            and item.region[labels[item.tensor]] == Interval(0, size // 2)
+            for item in read
+        )
 
     # Groups
 
@@ -222,6 +227,8 @@ class Analysis:
         cut = self.cutter.cut(root, self.full(root.output), interval)
         needs, flops = dict(cut.needs), cut.flops
         for op in reversed(members[:-1]):
+            if op.output not in needs:  # concatenated: this interval reads other branches only
+                continue
             cut = self.cutter.cut(op, needs[op.output])
             flops += cut.flops
             for name, region in cut.needs.items():

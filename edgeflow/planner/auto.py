@@ -95,9 +95,9 @@ def _families(task: Task) -> Iterator[tuple[str, list[Sequence[Layout]]]]:
     fit.
     """
     layouts = _layouts(task)
-    if len(task.cluster.devices) == 1:
-        return
     count = len(task.analysis.stretches)
+    if len(task.cluster.devices) == 1 or not count:
+        return
     rows = [layout for layout in layouts if layout.kind in ("rows", "single")]
     tensor = [layout for layout in layouts if layout.kind in ("tensor", "single")]
     strictly = [layout for layout in layouts if layout.kind == "tensor"]

@@ -1,8 +1,9 @@
 """A virtual clock over the very programs that workers run: requests that contend for devices and links.
 
-Each request runs every rank's program as a process. A device computes one thing at a time, in the order in
-which requests reach it; an interface sends one frame at a time and takes one in at a time. A single request
-on an idle cluster takes exactly as long as `edgeflow.cost.predict` says.
+Each request runs every rank's program as a process. A device runs one request until that waits for a frame;
+then, of those that can go on, the one that was asked first, as workers do (`edgeflow.runtime.schedule`, whose
+limits on how many may have begun are ignored here). An interface sends one frame at a time and takes one in
+at a time. A single request on an idle cluster takes exactly as long as `edgeflow.cost.predict` says.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class _Run:
         self._cost = cost
         self._programs = plan.programs
         self._with_events = with_events
-        self._processor = {rank: simpy.Resource(self.environment) for rank in self._programs}
+        self._processor = {rank: simpy.PriorityResource(self.environment) for rank in self._programs}
         self._egress = {rank: simpy.Resource(self.environment) for rank in self._programs}
         self._ingress = {rank: simpy.Resource(self.environment) for rank in self._programs}
         self._arrival: dict[int, float] = {}
@@ -118,24 +119,29 @@ class _Run:
 
     def _rank(self, number: int, rank: int, program: Program, frames: dict[int, Any]) -> _Process:
         """One rank's part of one request."""
+        turn = yield from self._take_turn(number, rank)
         for instruction in program.instructions:
             start = self.environment.now
             match instruction:
                 case Compute():
                     seconds = sum(self._cost.kernel_s(rank, kernel) for kernel in instruction.kernels)
-                    yield from self._compute(rank, seconds)
+                    self._busy_s[rank] += seconds
+                    yield self.environment.timeout(seconds)
                 case Assemble():
                     itemsize = NUMPY_DTYPES[instruction.dtype].itemsize
-                    yield from self._occupy(rank, self._cost.assemble_s(rank, instruction, itemsize))
+                    yield self.environment.timeout(self._cost.assemble_s(rank, instruction, itemsize))
                 case Receive():
+                    self._end_turn(rank, turn)
                     yield self._frame(frames, instruction.tag)
-                    yield from self._occupy(rank, self._cost.message_s(rank))
+                    turn = yield from self._take_turn(number, rank)
+                    yield self.environment.timeout(self._cost.message_s(rank))
                 case Send():
-                    yield from self._occupy(rank, self._cost.message_s(rank))
+                    yield self.environment.timeout(self._cost.message_s(rank))
                     self.environment.process(
                         self._transfer(rank, instruction, self._frame(frames, instruction.tag))
                     )
             self._record(number, rank, instruction, start)
+        self._end_turn(rank, turn)
         if rank == CLIENT:
             self._answer[number] = self.environment.now
 
@@ -145,19 +151,17 @@ class _Run:
             frames[tag] = self.environment.event()
         return frames[tag]
 
-    def _compute(self, rank: int, seconds: float) -> _Process:
-        self._busy_s[rank] += seconds
-        yield from self._occupy(rank, seconds)
-
-    def _occupy(self, rank: int, seconds: float) -> _Process:
-        if seconds <= 0:
-            return
+    def _take_turn(self, number: int, rank: int) -> Generator[Any, Any, Any]:
+        """Wait for the rank's processor; of several requests the first one has it first."""
         if rank == CLIENT:  # copies of different requests do not wait for each other there
-            yield self.environment.timeout(seconds)
-            return
-        with self._processor[rank].request() as turn:
-            yield turn
-            yield self.environment.timeout(seconds)
+            return None
+        turn = self._processor[rank].request(priority=number)
+        yield turn
+        return turn
+
+    def _end_turn(self, rank: int, turn: Any) -> None:
+        if turn is not None:
+            self._processor[rank].release(turn)
 
     def _transfer(self, rank: int, instruction: Send, arrived: Any) -> _Process:
         link = self._cost.cluster.link(rank, instruction.peer)

@@ -22,16 +22,16 @@ def _no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     deadline_s = time.monotonic() + 5.0
-    while (left := [t for t in threading.enumerate() if t not in before and not _is_grpc(t)]) and (
+    while (left := [t for t in threading.enumerate() if t not in before and not _is_foreign(t)]) and (
         time.monotonic() < deadline_s
     ):
         time.sleep(0.01)
     assert not left, f"threads left: {[t.name for t in left]}"
 
 
-def _is_grpc(thread: threading.Thread) -> bool:
-    """gRPC keeps some threads of its own to the end of the process."""
-    return "_channel_spin" in thread.name or "grpc" in thread.name.lower()
+def _is_foreign(thread: threading.Thread) -> bool:
+    """Libraries keep some threads of their own to the end of the process."""
+    return any(name in thread.name.lower() for name in ("_channel_spin", "grpc", "tqdm"))
 
 
 class Hooked:

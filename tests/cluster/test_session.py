@@ -94,6 +94,17 @@ def test_transformer_blocks_by_heads_and_columns(workers: Any, strategy: str) ->
         assert torch.equal(again, answer)
 
 
+@pytest.mark.parametrize("name", ["concat_dag", "unet", "tiny_vit"])
+@pytest.mark.parametrize("strategy", ["coedge", "megatron", "auto"])
+def test_other_shapes_of_graph(workers: Any, name: str, strategy: str) -> None:
+    """Every program that the planner makes passes the worker's check, and gives the right answer."""
+    module = getattr(models, name)()
+    (example,) = images(1)
+    plan = ef.plan(ef.capture(module, (example,)), ef.Cluster.local([1.0, 0.5, 0.25]), strategy=strategy)
+    with ef.deploy(plan, workers=workers.start(3), timeout_s=TIMEOUT_S) as session:
+        assert_close(session.run(example), module(example))
+
+
 def test_several_requests_at_once_are_each_answered_with_their_own(module: Any, deployed: ef.Session) -> None:
     inputs = images(12)
     futures = [deployed.submit(image) for image in inputs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -27,12 +27,16 @@ TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "bfloat16": 3e-2, "float16": 4e
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """An operator, the tensors that it reads, and what torch makes of them whole."""
+    """An operator, the tensors that it reads, and what torch makes of them whole.
+
+    ``origin`` is the call of `draw_case` that draws it again.
+    """
 
     op: Operator
     specs: Mapping[str, TensorSpec]
     tensors: Mapping[str, Array]
     expected: Array
+    origin: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,7 +45,7 @@ class Case:
     def __str__(self) -> str:
         tensors = ", ".join(f"{name}: {spec.dtype}{list(spec.shape)}" for name, spec in self.specs.items())
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.op.arguments)
-        return f"{self.op.target}({arguments})\n  where {tensors}"
+        return f"{self.op.target}({arguments})\n  where {tensors}\n  drawn by {self.origin}"
 
 
 class Draw:
@@ -179,11 +183,12 @@ def build(target: str, **arguments: Any) -> Case:
 
 def draw_case(name: str, family: Family, *, seed: int, index: int) -> tuple[Case, Draw]:
     """Return case ``index`` of a family and the draw that goes on from it: the same for the same seed."""
+    origin = f"draw_case({name!r}, FAMILIES[{name!r}], seed={seed}, index={index})"
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
     for _ in range(_ATTEMPTS):
         draw = Draw(rng)
         try:
-            return family.draw(draw), draw
+            return replace(family.draw(draw), origin=origin), draw
         except (RuntimeError, IndexError, Rejected):
             continue
     raise AssertionError(f"{name}: torch refused {_ATTEMPTS} draws in a row")

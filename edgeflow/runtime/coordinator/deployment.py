@@ -31,7 +31,8 @@ def deploy(
     Args:
         workers: ``HOST:PORT`` of every device of the cluster, in its order, as the *other workers* reach
             them too. Devices that the plan does not use are not contacted.
-        local: Start worker processes on this machine instead; they end with the session.
+        local: Start worker processes on this machine instead, with the memory of the cluster's devices; they
+            end with the session.
         threads: Threads that compute, of each local worker.
         executor: Back end of local workers.
         timeout_s: Of each control call, and of each request.
@@ -58,7 +59,12 @@ def deploy(
     if threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}")
     speeds = plan.cluster.relative_speeds if emulate_speeds else (1.0,) * len(plan.cluster.devices)
-    processes = LocalWorkers({rank: speeds[rank] for rank in ranks}, threads=threads, executor=executor)
+    processes = LocalWorkers(
+        {rank: speeds[rank] for rank in ranks},
+        threads=threads,
+        executor=executor,
+        memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
+    )
     try:
         return Session(plan, _new_epoch(), processes.addresses, timeout_s=timeout_s, processes=processes)
     except BaseException:

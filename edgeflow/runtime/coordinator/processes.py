@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Final
 
 from edgeflow.errors import WorkerUnreachableError
@@ -41,6 +42,8 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             env=dict(environment),
+            # Ctrl-C in a terminal reaches this process alone, which then ends its workers in order.
+            start_new_session=True,
         )
 
     def address(self, deadline_s: float) -> str:
@@ -96,15 +99,23 @@ class LocalWorkers:
     pipe that nobody writes to, ends then.
 
     Args:
-        speeds: Rank -> relative speed to emulate.
+        speeds: Rank -> relative speed to emulate; at most 1.
         threads: Threads that compute, each.
         executor: Name of the back end.
+        memory_bytes: Rank -> what its weights and buffers may take; half of the machine's memory if not said.
 
     Raises:
         WorkerUnreachableError: If one does not come up; none is left then.
     """
 
-    def __init__(self, speeds: Mapping[int, float], *, threads: int, executor: str) -> None:
+    def __init__(
+        self,
+        speeds: Mapping[int, float],
+        *,
+        threads: int,
+        executor: str,
+        memory_bytes: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         self._processes: dict[int, _Process] = {}
         environment = _environment(threads)
         started_s = time.monotonic()
@@ -117,6 +128,8 @@ class LocalWorkers:
                     f"--executor={executor}",
                     "--watch-stdin",
                 ]
+                if rank in memory_bytes:
+                    arguments.append(f"--memory-limit-bytes={memory_bytes[rank]}")
                 self._processes[rank] = _Process(arguments, environment)
             self.addresses = {
                 rank: process.address(started_s + START_TIMEOUT_S)

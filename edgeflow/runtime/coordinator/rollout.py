@@ -170,9 +170,8 @@ class Rollout:
 
     def _content(self, item: WeightSlice) -> Content:
         """Hash a slice once, however many workers need it."""
-        known = self._contents.get(item)
-        if known is None:
-            known = content_of(self._slice(item), dtype=item.dtype)
-            with self._hashing:
-                self._contents[item] = known
-        return known
+        with self._hashing:
+            known = self._contents.get(item)
+            if known is None:
+                known = self._contents[item] = content_of(self._slice(item), dtype=item.dtype)
+            return known

@@ -25,8 +25,9 @@ _Getter = Callable[[_Env, list[Any]], Any]
 class TorchExecutor:
     """Runs kernels with torch on the CPU."""
 
-    def __init__(self, *, threads: int = 1) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, *, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
 
     @property
     def name(self) -> str:

@@ -76,11 +76,6 @@ def refuse_contraction(op: Operator, contraction: Interval | None) -> None:
         raise InvalidPlanError(f"{op.name} ({op.target}) cannot make partial sums")
 
 
-def per_element(cost: float) -> Callable[[Region], int]:
-    """Return a function: FLOPs of a region at ``cost`` per element."""
-    return lambda region: int(cost * region.num_elements)
-
-
 def cut_whole(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
     """The barrier: the operator as it stands, on whole inputs."""
     refuse_contraction(op, contraction)

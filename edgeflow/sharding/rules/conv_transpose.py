@@ -86,9 +86,7 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
     return Cut(steps=steps, region=region, flops=2 * max(1, touched) * taps, contraction=contraction)
 
 
-def _channels(
-    out: Interval, groups: int, shape: tuple[int, ...]
-) -> tuple[Interval, Interval, Interval, int]:
+def _channels(out: Interval, groups: int, shape: tuple[int, ...]) -> tuple[Interval, Interval, Interval, int]:
     """Return (output channels made, input channels read, weight's output channels, local groups)."""
     of_group, num_in = shape[1], shape[0]
     if groups == 1:

@@ -75,27 +75,26 @@ def _cut_average(op: Operator, specs: Specs, region: Region, contraction: Interv
         return cut_whole(op, specs, region, contraction)
     refuse_contraction(op, contraction)
     windows = _windows(op, specs, region, (1, 1))
-    source = _source(op, region, windows)
-    flops = _flops(op, region, windows)
-    if not any(window.before or window.after for window in windows):
-        step = localised(op, specs, self=source, padding=(0, 0), ceil_mode=False)
-        return Cut(steps=(step,), region=region, flops=flops)
-    # Sums over zero-padded windows, then torch's own divisor, which near a border depends on the position.
-    steps, operand, own = padded(source, windows, value=0.0)
-    steps += (
-        localised(
-            op, specs, self=operand, padding=own, ceil_mode=False, count_include_pad=True, divisor_override=1
-        ),
-    )
-    steps += (call("aten.div.Tensor", self=Result(len(steps) - 1), other=_divisors(op, specs, region)),)
-    return Cut(steps=steps, region=region, flops=flops)
+    # The mean over the kernel, zeros included; then a factor where torch divides by fewer elements.
+    steps, operand, own = padded(_source(op, region, windows), windows, value=0.0)
+    steps += (localised(op, specs, self=operand, padding=own, ceil_mode=False, count_include_pad=True),)
+    factors = _factors(op, specs, region)
+    if any(factor != 1.0 for factor in factors.values):
+        steps += (call("aten.mul.Tensor", self=Result(len(steps) - 1), other=factors),)
+    return Cut(steps=steps, region=region, flops=_flops(op, region, windows))
 
 
-def _divisors(op: Operator, specs: Specs, region: Region) -> Literal:
+def _factors(op: Operator, specs: Specs, region: Region) -> Literal:
+    """Kernel elements over counted elements, per output element; a divisor of one's own makes them all one.
+
+    The sum itself is never formed, as it may overflow in half precision where the mean does not.
+    """
     spec = specs[op.arg("self").name]
+    if op.arg("divisor_override") is not None:
+        return Literal((1, 1), (1.0,), spec.dtype)
     rows, columns = (_counts(op, spec.shape[2 + dim], region[2 + dim], dim) for dim in range(2))
-    override = op.arg("divisor_override")
-    values = tuple(float(override or row * column) for row in rows for column in columns)
+    kernel_h, kernel_w = pairs(op.arg("kernel_size"), 2)
+    values = tuple(kernel_h * kernel_w / (row * column) for row in rows for column in columns)
     return Literal((len(rows), len(columns)), values, spec.dtype)
 
 

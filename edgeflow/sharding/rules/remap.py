@@ -42,9 +42,7 @@ def _rule(maps: Maps, *, source: str = "self") -> Rule:
     return Rule(cut=cut)
 
 
-def gather(
-    tensor: str, region: Region, positions: Tables, *, num_added: int = 0
-) -> Cut:
+def gather(tensor: str, region: Region, positions: Tables, *, num_added: int = 0) -> Cut:
     """Return the cut that reads ``positions`` along each dim of ``region``.
 
     ``num_added`` leading output dims (of `repeat`) have no counterpart in the input: each of their elements
@@ -137,11 +135,14 @@ def _nearest(exact: bool) -> Maps:
     """Positions as ATen computes them: in float32, from the scale that the caller gave, if any."""
 
     def maps(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tables:
-        if len(source) == 4 and source == target and not exact:
-            return [None] * 4  # whatever the scale: ATen copies, in this case alone
         factors = op.arg("scale_factors")
         tables: list[Sequence[int] | None] = [None, None]
         for dim in range(2, len(source)):
+            repeats, rest = divmod(target[dim], source[dim])
+            if len(source) == 4 and not exact and rest == 0 and repeats in (1, 2):
+                # In two dims, and there alone, ATen copies or doubles whatever the scale says.
+                tables.append([index // repeats for index in range(target[dim])])
+                continue
             given = factors[dim - 2] if factors is not None else None
             scale = np.float32(1.0 / given) if given else np.float32(source[dim]) / np.float32(target[dim])
             index = np.arange(target[dim], dtype=np.float32) + np.float32(0.5 if exact else 0.0)
@@ -160,6 +161,7 @@ RULES = {
     **{f"aten.replication_pad{n}d.default": _rule(_padding(reflects=False)) for n in (1, 2, 3)},
     **{f"aten.upsample_nearest{n}d.vec": _rule(_nearest(exact=False), source="input") for n in (1, 2, 3)},
     **{
-        f"aten._upsample_nearest_exact{n}d.vec": _rule(_nearest(exact=True), source="input") for n in (1, 2, 3)
+        f"aten._upsample_nearest_exact{n}d.vec": _rule(_nearest(exact=True), source="input")
+        for n in (1, 2, 3)
     },
 }

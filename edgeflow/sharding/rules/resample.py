@@ -117,9 +117,7 @@ def _cut_pixel_shuffle(op: Operator, specs: Specs, region: Region, contraction: 
     deep = Interval(channels.start * factor**2, channels.stop * factor**2)
     made = tuple(Interval(i.start * factor, i.stop * factor) for i in low)
     source = Slice(op.arg("self").name, Region((*lead, deep, *low)))
-    return Cut(
-        steps=(localised(op, specs, self=source),), region=Region((*lead, channels, *made)), flops=0
-    )
+    return Cut(steps=(localised(op, specs, self=source),), region=Region((*lead, channels, *made)), flops=0)
 
 
 def _cut_pixel_unshuffle(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:

@@ -200,6 +200,8 @@ def test_an_output_may_be_a_weight() -> None:
     """Some device must own it, so an operator makes it; asked for twice it is made once."""
 
     class Prototypes(nn.Module):
+        scale: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.table = nn.Parameter(torch.randn(2, 3))
@@ -246,6 +248,8 @@ def test_a_python_error_in_the_module_is_quoted() -> None:
 
 def test_a_module_with_state_is_refused() -> None:
     class Counter(nn.Module):
+        seen: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("seen", torch.zeros(1))
@@ -256,6 +260,26 @@ def test_a_module_with_state_is_refused() -> None:
 
     with pytest.raises(GraphError, match="changes 'seen' while it runs"):
         capture(Counter(), (x_of(3),))
+
+
+def test_a_module_that_writes_into_its_weights_is_refused() -> None:
+    class Learner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                self.weight.add_(1)
+            return x + self.weight
+
+    with pytest.raises(GraphError, match="changes 'weight' while it runs"):
+        capture(Learner(), (x_of(3),))
+
+
+def test_a_branch_as_an_operator_is_refused() -> None:
+    with pytest.raises(GraphError, match="submodule graphs"):
+        capture(Calls(lambda x: torch.cond(x.sum() > 0, torch.neg, torch.abs, (x,))), (x_of(3),))
 
 
 def test_a_module_that_writes_into_its_input_is_refused() -> None:
@@ -275,7 +299,7 @@ def test_a_module_that_writes_into_its_input_is_refused() -> None:
         lambda x: F.dropout(x, 0.5, training=True),
         lambda x: F.alpha_dropout(x, 0.5, training=True),
         lambda x: F.rrelu(x, training=True),
-        lambda x: F.scaled_dot_product_attention(*[x[None, None]] * 3, dropout_p=0.3),
+        lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None], dropout_p=0.3),
     ],
     ids="rand_like randn uniform exponential bernoulli gumbel dropout alpha rrelu attention".split(),
 )
@@ -295,6 +319,18 @@ def test_shapes_that_depend_on_data_are_refused() -> None:
 def test_numbers_that_depend_on_data_are_refused() -> None:
     with pytest.raises(UnsupportedOperatorError, match="not tensors"):
         capture(Calls(lambda x: x * x.sum().item()), (x_of(3),))
+
+
+def test_operators_of_other_libraries_are_refused() -> None:
+    @torch.library.custom_op("edgeflow_tests::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    twice.register_fake(torch.empty_like)
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"edgeflow_tests\.twice\.default is not an ATen operator"
+    ):
+        capture(Calls(lambda x: twice(x)), (x_of(3),))
 
 
 def test_dtypes_beyond_numbers_are_refused() -> None:

@@ -21,6 +21,10 @@ from tests.unit.graph.interpret import assert_same, run
 class Small(nn.Module):
     """Weights of several dtypes, one of them a scalar, and an argument that JSON has no number for."""
 
+    scale: torch.Tensor
+    half_scale: torch.Tensor
+    keep: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 3)

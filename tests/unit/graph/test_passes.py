@@ -13,7 +13,7 @@ from edgeflow.graph.capture import capture
 from tests.unit.graph.interpret import Calls, captured, run, targets
 
 
-def with_statistics(norm: nn.Module) -> nn.Module:
+def with_statistics(norm: Any) -> nn.Module:
     """A BatchNorm that has seen data: nothing of it is the identity."""
     with torch.no_grad():
         if norm.running_mean is not None:
@@ -22,7 +22,8 @@ def with_statistics(norm: nn.Module) -> nn.Module:
         if norm.weight is not None:
             norm.weight.normal_()
             norm.bias.normal_()
-    return norm
+    module: nn.Module = norm
+    return module
 
 
 # ------------------------------------------------------------------------------------------- BatchNorm
@@ -100,6 +101,32 @@ def test_batch_norm_without_statistics_stays_as_it_is() -> None:
     assert len(targets(captured(module, torch.randn(2, 3, 5, 5)))) == 2
 
 
+def test_statistics_that_come_with_the_request_stay_as_they_are() -> None:
+    def function(x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        return F.batch_norm(x, mean, variance)
+
+    graph = captured(Calls(function), torch.randn(2, 3, 4), torch.randn(3), torch.rand(3) + 0.5)
+
+    assert targets(graph) == ["_native_batch_norm_legit_no_training"]
+
+
+def test_a_kernel_that_comes_with_the_request_is_not_folded_into() -> None:
+    norm = with_statistics(nn.BatchNorm2d(4))
+
+    class Dynamic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.norm(F.conv2d(x, kernel))
+            return out
+
+    graph = captured(Dynamic(), torch.randn(1, 3, 5, 5), torch.randn(4, 3, 3, 3))
+
+    assert targets(graph) == ["conv2d", "mul", "add"]
+
+
 def test_weights_of_the_module_are_left_alone() -> None:
     conv, norm = nn.Conv2d(3, 4, 3), with_statistics(nn.BatchNorm2d(4))
     before = conv.weight.detach().clone()
@@ -113,6 +140,8 @@ def test_weights_of_the_module_are_left_alone() -> None:
 
 def test_what_depends_on_weights_alone_is_evaluated() -> None:
     class Table(nn.Module):
+        index: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.table = nn.Parameter(torch.randn(4, 6))
@@ -169,6 +198,17 @@ def test_operators_that_no_output_needs_are_dropped() -> None:
 
     assert targets(graph) == ["add"]
     assert set(graph.specs) == {*graph.inputs, *graph.outputs}
+
+
+def test_outputs_that_only_dead_operators_read_lose_their_name() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        values, indices = x.topk(2)
+        values.exp()
+        return indices
+
+    (op,) = captured(Calls(function), torch.randn(3, 5)).operators
+
+    assert op.outputs[0] == ""
 
 
 # --------------------------------------------------------------------------------- one way to say it

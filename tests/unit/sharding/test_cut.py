@@ -19,8 +19,8 @@ from edgeflow.sharding.rules.base import BARRIER, pairs
 Shapes = dict[str, tuple[int, ...]]
 
 
-def operator(target: str, outputs: tuple[str, ...] = ("y",), **arguments: Value) -> Operator:
-    return Operator(name="op", target=target, arguments=tuple(arguments.items()), outputs=outputs)
+def operator(target: str, **arguments: Value) -> Operator:
+    return Operator(name="op", target=target, arguments=tuple(arguments.items()), outputs=("y",))
 
 
 def specs_of(shapes: Shapes, **dtypes: str) -> dict[str, TensorSpec]:
@@ -173,11 +173,15 @@ def test_an_average_at_the_border_is_divided_as_torch_divides() -> None:
     specs = specs_of({"x": (1, 1, 3, 4), "y": (1, 1, 2, 2)})
     made = cut(op, specs, Region.full((1, 1, 2, 2)))
 
-    assert argument(made, "other") == Literal((2, 2), (4.0, 4.0, 2.0, 2.0))
+    assert argument(made, "other") == Literal((2, 2), (1.0, 1.0, 2.0, 2.0))
+    assert [step.target for step in cut(op, specs, Region.of([(0, 1), (0, 1), (0, 1), (0, 2)])).steps] == [
+        "aten.avg_pool2d.default"
+    ]
 
 
 def test_an_operator_of_several_outputs_is_made_whole() -> None:
-    op = operator("aten.topk.default", outputs=("", "y"), self=TensorRef("x"), k=2, dim=-1)
+    arguments = (("self", TensorRef("x")), ("k", 2), ("dim", -1), ("largest", True), ("sorted", True))
+    op = Operator(name="op", target="aten.topk.default", arguments=arguments, outputs=("", "y"))
     specs = specs_of({"x": (4, 8), "y": (4, 2)})
 
     assert rule_of(op) is BARRIER

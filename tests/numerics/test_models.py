@@ -1,0 +1,78 @@
+"""Whole models: whatever the plan, the answer is the module's, within 1e-4 of its largest value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import edgeflow as ef
+from edgeflow.cost import CostModel
+from edgeflow.graph.ir import ModelGraph
+from edgeflow.testing import zoo
+
+_TOLERANCE = 1e-4
+_SPEEDS = (1.0, 0.7, 0.4, 0.25, 0.6)
+
+_SMALL = (
+    "openworld-tiny",
+    "openworld-tiny-28",
+    "tiny-resnet",
+    "tiny-vit",
+    "tiny-vit-fused",
+    "tiny-bert",
+    "unet",
+    "concat-dag",
+    "mlp",
+    "hf-resnet-small",
+    "hf-vit-small",
+    "hf-bert-small",
+)
+_LARGE = ("openworld-small", "openworld-base", "resnet50", "hf-resnet50", "hf-vit-base", "hf-bert-base")
+
+
+@lru_cache(maxsize=1)  # models come one after another, and some are large
+def loaded(name: str) -> tuple[ModelGraph, zoo.Example, dict[str, Tensor]]:
+    """Return a captured model, its inputs, and the module's own answer by name."""
+    if name.startswith("hf-"):
+        pytest.importorskip("transformers")
+    example = zoo.build(name)
+    with torch.no_grad():
+        expected = dict(tensors_of(example.module(*example.args, **example.kwargs)))
+    return ef.capture(example.module, example.args, kwargs=example.kwargs), example, expected
+
+
+def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of an answer, named by where they stand in it."""
+    if isinstance(answer, Tensor):
+        yield name, answer
+    elif hasattr(answer, "items"):
+        for key, item in answer.items():
+            yield from tensors_of(item, f"{name}.{key}")
+    elif isinstance(answer, tuple | list):
+        for index, item in enumerate(answer):
+            yield from tensors_of(item, f"{name}[{index}]")
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 3, 5])
+@pytest.mark.parametrize("strategy", list(ef.strategies()))
+@pytest.mark.parametrize("model", [*_SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in _LARGE)])
+def test_any_number_of_unequal_devices_answers_what_the_module_does(
+    model: str, strategy: str, num_devices: int
+) -> None:
+    graph, example, expected = loaded(model)
+    # A network that costs nothing: `auto` would leave small models on one device otherwise.
+    cluster = ef.Cluster.local(_SPEEDS[:num_devices], bandwidth="100 Gbit/s", latency=0)
+    cost = CostModel(cluster=cluster, message_overhead_s=0.0)
+
+    plan = ef.plan(graph, cluster, strategy=strategy, cost=cost)
+    found = dict(tensors_of(ef.execute(plan, example.args, example.kwargs)))
+
+    assert found.keys() == expected.keys()
+    for name, theirs in expected.items():
+        largest = theirs.abs().max().item()
+        assert (found[name] - theirs).abs().max().item() <= _TOLERANCE * largest, name

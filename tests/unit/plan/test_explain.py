@@ -1,0 +1,107 @@
+"""The explanation holds the numbers that one decides by."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.graph.capture import capture
+from edgeflow.plan import Candidate, verify_plan
+from edgeflow.runtime.local import execute
+from tests.unit.plan.tiny import mlp, plan, stage, summed, whole
+
+
+def explained(*candidates: Candidate, num_devices: int = 3) -> str:
+    graph = mlp()
+    made = plan(
+        graph,
+        stage("pair", ["linear", "relu", "linear_1"], summed(graph, "linear_1", {0: (0, 4), 1: (4, 6)})),
+        stage("after", ["relu_1"], whole(graph, "relu_1", 0)),
+        cluster=Cluster.local([1.0] * num_devices, memory="1 MiB", name="desk"),
+    )
+    return replace(made, predicted_latency_s=0.002, chosen="by hand", candidates=candidates).explain()
+
+
+def line_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def test_it_names_model_cluster_strategy_and_prediction() -> None:
+    text = explained()
+
+    assert "4 operators" in text
+    assert "232 B of weights" in text
+    assert "3 devices of 'desk'" in text
+    assert "strategy by hand: by hand, predicted 2.0 ms" in text
+
+
+def test_it_shows_each_devices_share_of_a_stage() -> None:
+    # Columns 4 and 2 of 6, in linear, relu and linear_1: exactly two thirds and one third.
+    assert "device0 67 %, device1 33 %" in explained()
+
+
+def test_it_shows_work_traffic_and_memory_of_each_device() -> None:
+    text = explained()
+
+    first, second = line_of(text, "  device0 "), line_of(text, "  device1 ")
+    assert re.search(r"144 FLOP, sends\s+32 B in 1 messages", first)
+    assert re.search(r"68 FLOP, sends\s+32 B in 1 messages", second)
+    assert "of 1.0 MiB" in first
+    assert line_of(text, "  device2 ").split() == ["device2", "idle"]
+    assert re.search(r"sends\s+64 B in 2 messages", line_of(text, "  client "))
+
+
+def test_it_compares_with_the_best_device_alone() -> None:
+    text = explained(
+        Candidate("by hand", 0.002),
+        Candidate("single on device0", 0.005),
+        Candidate("single on device1", 0.009),
+    )
+    assert "2.50x the speed of the best device alone (single on device0, 5.0 ms)" in text
+
+
+def test_it_says_when_one_device_alone_is_faster() -> None:
+    graph = mlp()
+    made = plan(graph, stage("all", [op.name for op in graph.operators], whole(graph, "relu_1", 1)))
+    candidates = (Candidate("single on device1", 0.001), Candidate("rows on 2 devices", 0.003))
+
+    text = replace(made, candidates=candidates, chosen="single on device1").explain()
+
+    assert "one device alone is faster than any split that was tried (single on device1)" in text
+
+
+def test_it_lists_what_was_weighed_and_why_it_was_not_chosen() -> None:
+    text = explained(
+        Candidate("by hand", 0.002), Candidate("rows", 0.003), Candidate("single", None, "too large")
+    )
+
+    assert line_of(text, "* by hand").split() == ["*", "by", "hand", "2.0", "ms"]
+    assert line_of(text, "  rows").split() == ["rows", "3.0", "ms"]
+    assert line_of(text, "  single").endswith("too large")
+
+
+def test_it_does_not_list_for_ever() -> None:
+    assert "and 12 more" in explained(*(Candidate(f"candidate {i}", 0.01 + i) for i in range(20)))
+
+
+def test_a_plan_in_one_line() -> None:
+    made = plan(mlp(), stage("all", [op.name for op in mlp().operators], whole(mlp(), "relu_1", 0)))
+
+    assert repr(replace(made, predicted_latency_s=0.25)) == (
+        "Plan('Sequential', strategy='by hand', 1 stages on 1 devices, 250.0 ms)"
+    )
+
+
+def test_a_stage_in_which_nobody_takes_part() -> None:
+    """A model that returns what it is given: nothing is computed anywhere."""
+    graph = capture(nn.Identity(), (torch.zeros(2),))
+
+    made = plan(graph, stage("nothing", [], {}))
+
+    verify_plan(made)
+    assert "device0      idle" in made.explain()
+    assert torch.equal(execute(made, (torch.ones(2),)), torch.ones(2))

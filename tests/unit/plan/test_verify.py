@@ -1,0 +1,212 @@
+"""Plans that break the contract are refused, with a message that says where."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
+from edgeflow.graph.capture import capture
+from edgeflow.plan import Piece, Shard, Stage, verify_plan
+from edgeflow.plan.verify import memory_bytes
+from edgeflow.sharding.region import Interval, Region
+from tests.unit.plan.tiny import Owned, convs, cut, mlp, plan, stage, summed, whole
+
+_PAIR = ["linear", "relu", "linear_1"]
+
+
+def refused(*stages: Stage, match: str) -> None:
+    with pytest.raises(InvalidPlanError, match=match):
+        verify_plan(plan(mlp(), *stages))
+
+
+def after(*devices: int) -> Stage:
+    return stage("after", ["relu_1"], whole(mlp(), "relu_1", *devices))
+
+
+def pair(owned: Owned) -> Stage:
+    return stage("pair", _PAIR, owned)
+
+
+def test_a_plan_that_keeps_the_contract_passes() -> None:
+    verify_plan(plan(mlp(), pair(summed(mlp(), "linear_1", {0: (0, 3), 1: (3, 6)})), after(1)))
+
+
+def test_an_operator_is_missing() -> None:
+    refused(pair(whole(mlp(), "linear_1", 0)), match="1 operators are in no stage, the first is 'relu_1'")
+
+
+def test_an_operator_stands_twice() -> None:
+    both = stage("both", [*_PAIR, "relu_1"], whole(mlp(), "relu_1", 0))
+    refused(both, after(0), match="'relu_1' is in stages 'both' and 'after'")
+
+
+def test_an_operator_stands_before_what_it_reads() -> None:
+    refused(after(0), pair(whole(mlp(), "linear_1", 0)), match="'relu_1' stands before 'linear_1'")
+
+
+def test_an_operator_is_not_of_the_graph() -> None:
+    refused(stage("a", ["conv2d"], {}), match="'a' names operator 'conv2d', which the graph lacks")
+
+
+def test_a_tensor_is_not_of_the_graph() -> None:
+    piece = Piece(Region.full((2, 4)))
+    refused(pair({0: {"conv2d": piece}}), after(0), match="'conv2d', which the graph lacks")
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        Region.full((2, 5)),
+        Region.full((2,)),
+        Region.of([(-1, 2), (0, 4)]),
+        Region.of([(0, 2), (1, 1)]),
+        Region.of([(0, 2), (3, 1)]),
+    ],
+    ids=str,
+)
+def test_a_region_is_empty_or_outside_of_its_tensor(region: Region) -> None:
+    refused(
+        pair({1: {"linear_1": Piece(region)}}), after(0), match=r"'pair', rank 1: .* no region of 'linear_1'"
+    )
+
+
+@pytest.mark.parametrize("rank", [-1, 4])
+def test_a_device_is_not_of_the_cluster(rank: int) -> None:
+    """Rank -1 is the client: it computes nothing."""
+    refused(
+        pair(whole(mlp(), "linear_1", rank)), after(0), match=f"rank {rank} is not in a cluster of 4 devices"
+    )
+
+
+def test_a_device_has_two_shards() -> None:
+    shard = Shard(0, tuple(whole(mlp(), "linear_1", 0)[0].items()))
+    twice = Stage(name="pair", kind="", operators=tuple(_PAIR), shards=(shard, shard))
+    refused(twice, after(0), match=r"a device has two shards: \[0, 0\]")
+
+
+def test_a_device_has_two_pieces_of_a_tensor() -> None:
+    """It would add the second partial sum unseen."""
+    pieces = [summed(mlp(), "linear_1", {0: (0, 3)})[0], summed(mlp(), "linear_1", {0: (3, 6)})[0]]
+    shard = Shard(0, tuple(item for owned in pieces for item in owned.items()))
+    twice = Stage(name="pair", kind="", operators=tuple(_PAIR), shards=(shard,))
+    refused(twice, after(0), match="rank 0 has two pieces of a tensor")
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {0: (0, 3), 1: (4, 6)},
+        {0: (0, 4), 1: (3, 6)},
+        {0: (0, 3), 1: (3, 5)},
+        {0: (1, 6)},
+        {0: (0, 6), 1: (0, 6)},
+    ],
+    ids=["gap", "overlap", "end-missing", "start-missing", "twice"],
+)
+def test_partial_sums_are_not_each_element_once(bounds: dict[int, tuple[int, int]]) -> None:
+    refused(
+        pair(summed(mlp(), "linear_1", bounds)),
+        after(0),
+        match=r"partial sums of 'linear_1' cover .*\[0, 6\)",
+    )
+
+
+def test_partial_sums_stand_beside_whole_pieces() -> None:
+    owned = summed(mlp(), "linear_1", {0: (0, 6)}) | whole(mlp(), "linear_1", 1)
+    refused(pair(owned), after(0), match="mixed with whole pieces")
+
+
+def test_partial_sums_are_of_different_regions() -> None:
+    owned = summed(mlp(), "linear_1", {0: (0, 3)})
+    owned[1] = {"linear_1": Piece(Region.full((1, 4)), Interval(3, 6))}
+    refused(pair(owned), after(0), match="cover different regions")
+
+
+def test_partial_sums_of_what_does_not_sum() -> None:
+    refused(
+        pair(whole(mlp(), "linear_1", 0)),
+        stage("after", ["relu_1"], summed(mlp(), "relu_1", {0: (0, 4)})),
+        match="'relu_1' cannot be: the operator that makes it does not sum",
+    )
+
+
+def test_partial_sums_are_handed_over() -> None:
+    refused(
+        pair(whole(mlp(), "linear_1", 0)),
+        stage("turn", [], summed(mlp(), "linear_1", {0: (0, 3), 1: (3, 6)})),
+        after(0),
+        match="'turn': the partial sums of 'linear_1' cannot be: a stage without operators",
+    )
+
+
+def test_partial_sums_are_read_in_their_own_stage() -> None:
+    owned = summed(mlp(), "linear", {0: (0, 4)})
+    owned[0] |= whole(mlp(), "relu_1", 0)[0]
+    refused(stage("all", [*_PAIR, "relu_1"], owned), match="reads 'linear', which it makes as a partial sum")
+
+
+def test_a_stage_is_asked_for_what_it_does_not_make() -> None:
+    refused(
+        pair(whole(mlp(), "linear_1", 0) | whole(mlp(), "relu_1", 1)),
+        after(0),
+        match="does not make 'relu_1'",
+    )
+
+
+def test_a_need_is_not_covered() -> None:
+    refused(
+        pair(cut(mlp(), "linear_1", 1, {0: (0, 1), 1: (3, 4)})),
+        after(2),
+        match=r"needs \[0:2, 1:3\] of 'linear_1', which no device owns",
+    )
+
+
+def test_an_answer_is_not_owned() -> None:
+    refused(
+        pair(whole(mlp(), "linear_1", 0)), stage("after", ["relu_1"], {}), match="'outputs' needs 'relu_1'"
+    )
+
+
+def test_memory_counts_weights_and_buffers() -> None:
+    graph = convs(3, 3)
+    cluster = Cluster.local([1.0, 1.0], memory=300)
+    alone = plan(graph, stage("a", ["conv2d", "conv2d_1"], whole(graph, "conv2d_1", 1)), cluster=cluster)
+
+    with pytest.raises(InfeasiblePlanError, match=r"'device1' needs 464 bytes .* offers 300") as caught:
+        verify_plan(alone)
+
+    # Two kernels of 9 floats with a bias each, and three images of 8 x 4 floats at once: the input is kept
+    # until the stage has ended.
+    assert memory_bytes(alone.programs) == {1: 2 * 10 * 4 + 3 * 128}
+    assert caught.value.constraint == "memory"
+    assert (caught.value.required, caught.value.available) == (464, 300)
+
+
+class _Recurrent(nn.Module):
+    """An operator of several outputs of different shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 5, num_layers=2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (hidden, _) = self.lstm(x)
+        return torch.relu(hidden)
+
+
+def test_of_several_outputs_one_that_is_not_the_first_may_be_owned_alone() -> None:
+    """The second output is larger than the first; what is asked for is not measured against the wrong one."""
+    graph = capture(_Recurrent().eval(), (torch.randn(2, 1, 3),))
+    lstm, relu = graph.operators
+    hidden = relu.inputs[0]
+
+    made = plan(
+        graph,
+        stage("a", [lstm.name], whole(graph, hidden, 0)),
+        stage("b", [relu.name], whole(graph, relu.output, 1)),
+    )
+
+    verify_plan(made)

@@ -1,0 +1,45 @@
+"""Measuring operators on this machine: every one of them, and nothing changed by it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import edgeflow as ef
+from edgeflow.errors import ConfigError
+from tests.unit.plan.tiny import mlp
+
+_X = torch.ones(2, 4)
+
+
+def test_every_operator_is_measured_and_scaled_to_the_fastest_device() -> None:
+    seen: list[tuple[int, int]] = []
+    cluster = ef.Cluster.local([0.5, 1.0])
+
+    cost = ef.calibrate(mlp(), cluster, (_X,), repeats=2, on_operator=lambda *done: seen.append(done))
+
+    assert set(cost.measured) == {op.name for op in mlp().operators}
+    assert all(item.seconds > 0 for item in cost.measured.values())
+    assert cost.measured["linear"].flops == 2 * 2 * 4 * 6
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    (kernel,) = (
+        kernel
+        for instruction in ef.plan(mlp(), cluster, strategy="single").programs[0].instructions
+        for kernel in getattr(instruction, "kernels", ())
+        if kernel.operator == "linear"
+    )
+    assert cost.kernel_s(1, kernel) == pytest.approx(cost.measured["linear"].seconds)
+    assert cost.kernel_s(0, kernel) == pytest.approx(2 * cost.measured["linear"].seconds)
+
+
+def test_it_leaves_torchs_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+
+    ef.calibrate(mlp(), ef.Cluster.local(), (_X,), repeats=1, threads=before + 1)
+
+    assert torch.get_num_threads() == before
+
+
+def test_inputs_that_do_not_fit() -> None:
+    with pytest.raises(ConfigError, match="captured for shape"):
+        ef.calibrate(mlp(), ef.Cluster.local(), (torch.ones(3, 3),))
