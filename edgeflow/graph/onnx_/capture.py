@@ -1,0 +1,167 @@
+"""From an ONNX file to a `ModelGraph`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgeflow.errors import ConfigError
+from edgeflow.graph.capture import capture
+from edgeflow.graph.ir import ModelGraph, Operator
+from edgeflow.graph.onnx_.affine import fold_affine
+from edgeflow.graph.onnx_.read import Input, read_file
+from edgeflow.graph.onnx_.resolve import Resolved, resolve
+from edgeflow.graph.passes import rename
+from edgeflow.graph.verify import verify_graph
+
+
+def capture_onnx(
+    path: str | Path, *, name: str = "", input_shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> ModelGraph:
+    """Capture a model that is an ONNX file.
+
+    The graph takes the file's inputs by position, in the file's order, and its tensors have their names. A
+    model of one output returns a tensor, one of several returns a dict by the outputs' names. Shapes are
+    fixed, and what the file computes about shapes is evaluated now.
+
+    Args:
+        path: The file. Weights that lie in other files must lie in its folder.
+        name: For people; the file's name without its suffix by default.
+        input_shapes: Input name -> shape, for inputs of which the file leaves a dim open.
+
+    Raises:
+        ConfigError: If there is no such file, the ``onnx`` package is not installed, or the shape of an
+            input is open, unknown, or not the file's.
+        CodecError: If the file is damaged, or is not an ONNX model.
+        UnsupportedOperatorError: If torch cannot say an operator exactly, or nobody has written it down yet;
+            the message names the operator, the node and the opset.
+        GraphError: If the model holds a dtype or a value that a graph cannot say.
+    """
+    path = Path(path)
+    file = read_file(path)
+    shapes = bind_shapes(file.inputs, input_shapes or {}, where=path.name)
+    module = OnnxModule(resolve(file, shapes))
+    examples = tuple(torch.zeros(shapes[item.name], dtype=item.dtype) for item in file.inputs)
+    graph = fold_affine(capture(module, examples, name=name or path.stem))
+    verify_graph(graph)
+    return _with_names(graph, dict(zip(graph.inputs, (item.name for item in file.inputs), strict=True)))
+
+
+class OnnxModule(nn.Module):
+    """A resolved ONNX graph as a module: inputs by position; a tensor, or a dict of several."""
+
+    def __init__(self, resolved: Resolved) -> None:
+        super().__init__()
+        self.resolved = resolved
+        self._buffer_names = _identifiers(resolved.known, taken=dir(self))
+        for name, value in resolved.known.items():
+            self.register_buffer(self._buffer_names[name], value)
+
+    def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
+        values = dict(zip(self.resolved.inputs, inputs, strict=True))
+        values |= {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
+        for call in self.resolved.calls:
+            values |= {key: value for key, value in call.run(values).items() if key not in values}
+        outputs = {name: values[key] for name, key in self.resolved.outputs.items()}
+        return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+
+def bind_shapes(
+    inputs: Iterable[Input], given: Mapping[str, tuple[int, ...]], *, where: str
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every input: the file's, with open dims as the caller says.
+
+    Raises:
+        ConfigError: If a dim is open and not given, or what is given does not fit, or is no input's.
+
+    Examples:
+        >>> x = Input(name="x", shape=("batch", 3, 8, 8), dtype=torch.float32)
+        >>> bind_shapes([x], {"x": (2, 3, 8, 8)}, where="model.onnx")
+        {'x': (2, 3, 8, 8)}
+    """
+    inputs = list(inputs)
+    unknown = sorted(set(given) - {item.name for item in inputs})
+    if unknown:
+        names = ", ".join(repr(item.name) for item in inputs)
+        raise ConfigError(f"{where}: input_shapes names {', '.join(map(repr, unknown))}; its inputs: {names}")
+    return {item.name: _bound(item, given.get(item.name), where) for item in inputs}
+
+
+def _bound(item: Input, given: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
+    who = f"{where}: input {item.name!r}"
+    if given is None:
+        if item.shape is None:
+            raise ConfigError(f"{who} has no shape in the file; give it by input_shapes")
+        open_dims = [
+            f"dim {index} ({size!r})" for index, size in enumerate(item.shape) if isinstance(size, str)
+        ]
+        if open_dims:
+            raise ConfigError(
+                f"{who} of shape {_words(item.shape)} leaves {', '.join(open_dims)} open; "
+                f"give the shape: input_shapes={{{item.name!r}: (...)}}"
+            )
+        return tuple(int(size) for size in item.shape)
+    if not all(isinstance(size, int) and size > 0 for size in given):
+        raise ConfigError(f"{who}: input_shapes gives {given}; sizes are positive ints")
+    if item.shape is not None:
+        fits = len(given) == len(item.shape) and all(
+            isinstance(size, str) or size == mine for size, mine in zip(item.shape, given, strict=True)
+        )
+        if not fits:
+            raise ConfigError(f"{who} has the shape {_words(item.shape)}, input_shapes gives {tuple(given)}")
+    return tuple(given)
+
+
+def _words(shape: tuple[int | str, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _identifiers(names: Iterable[str], *, taken: Iterable[str]) -> dict[str, str]:
+    """Return an attribute's name for each name, distinct: ``layer1.0.weight`` -> ``layer1_0_weight``."""
+    used = set(taken)
+    found = {}
+    for name in names:
+        base = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "tensor"
+        identifier, number = base, 1
+        while identifier in used:
+            number += 1
+            identifier = f"{base}_{number}"
+        used.add(identifier)
+        found[name] = identifier
+    return found
+
+
+def _with_names(graph: ModelGraph, names: Mapping[str, str]) -> ModelGraph:
+    """Return the graph with some tensors renamed; others that are called so already give way."""
+    names = dict(names)
+    for name in set(names.values()) & (graph.specs.keys() - names.keys()):
+        other = name
+        while other in graph.specs or other in names.values():
+            other += "_"
+        names[name] = other
+
+    def new(name: str) -> str:
+        return names.get(name, name)
+
+    operators = tuple(
+        Operator(
+            name=op.name,
+            target=op.target,
+            arguments=rename(op, names).arguments,
+            outputs=tuple(new(output) for output in op.outputs),
+        )
+        for op in graph.operators
+    )
+    return replace(
+        graph,
+        operators=operators,
+        specs={new(name): spec for name, spec in graph.specs.items()},
+        weights={new(name): value for name, value in graph.weights.items()},
+        inputs=tuple(new(name) for name in graph.inputs),
+        outputs=tuple(new(name) for name in graph.outputs),
+    )

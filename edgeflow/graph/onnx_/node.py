@@ -1,0 +1,197 @@
+"""What an operator's function is given of its node, and the table of these functions.
+
+A function takes the `Node` and then its inputs in the order of the ONNX specification, None for an optional
+one that is absent; it returns one tensor, or a tuple of them::
+
+    @onnx_op("Trilu", since=14, constants="k")
+    def trilu(node: Node, x: Tensor, k: Array | None = None) -> Tensor: ...
+
+It is called on ``meta`` tensors, to learn shapes and what is constant, and again under ``torch.export``. So
+it may look at shapes and dtypes but not at the values of tensors: the inputs whose values it needs are named
+in ``constants``, and come as numpy arrays.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from torch import Tensor
+
+from edgeflow.errors import CodecError, UnsupportedOperatorError
+from edgeflow.graph.ir import Array
+
+#: The newest opset of the ``ai.onnx`` domain whose operators these functions were written for.
+NEWEST_OPSET: Final = 28
+#: Operators that ONNX Runtime adds when it saves a model that it has optimised.
+MICROSOFT: Final = "com.microsoft"
+
+_T = TypeVar("_T")
+
+Function = Callable[..., Tensor | tuple[Tensor | None, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One node of an ONNX graph.
+
+    Attributes:
+        op_type: ``Conv``.
+        name: As the file has it; may be empty.
+        domain: Of the operator; empty for ONNX's own.
+        opset: Version of that domain which the file asks for.
+        attributes: By name: int, float, str, tensor, subgraph, or a tuple of them.
+        outputs: Names; empty where an output is not wanted.
+        known: For each input, whether its value is known before any request.
+    """
+
+    op_type: str
+    name: str = ""
+    domain: str = ""
+    opset: int
+    attributes: Mapping[str, Any]
+    outputs: tuple[str, ...]
+    known: tuple[bool, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The node for people: ``Conv '/stem/conv' (opset 17)``."""
+        domain = f"{self.domain} " if self.domain else ""
+        name = self.name or (self.outputs[0] if self.outputs else "")
+        return f"{self.op_type} {name!r} ({domain}opset {self.opset})"
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Return an attribute; raise `CodecError` if it is no int, or absent without a default."""
+        return self._typed(key, default, int, "an int")
+
+    def real(self, key: str, default: float | None = None) -> float:
+        return self._typed(key, default, float, "a float")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        return self._typed(key, default, str, "a string")
+
+    def tensor(self, key: str, default: Tensor | None = None) -> Tensor:
+        return self._typed(key, default, Tensor, "a tensor")
+
+    def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        return self._list(key, default, int, "ints")
+
+    def reals(self, key: str, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
+        return self._list(key, default, float, "floats")
+
+    def has(self, key: str) -> bool:
+        return key in self.attributes
+
+    def wants(self, index: int) -> bool:
+        """Whether anybody reads the output at a position."""
+        return index < len(self.outputs) and bool(self.outputs[index])
+
+    def is_known(self, index: int) -> bool:
+        return index < len(self.known) and self.known[index]
+
+    def unsupported(self, why: str) -> UnsupportedOperatorError:
+        """An error for what torch cannot say exactly, or nobody has written down yet."""
+        return UnsupportedOperatorError(f"{self.where}: {why}", operator=self.name or self.op_type)
+
+    def malformed(self, why: str) -> CodecError:
+        """An error for a node that is against the ONNX specification."""
+        return CodecError(f"{self.where}: {why}")
+
+    def _typed(self, key: str, default: _T | None, kind: type[_T], words: str) -> _T:
+        value = self.attributes.get(key, default)
+        if value is None:
+            raise self.malformed(f"the attribute {key!r} is missing")
+        if not isinstance(value, kind):
+            raise self.malformed(f"the attribute {key!r} should be {words}, not {type(value).__name__}")
+        return value
+
+    def _list(self, key: str, default: tuple[_T, ...] | None, kind: type[_T], words: str) -> tuple[_T, ...]:
+        values: tuple[Any, ...] = self._typed(key, default, tuple, f"a list of {words}")
+        if not all(isinstance(item, kind) for item in values):
+            raise self.malformed(f"the attribute {key!r} should be a list of {words}, got {values}")
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A function for an operator, from an opset on.
+
+    Attributes:
+        function: See the module.
+        since: The first opset whose semantics it has.
+        parameters: Names of the inputs that it takes, in order.
+        num_required: How many of them must be given.
+        is_variadic: Whether it takes any number of inputs more.
+        constants: Inputs that come as arrays, and must be known.
+        if_known: Inputs that come as arrays where they are known, and as tensors elsewhere.
+    """
+
+    function: Function
+    since: int
+    parameters: tuple[str, ...]
+    num_required: int
+    is_variadic: bool
+    constants: frozenset[str]
+    if_known: frozenset[str]
+
+
+_TABLE: dict[tuple[str, str], list[Operation]] = {}
+
+
+def onnx_op(
+    *op_types: str, since: int = 1, domain: str = "", constants: str = "", if_known: str = ""
+) -> Callable[[Function], Function]:
+    """Register a function for operators: see the module.
+
+    Args:
+        op_types: The operators that the function stands for.
+        since: The first opset that it is right for; an older function, if any, stands for what is before.
+        domain: Of the operators.
+        constants: Names of parameters, separated by blanks.
+        if_known: Likewise; see `Operation`.
+    """
+
+    def register(function: Function) -> Function:
+        given = list(inspect.signature(function).parameters.values())[1:]
+        named = [item for item in given if item.kind is not inspect.Parameter.VAR_POSITIONAL]
+        operation = Operation(
+            function=function,
+            since=since,
+            parameters=tuple(item.name for item in named),
+            num_required=sum(item.default is inspect.Parameter.empty for item in named),
+            is_variadic=len(named) < len(given),
+            constants=frozenset(constants.split()),
+            if_known=frozenset(if_known.split()),
+        )
+        assert operation.constants | operation.if_known <= set(operation.parameters), function
+        for op_type in op_types:
+            versions = _TABLE.setdefault((domain, op_type), [])
+            assert all(item.since != since for item in versions), f"two functions for {op_type} since {since}"
+            versions.append(operation)
+            versions.sort(key=lambda item: item.since)
+        return function
+
+    return register
+
+
+def find(op_type: str, *, domain: str, opset: int) -> Operation | None:
+    """Return the function for an operator of an opset, or None."""
+    found = None
+    for operation in _TABLE.get((domain, op_type), ()):
+        if operation.since <= opset:
+            found = operation
+    return found
+
+
+def operations() -> Iterator[tuple[str, str, Operation]]:
+    """Yield every function, with the domain and the operator that it stands for, sorted."""
+    for domain, op_type in sorted(_TABLE):
+        for operation in _TABLE[domain, op_type]:
+            yield domain, op_type, operation
+
+
+def as_ints(array: Array) -> tuple[int, ...]:
+    """Return the elements of an array as Python ints."""
+    return tuple(int(value) for value in array.reshape(-1))

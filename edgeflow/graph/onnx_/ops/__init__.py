@@ -1,0 +1,24 @@
+"""ONNX operators in torch, one family a module; importing this package fills the table that `find` reads."""
+
+from __future__ import annotations
+
+from edgeflow.graph.onnx_.node import find, operations
+from edgeflow.graph.onnx_.ops import (  # noqa: F401
+    activation,
+    arithmetic,
+    attention,
+    constant,
+    conv,
+    index,
+    linear,
+    microsoft,
+    norm,
+    pad,
+    pool,
+    quantize,
+    reduce,
+    resize,
+    shape,
+)
+
+__all__ = ["find", "operations"]

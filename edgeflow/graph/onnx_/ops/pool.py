@@ -1,0 +1,121 @@
+"""Pooling. Shapes: x (N, C, spatial...).
+
+torch pads both sides of a dim alike, and by at most half a kernel. What it cannot say is padded here, with
+values that do not count; averages are then divided by how many elements each window holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgeflow.graph.onnx_.node import Node, onnx_op
+from edgeflow.graph.onnx_.ops.window import Window, lowest, pad_spatial, spatial_rank, window
+
+_MAX: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_AVERAGE: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+@onnx_op("MaxPool")
+def max_pool(node: Node, x: Tensor) -> Tensor:
+    rank = spatial_rank(node, x)
+    found = window(node, x.shape[2:], node.integers("kernel_shape"))
+    pool = _MAX[rank]
+    if _is_torchs(found):
+        is_ceil = _is_ceil(node)
+        y: Tensor = pool(x, found.kernel, found.strides, found.begin, found.dilations, is_ceil)
+    else:
+        x = pad_spatial(x, found.begin, _reach(node, found, x), lowest(x.dtype))
+        y = pool(x, found.kernel, found.strides, 0, found.dilations)
+    return y
+
+
+@onnx_op("AveragePool")
+def average_pool(node: Node, x: Tensor) -> Tensor:
+    rank = spatial_rank(node, x)
+    found = window(node, x.shape[2:], node.integers("kernel_shape"))
+    counts_padding = bool(node.integer("count_include_pad", 0))
+    pool = _AVERAGE[rank]
+    if any(dilation != 1 for dilation in found.dilations):
+        raise node.unsupported(f"dilations {found.dilations}; averages are supported without dilation")
+    if _is_torchs(found):
+        is_ceil = _is_ceil(node)
+        y: Tensor = pool(x, found.kernel, found.strides, found.begin, is_ceil, counts_padding)
+        return y
+    end = _reach(node, found, x)
+    total = pool(pad_spatial(x, found.begin, end), found.kernel, found.strides)
+    # 1 where an element counts: those of the input, and of the padding where that counts, but never those
+    # that only a window rounded up reaches.
+    ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
+    ones = pad_spatial(ones, found.begin, found.end, float(counts_padding))
+    ones = pad_spatial(ones, (0,) * rank, tuple(a - b for a, b in zip(end, found.end, strict=True)))
+    mean: Tensor = total / pool(ones, found.kernel, found.strides)
+    return mean
+
+
+@onnx_op("LpPool", since=2)
+def lp_pool(node: Node, x: Tensor) -> Tensor:
+    rank = spatial_rank(node, x)
+    p = node.integer("p", 2)
+    found = window(node, x.shape[2:], node.integers("kernel_shape"))
+    if any(dilation != 1 for dilation in found.dilations):
+        raise node.unsupported(f"dilations {found.dilations}; sums are supported without dilation")
+    powers = pad_spatial(x.abs().pow(p), found.begin, _reach(node, found, x))
+    y: Tensor = (_AVERAGE[rank](powers, found.kernel, found.strides) * _product(found.kernel)).pow(1.0 / p)
+    return y
+
+
+@onnx_op("GlobalAveragePool")
+def global_average_pool(node: Node, x: Tensor) -> Tensor:
+    return x.mean(dim=_spatial(x), keepdim=True)
+
+
+@onnx_op("GlobalMaxPool")
+def global_max_pool(node: Node, x: Tensor) -> Tensor:
+    return x.amax(dim=_spatial(x), keepdim=True)
+
+
+@onnx_op("GlobalLpPool", since=2)
+def global_lp_pool(node: Node, x: Tensor) -> Tensor:
+    p = node.integer("p", 2)
+    return x.abs().pow(p).sum(dim=_spatial(x), keepdim=True).pow(1.0 / p)
+
+
+def _spatial(x: Tensor) -> list[int]:
+    return list(range(2, x.ndim))
+
+
+def _product(sizes: tuple[int, ...]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+def _is_ceil(node: Node) -> bool:
+    return bool(node.integer("ceil_mode", 0)) and node.text("auto_pad", "NOTSET") == "NOTSET"
+
+
+def _is_torchs(found: Window) -> bool:
+    return found.begin == found.end and all(
+        0 <= pad <= kernel // 2 for pad, kernel in zip(found.begin, found.kernel, strict=True)
+    )
+
+
+def _reach(node: Node, found: Window, x: Tensor) -> tuple[int, ...]:
+    """Return the padding at the end with which the last window of each dim just fits.
+
+    Windows that are rounded up must start within the input or the padding before it.
+    """
+    end = []
+    for index, size in enumerate(x.shape[2:]):
+        stride, begin = found.strides[index], found.begin[index]
+        room = size + begin + found.end[index] - found.extent[index]
+        steps = -(-room // stride) if _is_ceil(node) else room // stride
+        if _is_ceil(node) and steps * stride >= size + begin:
+            steps -= 1
+        end.append(steps * stride + found.extent[index] - size - begin)
+    return tuple(end)

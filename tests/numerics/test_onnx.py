@@ -1,0 +1,130 @@
+"""Whole models: torch writes an ONNX file, edgeflow reads it, splits it, and answers as the module does."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+from edgeflow.cluster.cluster import Cluster, Device, Link
+from edgeflow.graph.onnx_.capture import capture_onnx
+from edgeflow.planner import plan
+from edgeflow.runtime.local import execute
+from edgeflow.testing import zoo
+
+pytest.importorskip("onnx", reason="the onnx package is not installed")
+
+#: Relative to the largest element of an output.
+_TOLERANCE = 1e-4
+#: Slow devices on a fast network, so that ``auto`` splits even small models.
+_CLUSTER = Cluster(
+    devices=tuple(
+        Device(name=f"device{rank}", flops_per_second=rate, memory_bytes=2**30, overhead_s=1e-7)
+        for rank, rate in enumerate((1e8, 0.6e8, 0.35e8))
+    ),
+    network=Link(bandwidth_bytes_per_s=1e9, latency_s=1e-5),
+)
+
+_SPLIT = {
+    "tiny-resnet": "coedge",
+    "unet": "coedge",
+    "concat-dag": "coedge",
+    "tiny-vit": "megatron",
+    "tiny-bert": "megatron",
+    "openworld-tiny": "coedge",
+    "hf-resnet-small": "coedge",
+    "hf-vit-small": "megatron",
+    "hf-bert-small": "megatron",
+}
+#: Which exporter writes a model, and for which opset: attention and norms differ most.
+_FAST = [
+    ("tiny-resnet", "script", 14),
+    ("unet", "dynamo", 18),
+    ("concat-dag", "script", 17),
+    ("tiny-vit", "script", 14),
+    ("tiny-vit", "dynamo", 23),
+    ("tiny-bert", "script", 17),
+    ("openworld-tiny", "dynamo", 18),
+    ("hf-resnet-small", "script", 17),
+    ("hf-vit-small", "dynamo", 18),
+    ("hf-bert-small", "dynamo", 23),
+]
+_ALL = [
+    (name, exporter, opset)
+    for name in _SPLIT
+    for exporter, opset in [("script", 14), ("script", 17), ("script", 20), ("dynamo", 18), ("dynamo", 23)]
+]
+
+
+class _Positional(torch.nn.Module):
+    """A module whose keyword inputs go by position, and whose outputs are a flat tuple."""
+
+    def __init__(self, module: torch.nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.module = module
+        self.names = names
+
+    def forward(self, *args: torch.Tensor) -> Any:
+        split = len(args) - len(self.names)
+        made = self.module(*args[:split], **dict(zip(self.names, args[split:], strict=True)))
+        leaves = pytree.tree_leaves(made)
+        return leaves[0] if len(leaves) == 1 else tuple(leaves)
+
+
+def _exported(name: str, exporter: str, opset: int, path: Path) -> tuple[Any, tuple[torch.Tensor, ...]]:
+    """Write a model to a file; return what it answers, and to what."""
+    example = zoo.build(name)
+    module = _Positional(example.module, tuple(example.kwargs)).eval()
+    args = (*example.args, *example.kwargs.values())
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporters' own
+        expected = module(*args)
+        torch.onnx.export(
+            module,
+            args,
+            str(path),
+            dynamo=exporter == "dynamo",
+            opset_version=opset,
+            input_names=[f"input.{index}" for index in range(len(args))],
+            external_data=True,
+            verbose=False,
+        )
+    return expected, args
+
+
+def _check(name: str, exporter: str, opset: int, path: Path) -> None:
+    if exporter == "dynamo":
+        pytest.importorskip("onnxscript", reason="torch.onnx.export(dynamo=True) needs onnxscript")
+    if name.startswith("hf-"):
+        pytest.importorskip("transformers", reason="the transformers package is not installed")
+    expected, args = _exported(name, exporter, opset, path)
+
+    graph = capture_onnx(path)
+
+    assert graph.inputs == tuple(f"input.{index}" for index in range(len(args)))
+    for strategy in (_SPLIT[name], "auto"):
+        made = plan(graph, _CLUSTER, strategy=strategy)
+        answer = execute(made, args)
+        for mine, true in zip(pytree.tree_leaves(answer), pytree.tree_leaves(expected), strict=True):
+            error = float((mine - true).abs().max() / true.abs().max())
+            assert error < _TOLERANCE, f"{strategy} is off by {error:.1e}"
+        assert len(made.devices) > 1, f"{strategy} uses one device only"
+
+
+@pytest.mark.parametrize(("name", "exporter", "opset"), _FAST)
+def test_a_model_from_an_onnx_file_answers_as_its_module(
+    name: str, exporter: str, opset: int, tmp_path: Path
+) -> None:
+    _check(name, exporter, opset, tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "exporter", "opset"), [row for row in _ALL if row not in _FAST])
+def test_every_model_from_every_exporter_answers_as_its_module(
+    name: str, exporter: str, opset: int, tmp_path: Path
+) -> None:
+    _check(name, exporter, opset, tmp_path / "model.onnx")
