@@ -34,10 +34,10 @@ check: $(STAMP) ## Lint, types, import contract, generated protos.
 	$(BIN)/python scripts/protos.py --check
 
 test: $(STAMP) ## The tests, without those marked slow.
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
 test-all: $(STAMP) ## All tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: $(STAMP) ## The benchmarks; each result names hardware, versions, seed and settings.
 	$(BIN)/python benchmarks/run.py

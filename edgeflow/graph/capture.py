@@ -8,7 +8,10 @@ and evaluate what depends on weights alone.
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -78,7 +81,8 @@ def capture(
 
 
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    with _eval_mode(module), torch.no_grad(), warnings.catch_warnings():
+    said = io.StringIO()
+    with _eval_mode(module), torch.no_grad(), warnings.catch_warnings(), _overheard(said):
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(module, args, kwargs, strict=False)
@@ -87,8 +91,27 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
         except Exception as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise GraphError(
-                f"torch.export cannot capture {type(module).__name__}: {type(error).__name__}: {first_line}"
+                f"torch.export cannot capture {type(module).__name__}: {type(error).__name__}: "
+                f"{first_line}{_source_line(said.getvalue())}"
             ) from error
+
+
+@contextlib.contextmanager
+def _overheard(said: io.StringIO) -> Iterator[None]:
+    """Keep what a failing export prints beside its error: the graph so far, and that it found no hint."""
+    chatty = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before, chatty.disabled = chatty.disabled, True
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    finally:
+        chatty.disabled = before
+
+
+def _source_line(said: str) -> str:
+    """Return where in the module's code an export gave up, as far as what it printed tells."""
+    found = re.findall(r"# File: (.+:\d+) in .*?, code: (.+)", said)
+    return f" (at {found[-1][0]}: {found[-1][1].strip()})" if found else ""
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.testing import zoo
 
-_TOLERANCE = 1e-4
-_SPEEDS = (1.0, 0.7, 0.4, 0.25, 0.6)
+TOLERANCE = 1e-4
+SPEEDS = (1.0, 0.7, 0.4, 0.25, 0.6)
 
 _SMALL = (
     "openworld-tiny",
@@ -66,7 +66,7 @@ def test_any_number_of_unequal_devices_answers_what_the_module_does(
 ) -> None:
     graph, example, expected = loaded(model)
     # A network that costs nothing: `auto` would leave small models on one device otherwise.
-    cluster = ef.Cluster.local(_SPEEDS[:num_devices], bandwidth="100 Gbit/s", latency=0)
+    cluster = ef.Cluster.local(SPEEDS[:num_devices], bandwidth="100 Gbit/s", latency=0)
     cost = CostModel(cluster=cluster, message_overhead_s=0.0)
 
     plan = ef.plan(graph, cluster, strategy=strategy, cost=cost)
@@ -75,4 +75,4 @@ def test_any_number_of_unequal_devices_answers_what_the_module_does(
     assert found.keys() == expected.keys()
     for name, theirs in expected.items():
         largest = theirs.abs().max().item()
-        assert (found[name] - theirs).abs().max().item() <= _TOLERANCE * largest, name
+        assert (found[name] - theirs).abs().max().item() <= TOLERANCE * largest, name

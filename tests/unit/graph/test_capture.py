@@ -233,6 +233,19 @@ def test_a_module_comes_back_in_the_mode_that_it_was_in() -> None:
     assert broken.training
 
 
+def test_a_failed_export_names_the_line_of_the_module(capfd: pytest.CaptureFixture[str]) -> None:
+    """And nothing but the error: torch prints half a graph when it gives up."""
+
+    class Branch(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(GraphError, match=r"\(at .*test_capture\.py:\d+: return x if x\.sum\(\) > 0 else -x\)"):
+        capture(Branch(), (x_of(3),))
+
+    assert capfd.readouterr() == ("", "")
+
+
 def test_control_flow_on_data_is_refused_with_its_cause() -> None:
     with pytest.raises(GraphError, match=r"cannot capture Calls: .*data-dependent"):
         capture(Calls(lambda x: x * 2 if x.sum() > 0 else x), (x_of(3),))
