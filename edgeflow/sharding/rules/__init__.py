@@ -7,9 +7,12 @@ from edgeflow.graph.ir import Operator
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import (
+    adaptive,
     attention,
+    channelwise,
     conv,
     conv_transpose,
+    fold,
     linear,
     norm,
     pointwise,
@@ -22,9 +25,12 @@ from edgeflow.sharding.rules import (
 from edgeflow.sharding.rules.base import BARRIER, Rule, Specs
 
 _FAMILIES = (
+    adaptive,
     attention,
+    channelwise,
     conv,
     conv_transpose,
+    fold,
     linear,
     norm,
     pointwise,

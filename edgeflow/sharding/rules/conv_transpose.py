@@ -69,7 +69,7 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
         groups=local_groups,
     )
     region = region.replace(1, out_channels)
-    steps = _placed(product, tuple(places), region)
+    steps = placed(product, tuple(places), region)
     if bias is not None and (contraction is None or contraction.start == 0):
         shape = (out_channels.length, *[1] * spatial)
         part = Slice(bias.name, Region((out_channels,)))
@@ -98,17 +98,18 @@ def _channels(out: Interval, groups: int, shape: tuple[int, ...]) -> tuple[Inter
     return whole, in_channels, Interval(0, of_group), last - first + 1
 
 
-def _placed(product: Step, places: tuple[Interval, ...], region: Region) -> tuple[Step, ...]:
-    """Crop or zero-extend what the product covers to the spatial part of ``region``."""
+def placed(product: Step, places: tuple[Interval, ...], region: Region) -> tuple[Step, ...]:
+    """Crop or zero-extend what the product covers to the last dims of ``region``, one place each."""
+    lead = len(region) - len(places)
     pad: list[LocalScalar] = []
     for dim in reversed(range(len(places))):
-        wanted, place = region[2 + dim], places[dim]
+        wanted, place = region[lead + dim], places[dim]
         pad += [max(0, place.start - wanted.start), max(0, wanted.stop - place.stop)]
     steps = [product]
     if any(pad):
         steps.append(call("aten.constant_pad_nd.default", self=Result(0), pad=tuple(pad), value=0.0))
     for dim, place in enumerate(places):
-        wanted = region[2 + dim]
+        wanted = region[lead + dim]
         offset = wanted.start - min(place.start, wanted.start)
         length = max(place.stop, wanted.stop) - min(place.start, wanted.start)
         if offset or length != wanted.length:
@@ -116,7 +117,7 @@ def _placed(product: Step, places: tuple[Interval, ...], region: Region) -> tupl
                 call(
                     "aten.slice.Tensor",
                     self=Result(len(steps) - 1),
-                    dim=2 + dim,
+                    dim=lead + dim,
                     start=offset,
                     end=offset + wanted.length,
                     step=1,

@@ -1,7 +1,7 @@
 """Operators whose output elements each are one input element, by a fixed map of positions along each dim.
 
-Flip, roll, repeat, padding by reflection or replication, nearest-neighbour resampling, selection by a
-constant step: a rule here is only the map. The slice that is read is the hull of the positions; where they
+Flip, roll, repeat, padding by what is there already, channel shuffles, nearest-neighbour resampling: a rule
+here is only the map. The slice that is read is the hull of the positions; where they
 are not simply consecutive, the local call is an ``index_select``.
 """
 
@@ -111,24 +111,48 @@ def _repeat(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> T
     ]
 
 
-def _padding(reflects: bool) -> Maps:
+def _padding(mode: str, *, key: str = "padding") -> Maps:
+    """Padding by what is there already; a negative padding crops."""
+
     def maps(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tables:
-        padding = op.arg("padding")
+        padding = op.arg(key)
         tables: list[Sequence[int] | None] = [None] * len(source)
         for pair in range(len(padding) // 2):
             dim = len(source) - 1 - pair
-            last = source[dim] - 1
-            table = []
-            for index in range(target[dim]):
-                position = index - padding[2 * pair]
-                if reflects:
-                    position = abs(position)
-                    position = position if position <= last else 2 * last - position
-                table.append(min(max(position, 0), last))
-            tables[dim] = table
+            before, after = padding[2 * pair : 2 * pair + 2]
+            # Circles close around what is kept where a side is cropped; the other modes never look there.
+            kept = source[dim] + min(before, 0) + min(after, 0)
+            tables[dim] = [
+                (index - max(before, 0)) % kept + max(-before, 0)
+                if mode == "circular"
+                else _mirrored(index - before, source[dim] - 1, reflects=mode == "reflect")
+                for index in range(target[dim])
+            ]
         return tables
 
     return maps
+
+
+def _mirrored(position: int, last: int, *, reflects: bool) -> int:
+    """The element of ``0..last`` that stands at ``position``, which may lie outside."""
+    if reflects:
+        position = abs(position)
+        position = position if position <= last else 2 * last - position
+    return min(max(position, 0), last)
+
+
+def _pad(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tables | None:
+    """``F.pad`` with a mode; constant padding has an operator of its own."""
+    mode = op.arg("mode")
+    if mode not in ("reflect", "replicate", "circular"):
+        return None
+    return _padding(mode, key="pad")(op, source, target)
+
+
+def _channel_shuffle(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tables:
+    groups, channels = op.arg("groups"), source[1]
+    order = [index % groups * (channels // groups) + index // groups for index in range(channels)]
+    return [order if dim == 1 else None for dim in range(len(source))]
 
 
 def _nearest(exact: bool) -> Maps:
@@ -157,8 +181,10 @@ RULES = {
     "aten.flip.default": _rule(_flip),
     "aten.roll.default": _rule(_roll),
     "aten.repeat.default": _rule(_repeat),
-    **{f"aten.reflection_pad{n}d.default": _rule(_padding(reflects=True)) for n in (1, 2, 3)},
-    **{f"aten.replication_pad{n}d.default": _rule(_padding(reflects=False)) for n in (1, 2, 3)},
+    "aten.pad.default": _rule(_pad),
+    "aten.channel_shuffle.default": _rule(_channel_shuffle),
+    **{f"aten.reflection_pad{n}d.default": _rule(_padding("reflect")) for n in (1, 2, 3)},
+    **{f"aten.replication_pad{n}d.default": _rule(_padding("replicate")) for n in (1, 2, 3)},
     **{f"aten.upsample_nearest{n}d.vec": _rule(_nearest(exact=False), source="input") for n in (1, 2, 3)},
     **{
         f"aten._upsample_nearest_exact{n}d.vec": _rule(_nearest(exact=True), source="input")

@@ -6,8 +6,10 @@ from tests.numerics.cases import Family
 from tests.numerics.families import (
     attention,
     barrier,
+    channelwise,
     conv,
     conv_transpose,
+    fold,
     linear,
     norm,
     pointwise,
@@ -23,10 +25,12 @@ FAMILIES: dict[str, Family] = {
     for module in (
         conv,
         conv_transpose,
+        fold,
         pool,
         linear,
         attention,
         norm,
+        channelwise,
         pointwise,
         reduce,
         remap,

@@ -33,6 +33,21 @@ def _pad(mode: str, spatial: int) -> DrawCase:
     return draw
 
 
+def _any_pad(d: Draw) -> Case:
+    """``F.pad``: the last dims of an image of one to three spatial dims, by each mode."""
+    spatial = d.integer(1, 3)
+    shape = [d.integer(1, 2), d.integer(1, 2), *(d.integer(2, 6) for _ in range(spatial))]
+    mode = d.pick("reflect", "replicate", "circular")
+    pad = [d.integer(-1 if d.flag(0.2) else 0, 5) for _ in range(2 * spatial)]
+    return build("aten.pad.default", self=d.tensor(*shape), pad=pad, mode=mode)
+
+
+def _channel_shuffle(d: Draw) -> Case:
+    groups = d.integer(1, 4)
+    x = d.tensor(d.integer(1, 2), groups * d.integer(1, 4), *d.shape(1, 3, most=4))
+    return build("aten.channel_shuffle.default", self=x, groups=groups)
+
+
 def _nearest(name: str, spatial: int) -> DrawCase:
     def draw(d: Draw) -> Case:
         shape = [d.integer(1, 2), d.integer(1, 2), *(d.integer(1, 7) for _ in range(spatial))]
@@ -52,6 +67,13 @@ FAMILIES = {
     "flip": Family(draw=_flip, targets=("aten.flip.default",), is_arithmetic=False),
     "roll": Family(draw=_roll, targets=("aten.roll.default",), is_arithmetic=False, min_exact=0.8),
     "repeat": Family(draw=_repeat, targets=("aten.repeat.default",), is_arithmetic=False),
+    "any_pad": Family(draw=_any_pad, targets=("aten.pad.default",), is_arithmetic=False),
+    "channel_shuffle": Family(
+        draw=_channel_shuffle,
+        targets=("aten.channel_shuffle.default",),
+        num_cases=100,
+        is_arithmetic=False,
+    ),
     **{
         f"{mode}_pad{n}d": Family(
             draw=_pad(mode, n), targets=(f"aten.{mode}_pad{n}d.default",), num_cases=120, is_arithmetic=False
