@@ -13,6 +13,8 @@ import numpy as np
 
 from edgeflow.errors import UnsupportedOperatorError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Operator, TensorRef, TensorSpec, Value
+from edgeflow.graph.movement import join_movements
+from edgeflow.graph.spread import spread_statistics
 
 Evaluate = Callable[[Operator, Mapping[str, Array]], list[Array]]
 
@@ -57,6 +59,11 @@ _BATCH_NORMS = {
     "aten.batch_norm.default",
     "aten.cudnn_batch_norm.default",
 }
+#: Operators that also say where they found what, and what does the same without.
+_WITHOUT_INDICES = {
+    f"aten.max_pool{n}d_with_indices.default": f"aten.max_pool{n}d.default" for n in (1, 2, 3)
+}
+_EXTREMA = {"aten.max.dim": "aten.amax.default", "aten.min.dim": "aten.amin.default"}
 _CONVOLUTIONS = {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default"}
 
 
@@ -68,6 +75,8 @@ def simplify(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
     graph = fold_constants(graph, evaluate=evaluate)
     graph = fold_batch_norm(graph)
     graph = drop_dead(graph)
+    graph = spread_statistics(graph)
+    graph = join_movements(graph)
     return copy_constant_outputs(graph)
 
 
@@ -162,20 +171,29 @@ def _normalised(op: Operator, specs: dict[str, TensorSpec]) -> list[Operator]:
         return _slices_of_split(op, specs)
     if name == "unbind":
         return _selects_of_unbind(op)
-    if name == "max_pool2d_with_indices" and not op.outputs[1]:
-        return [
-            Operator(
-                name=op.name,
-                target="aten.max_pool2d.default",
-                arguments=op.arguments,
-                outputs=op.outputs[:1],
-            )
-        ]
+    if op.target in _WITHOUT_INDICES and not op.outputs[1]:
+        return [_renamed(op, _WITHOUT_INDICES[op.target])]
+    if op.target in _EXTREMA and not op.outputs[1]:
+        return [_renamed(op, _EXTREMA[op.target], dict(op.arguments) | {"dim": (op.arg("dim"),)})]
+    if op.target == "aten.instance_norm.default" and not op.arg("use_input_stats"):
+        arguments = dict(op.arguments) | {"training": False}
+        del arguments["use_input_stats"]
+        return [_renamed(op, "aten.batch_norm.default", arguments)]
     if op.target in ("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding"):
         return _numeric_padding(op, specs)
     if op.target == "aten.pad.default" and op.arg("mode") == "constant":
         return [_constant_pad(op)]
     return [op]
+
+
+def _renamed(op: Operator, target: str, arguments: Mapping[str, Value] | None = None) -> Operator:
+    """Return a call of ``target`` that makes the first output of ``op``, of the same arguments or others."""
+    return Operator(
+        name=op.name,
+        target=target,
+        arguments=op.arguments if arguments is None else tuple(arguments.items()),
+        outputs=op.outputs[:1],
+    )
 
 
 def _constant_pad(op: Operator) -> Operator:

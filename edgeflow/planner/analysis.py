@@ -23,6 +23,11 @@ from edgeflow.sharding.rules import contraction_size
 
 #: Contracted operators with less than this share of the graph's FLOPs are not worth a synchronisation.
 _MIN_GROUP_SHARE = 1e-3
+#: Where no label arrives, one begins only at an operator of at least this share of the FLOPs: a split of the
+#: few numbers behind a global pool would cost a synchronisation and save nothing.
+_MIN_START_SHARE = 1e-3
+#: A half that costs more than this share of the whole is no half.
+_MOST_OF_HALF = 0.75
 #: Stretches are joined until each has this share of the FLOPs.
 _MIN_STRETCH_SHARE = 1 / 50
 
@@ -102,45 +107,80 @@ class Analysis:
             if len(op.outputs) != 1:
                 continue
             arriving = [name for name in op.inputs if name in labels]
-            if arriving or (may_start and self.graph.activation_inputs(op)):
+            starts = (
+                may_start
+                and self.flops[op.name] >= _MIN_START_SHARE * self.total_flops
+                and self.graph.activation_inputs(op)
+            )
+            if arriving or starts:
                 dim = self._output_dim(op, labels)
                 if dim is not None:
                     labels[op.output] = dim
         return labels
 
     def _output_dim(self, op: Operator, labels: Labels) -> int | None:
-        """The output dim whose halves read the smallest parts of the labelled inputs."""
+        """The output dim whose halves read the smallest parts of the labelled inputs.
+
+        Of two that read equally little the one that reads something of more of them: half of the channels
+        of a concatenation reads one of its inputs whole, half of the rows reads half of each.
+        """
         region = self.full(op.output)
-        best: tuple[float, int] | None = None
+        best: tuple[tuple[int, float], int] | None = None
         for dim, interval in enumerate(region.intervals):
             if interval.length < 2:
                 continue
             half = self.cutter.cut(op, region.replace(dim, Interval(0, interval.length // 2)))
             saved = self._saved(op, half, labels)
-            if saved > 0 and (best is None or saved > best[0]):
+            if saved[1] > 0 and (best is None or saved > best[0]):
                 best = (saved, dim)
-        return None if best is None else best[1]
+        return self._spanned_dim(op, labels) if best is None else best[1]
 
-    def _saved(self, op: Operator, half: Cut, labels: Labels) -> float:
-        """How many elements less of its labelled inputs a half reads than the whole, along their labels.
+    def _saved(self, op: Operator, half: Cut, labels: Labels) -> tuple[int, float]:
+        """How many of its labelled inputs a half reads in part, and how many elements less than the whole.
 
         Where no input has a label, activations count along any dim, unless a weight matrix shrinks with
         them: that would be a split of channels, not of positions.
         """
-        specs, weights = self.graph.specs, self.graph.weights
+        specs = self.graph.specs
         whole, part = self.whole(op).needs, half.needs
         known = [name for name in whole if name in labels]
         if known:
-            return sum(
-                (whole[name][labels[name]].length - _length(part.get(name), labels[name]))
+            lengths = {name: _length(part.get(name), labels[name]) for name in known}
+            num_partial = sum(0 < lengths[name] < whole[name][labels[name]].length for name in known)
+            elements = sum(
+                (whole[name][labels[name]].length - lengths[name])
                 * specs[name].num_elements
                 / specs[name].shape[labels[name]]
                 for name in known
             )
+            return num_partial, elements
         changed = [name for name in whole if part.get(name) != whole[name]]
-        if any(name in weights and specs[name].ndim > 1 for name in changed):
-            return 0.0
-        return float(len(changed))
+        return (0, 0.0) if self._shrinks_matrix(op, half) else (0, float(len(changed)))
+
+    def _spanned_dim(self, op: Operator, labels: Labels) -> int | None:
+        """The labelled dim of an input, where windows are so long that each reads all of it.
+
+        Seven rows of a window on a map of four: every output row reads every input row, and yet they are
+        rows, and half of them is half of the work.
+        """
+        region = self.full(op.output)
+        for name in self.graph.activation_inputs(op):
+            dim = labels.get(name)
+            if dim is None or self.graph.specs[name].ndim != len(region) or region[dim].length < 2:
+                continue
+            half = self.cutter.cut(op, region.replace(dim, Interval(0, region[dim].length // 2)))
+            is_half = half.flops <= _MOST_OF_HALF * self.flops[op.name]
+            if is_half and half.region != region and not self._shrinks_matrix(op, half):
+                return dim
+        return None
+
+    def _shrinks_matrix(self, op: Operator, half: Cut) -> bool:
+        """Whether a half reads less of a weight of several dims."""
+        whole, part = self.whole(op).needs, half.needs
+        return any(
+            name in self.graph.weights and self.graph.specs[name].ndim > 1 and part.get(name) != whole[name]
+            for name in whole
+        )
 
     def sums_along(self, op: Operator, labels: Labels) -> bool:
         """Whether ``op`` can make partial sums over the labelled dim of its input."""

@@ -77,6 +77,8 @@ RULES = {
     "aten.amin.default": _rule(),
     "aten.var.correction": _rule(cost=3.0),
     "aten.var.dim": _rule(cost=3.0),
+    "aten.std.correction": _rule(cost=3.0),
+    "aten.std.dim": _rule(cost=3.0),
     "aten.linalg_vector_norm.default": _rule(cost=2.0),
     "aten.any.dim": _rule(),
     "aten.all.dim": _rule(),

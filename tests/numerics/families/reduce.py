@@ -31,7 +31,7 @@ def _sums(name: str, overload_name: str) -> DrawCase:
 
 _SEVERAL_DIMS = (
     "aten.amax.default", "aten.amin.default", "aten.var.correction", "aten.var.dim",
-    "aten.linalg_vector_norm.default",
+    "aten.std.correction", "aten.std.dim", "aten.linalg_vector_norm.default",
 )  # fmt: skip
 _ONE_DIM = ("aten.any.dim", "aten.all.dim", "aten.argmax.default", "aten.argmin.default")
 
@@ -51,9 +51,9 @@ def _others(d: Draw) -> Case:
         dims = d.pick([], dims, dims)
     else:
         dims = d.pick(None, dims, dims)
-    if target == "aten.var.correction":
+    if target.endswith(".correction"):
         more["correction"] = d.pick(None, 0, 1, 0.5)
-    elif target == "aten.var.dim":
+    elif target in ("aten.var.dim", "aten.std.dim"):
         more["unbiased"] = d.flag()
     elif target == "aten.linalg_vector_norm.default":
         more["ord"] = d.pick(0, 1, 2, 3.5, float("inf"), float("-inf"))
