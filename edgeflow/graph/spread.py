@@ -195,6 +195,25 @@ def _write_extremum(w: _Writer) -> None:
     w.finish()
 
 
+def _write_global_average(w: _Writer) -> None:
+    """An average over one window that holds the whole map is a global one, which rows can share."""
+    shape, made = w.shape(w.argument("self")), w.specs[w.op.outputs[0]].shape
+    spatial = int(w.op.target[len("aten.avg_pool")])
+    kernel = w.argument("kernel_size")
+    covers = all(
+        kernel[dim % len(kernel)] >= size for dim, size in enumerate(shape[len(shape) - spatial :])
+    )
+    is_mean = not any(w.argument("padding")) and dict(w.op.arguments).get("divisor_override") is None
+    if covers and is_mean and set(made[len(shape) - spatial :]) == {1}:
+        w.call(
+            f"aten.adaptive_avg_pool{spatial}d.default",
+            made,
+            self=w.argument("self"),
+            output_size=(1,) * spatial,
+        )
+        w.finish()
+
+
 def _write_adaptive_max(w: _Writer) -> None:
     """Adaptive maxima one dim at a time, columns first: windows of equal length are a pool, others slices."""
     x = w.argument("self")
@@ -235,5 +254,6 @@ _WRITERS: Mapping[str, Callable[[_Writer], None]] = {
     "aten.linalg_vector_norm.default": _write_vector_norm,
     "aten.amax.default": _write_extremum,
     "aten.amin.default": _write_extremum,
+    **{f"aten.avg_pool{n}d.default": _write_global_average for n in (1, 2, 3)},
     **{f"aten.adaptive_max_pool{n}d.default": _write_adaptive_max for n in (1, 2, 3)},
 }

@@ -18,6 +18,8 @@ from torch import nn
 from edgeflow.errors import ConfigError
 from edgeflow.testing import layers
 
+_BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+
 
 def resnet50(num_classes: int = 1000, *, seed: int = 0) -> nn.Module:
     """Return ResNet-50 v1.5 (stride in the 3x3 convolution): 25.6 M parameters, 8.2 GFLOP at 224x224."""
@@ -167,11 +169,11 @@ def randomise(module: nn.Module) -> None:
     the last BatchNorm beside a ``shortcut`` is kept small, so that a deep residual network does not explode.
     """
     for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(part, nn.modules.conv._ConvNd):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
         elif isinstance(part, nn.Linear):
             nn.init.kaiming_normal_(part.weight, nonlinearity="linear")
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and part.bias is not None:
+        if isinstance(part, nn.modules.conv._ConvNd | nn.Linear) and part.bias is not None:
             nn.init.normal_(part.bias, std=0.1)
     randomise_norms(module)
     for part in module.modules():
@@ -187,10 +189,10 @@ def randomise_norms(module: nn.Module) -> None:
     Draws from the global generator. For networks from elsewhere, whose other weights are random already.
     """
     for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
+        if isinstance(part, _BATCH_NORMS):
             nn.init.normal_(part.get_buffer("running_mean"), std=0.1)
             nn.init.uniform_(part.get_buffer("running_var"), 0.8, 1.2)
-        if isinstance(part, nn.BatchNorm2d | nn.LayerNorm):
+        if isinstance(part, _BATCH_NORMS | nn.LayerNorm | nn.GroupNorm | nn.InstanceNorm1d):
             with torch.no_grad():
                 part.weight.mul_(torch.empty_like(part.weight).uniform_(0.7, 1.1))
                 part.bias.add_(torch.empty_like(part.bias).normal_(std=0.1))

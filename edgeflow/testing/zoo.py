@@ -16,7 +16,7 @@ from torch import nn
 
 from edgeflow import openworld
 from edgeflow.errors import ConfigError
-from edgeflow.testing import models, zoo_text
+from edgeflow.testing import models, zoo_text, zoo_vision
 from edgeflow.testing.zoo_parts import Example, from_transformers, random_image, random_text
 
 __all__ = ["ZOO", "Example", "build", "random_image"]
@@ -91,5 +91,6 @@ ZOO: Final[Mapping[str, Callable[[], Example]]] = MappingProxyType(
             num_labels=10,
         ),
         **zoo_text.TEXT,
+        **zoo_vision.VISION,
     }
 )
