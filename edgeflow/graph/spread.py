@@ -177,7 +177,12 @@ def _write_vector_norm(w: _Writer) -> None:
     square = w.call("aten.mul.Tensor", shape, self=x, other=x)
     made = w.specs[w.op.outputs[0]].shape
     total = w.call(
-        "aten.sum.dim_IntList", made, self=square, dim=w.argument("dim"), keepdim=w.argument("keepdim"), dtype=None
+        "aten.sum.dim_IntList",
+        made,
+        self=square,
+        dim=w.argument("dim"),
+        keepdim=w.argument("keepdim"),
+        dtype=None,
     )
     w.call("aten.sqrt.default", made, self=total)
     w.finish()
@@ -200,9 +205,7 @@ def _write_global_average(w: _Writer) -> None:
     shape, made = w.shape(w.argument("self")), w.specs[w.op.outputs[0]].shape
     spatial = int(w.op.target[len("aten.avg_pool")])
     kernel = w.argument("kernel_size")
-    covers = all(
-        kernel[dim % len(kernel)] >= size for dim, size in enumerate(shape[len(shape) - spatial :])
-    )
+    covers = all(kernel[dim % len(kernel)] >= size for dim, size in enumerate(shape[len(shape) - spatial :]))
     is_mean = not any(w.argument("padding")) and dict(w.op.arguments).get("divisor_override") is None
     if covers and is_mean and set(made[len(shape) - spatial :]) == {1}:
         w.call(

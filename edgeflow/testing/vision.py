@@ -95,7 +95,10 @@ def inception(width: int, num_blocks: int, num_classes: int) -> nn.Module:
 def densenet(growth: int, depths: Sequence[int], num_classes: int) -> nn.Module:
     """Return a DenseNet: of growth 32 and depths (6, 12, 24, 16) DenseNet-121."""
     channels = 2 * growth
-    parts: list[nn.Module] = [conv(3, channels, 7, stride=2, activation=nn.ReLU), nn.MaxPool2d(3, 2, padding=1)]
+    parts: list[nn.Module] = [
+        conv(3, channels, 7, stride=2, activation=nn.ReLU),
+        nn.MaxPool2d(3, 2, padding=1),
+    ]
     for index, depth in enumerate(depths):
         for _ in range(depth):
             parts.append(DenseLayer(channels, growth))
@@ -109,11 +112,14 @@ def densenet(growth: int, depths: Sequence[int], num_classes: int) -> nn.Module:
 def shufflenet(widths: Sequence[int], depths: Sequence[int], num_classes: int) -> nn.Module:
     """Return channel shuffles of both kinds: of split halves, and of grouped convolutions at each stage's end."""
     channels = widths[0]
-    parts: list[nn.Module] = [conv(3, channels, 3, stride=2, activation=nn.ReLU), nn.MaxPool2d(3, 2, padding=1)]
+    parts: list[nn.Module] = [
+        conv(3, channels, 3, stride=2, activation=nn.ReLU),
+        nn.MaxPool2d(3, 2, padding=1),
+    ]
     for width, depth in zip(widths[1:], depths, strict=True):
         parts.append(SplitShuffle(channels, width, 2))
         parts += [SplitShuffle(width, width, 1) for _ in range(depth)]
-        parts.append(ShuffleUnit(width, 4))
+        parts.append(ShuffleUnit(width, 2))
         channels = width
     return nn.Sequential(*parts, *classifier(channels, num_classes))
 

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-
-
 def conv(
     in_channels: int,
     out_channels: int,
@@ -91,7 +89,9 @@ class FactorisedInception(nn.Module):
                 part(in_channels, 1),
                 part(in_channels, 1, (1, 7), (7, 1)),
                 part(in_channels, 1, 3, 3),
-                nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False), part(in_channels, 1)),
+                nn.Sequential(
+                    nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False), part(in_channels, 1)
+                ),
             ]
         )
 
@@ -220,7 +220,9 @@ class NormedUNet(nn.Module):
         ups = list(zip(widths[1:], widths, strict=False))[::-1]
         self.ups = nn.ModuleList(
             [
-                nn.ConvTranspose2d(a, b, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2)
+                nn.ConvTranspose2d(
+                    a, b, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2
+                )
                 for (a, b), kernel in zip(ups, (2, 3, 4, 2), strict=False)
             ]
         )
@@ -239,15 +241,16 @@ class NormedUNet(nn.Module):
 
 
 class DilatedResidual(nn.Module):
-    """A dilated convolution in one dim, gated, and a residual: ``x_NCL`` stays as long as it is."""
+    """A dilated convolution in one dim, gated by one that looks at the past only, and a residual."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.filter = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.gate = nn.Conv1d(channels, channels, 2, padding="same", dilation=dilation)
+        self.gate = nn.Conv1d(channels, channels, 2, padding="valid", dilation=dilation)
+        self.past = nn.ConstantPad1d((dilation, 0), 0.0)
 
     def forward(self, x_NCL: Tensor) -> Tensor:
-        return x_NCL + torch.tanh(self.filter(x_NCL)) * torch.sigmoid(self.gate(x_NCL))
+        return x_NCL + torch.tanh(self.filter(x_NCL)) * torch.sigmoid(self.gate(self.past(x_NCL)))
 
 
 class VideoResidual(nn.Module):
@@ -265,5 +268,3 @@ class VideoResidual(nn.Module):
 
     def forward(self, x_NCDHW: Tensor) -> Tensor:
         return F.relu(x_NCDHW + self.branch(x_NCDHW))
-
-

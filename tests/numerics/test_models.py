@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 import edgeflow as ef
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.testing import zoo
+from edgeflow.testing import zoo, zoo_vision
 
 TOLERANCE = 1e-4
 SPEEDS = (1.0, 0.7, 0.4, 0.25, 0.6)
@@ -32,7 +33,16 @@ _SMALL = (
     "hf-vit-small",
     "hf-bert-small",
 )
-_LARGE = ("openworld-small", "openworld-base", "resnet50", "hf-resnet50", "hf-vit-base", "hf-bert-base")
+_VISION = tuple(name for name in zoo_vision.VISION if name.endswith("-small"))
+_LARGE = (
+    "openworld-small",
+    "openworld-base",
+    "resnet50",
+    "hf-resnet50",
+    "hf-vit-base",
+    "hf-bert-base",
+    *(name for name in zoo_vision.VISION if not name.endswith("-small")),
+)
 
 
 @lru_cache(maxsize=1)  # models come one after another, and some are large
@@ -58,9 +68,17 @@ def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]
             yield from tensors_of(item, f"{name}[{index}]")
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 3, 5])
-@pytest.mark.parametrize("strategy", list(ef.strategies()))
-@pytest.mark.parametrize("model", [*_SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in _LARGE)])
+def _cases() -> Iterator[Any]:
+    """Models, strategies and numbers of devices; of the many vision models the fast suite takes a few each."""
+    for model in (*_SMALL, *_VISION, *_LARGE):
+        for strategy, num_devices in itertools.product(ef.strategies(), (1, 2, 3, 5)):
+            is_typical = num_devices == (1 if strategy == "single" else 3)
+            is_slow = model in _LARGE or (model in _VISION and not is_typical)
+            marks = [pytest.mark.slow] if is_slow else []
+            yield pytest.param(model, strategy, num_devices, marks=marks)
+
+
+@pytest.mark.parametrize(("model", "strategy", "num_devices"), _cases())
 def test_any_number_of_unequal_devices_answers_what_the_module_does(
     model: str, strategy: str, num_devices: int
 ) -> None:

@@ -60,7 +60,9 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
     source = Slice(x, Region((*region.intervals[:2], *sources)))
     uneven = [dim for dim in range(2, spec.ndim) if _is_uneven(spec.shape[dim], made[dim], region[dim])]
     # Along an uneven dim the operator itself keeps every element; a product with the weights follows.
-    output_size = tuple((source.region if dim in uneven else region)[dim].length for dim in range(2, spec.ndim))
+    output_size = tuple(
+        (source.region if dim in uneven else region)[dim].length for dim in range(2, spec.ndim)
+    )
     steps = [localised(op, specs, self=source, output_size=output_size)]
     for dim in uneven:
         weights = _weights(region[dim], source.region[dim], spec.shape[dim], made[dim], spec.dtype)

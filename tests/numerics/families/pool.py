@@ -29,9 +29,7 @@ def _max_pool(spatial: int) -> DrawCase:
         shape = _shape(d, spatial)
         x = d.integers(*shape) if d.flag(0.05) else d.tensor(*shape)
         dilation = [d.integer(1, 3)]
-        return build(
-            f"aten.max_pool{spatial}d.default", self=x, dilation=dilation, **_window(d, spatial)
-        )
+        return build(f"aten.max_pool{spatial}d.default", self=x, dilation=dilation, **_window(d, spatial))
 
     return draw
 
