@@ -1,17 +1,17 @@
 """Passes that write statistics over whole feature maps as sums that several devices can share.
 
-GroupNorm, InstanceNorm and LayerNorm over whole maps, L2 norms and maxima over several dims, and adaptive
+GroupNorm, InstanceNorm and LayerNorm over whole maps, L2 norms and extrema over several dims, and adaptive
 maxima each are one operator that needs every row of its input: a device that holds some rows would have to
-fetch all others. Written out, everything runs on the rows that are there, but for one small tensor a statistic.
+fetch all others. Written out, everything runs on the rows that are there, and only statistics travel.
 
 Means and sums over rows are contractions: devices exchange partial sums of one number a group. Variance is
 taken in two passes, mean first, then the mean of centred squares: ``E[x^2] - E[x]^2`` would be one exchange
-instead of two, and wrong by all its digits where the mean is large beside the spread. Columns are summed
-first, alone, as a kernel that sums the innermost dims only is several times faster than any other.
+instead of two, and wrong in all digits where the mean is large beside the spread. Columns are summed first,
+alone: that is the kernel that torch runs fastest.
 
-What it costs where nothing is split: about one more pass over the map than torch's fused kernel makes, next
-to a convolution of hundreds. In half precision the statistics would be rounded as they pass from operator to
-operator, so there these norms stay whole.
+What it costs where nothing is split: a few passes over the map more than a fused kernel makes, next to a
+convolution of hundreds of operations an element. In half precision the statistics would be rounded as they
+pass from operator to operator, so there these norms stay whole.
 
 Pure, as are all passes.
 """

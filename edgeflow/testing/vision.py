@@ -110,7 +110,7 @@ def densenet(growth: int, depths: Sequence[int], num_classes: int) -> nn.Module:
 
 
 def shufflenet(widths: Sequence[int], depths: Sequence[int], num_classes: int) -> nn.Module:
-    """Return channel shuffles of both kinds: of split halves, and of grouped convolutions at each stage's end."""
+    """Return channel shuffles of both kinds: of split halves and, last in a stage, of groups."""
     channels = widths[0]
     parts: list[nn.Module] = [
         conv(3, channels, 3, stride=2, activation=nn.ReLU),
@@ -130,7 +130,7 @@ def normed_unet(widths: Sequence[int], groups: int, out_channels: int = 3) -> nn
 
 
 def audio_cnn(width: int, num_classes: int, *, in_channels: int = 1) -> nn.Module:
-    """Return a network in one dim, ``x_NCL``: strided convolutions, norms over time, gated dilated residuals."""
+    """Return a network over ``x_NCL``: strided convolutions, norms over time, gated dilated residuals."""
     return nn.Sequential(
         nn.Conv1d(in_channels, width, 10, stride=5, bias=False),
         nn.GroupNorm(width, width),

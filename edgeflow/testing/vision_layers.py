@@ -5,6 +5,7 @@ Shape suffixes: N batch, C channels, H and W rows and columns.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -159,7 +160,7 @@ class ShuffleUnit(nn.Module):
 
 
 class SplitShuffle(nn.Module):
-    """Half of the channels stay, half are convolved; then the halves are interleaved. With a stride both are."""
+    """Half of the channels stay, half (with a stride: all) are convolved; then the halves are interleaved."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -213,7 +214,7 @@ class NormedUNet(nn.Module):
         super().__init__()
         self.enter = NormedPair(in_channels, widths[0], groups)
         self.downs = nn.ModuleList(
-            [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)]
+            [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths)]
         )
         self.pairs = nn.ModuleList([NormedPair(width, width, groups) for width in widths[1:]])
         # Kernels of 2, 3 and 4 in turn: one that tiles, one of odd length, one that overlaps on both sides.

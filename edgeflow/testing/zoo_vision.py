@@ -41,7 +41,7 @@ def settle(module: nn.Module, x: Tensor) -> None:
 
 
 def _wake(module: nn.Module) -> None:
-    """Draw parameters that start at nothing, so that a branch behind them counts: layer scales and the like."""
+    """Draw parameters that start at nothing, layer scales for one, so that a branch behind them counts."""
     known = nn.modules.conv._ConvNd | nn.Linear | nn.LayerNorm | nn.GroupNorm | nn.PReLU | _BATCH_NORMS
     for part in module.modules():
         if isinstance(part, known):

@@ -69,7 +69,7 @@ def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]
 
 
 def _cases() -> Iterator[Any]:
-    """Models, strategies and numbers of devices; of the many vision models the fast suite takes a few each."""
+    """Models, strategies, numbers of devices; of the many vision models the fast suite takes a few each."""
     for model in (*_SMALL, *_VISION, *_LARGE):
         for strategy, num_devices in itertools.product(ef.strategies(), (1, 2, 3, 5)):
             is_typical = num_devices == (1 if strategy == "single" else 3)

@@ -27,7 +27,7 @@ from edgeflow.sharding.rules.window import input_window, padded
 def _geometry(op: Operator) -> tuple[tuple[int, int, int, int], ...]:
     """Per spatial dim: kernel, dilation, padding, stride."""
     keys = ("kernel_size", "dilation", "padding", "stride")
-    return tuple(zip(*(pairs(op.arg(key), 2) for key in keys), strict=True))  # type: ignore[arg-type]
+    return tuple(zip(*(pairs(op.arg(key), 2) for key in keys), strict=True))
 
 
 def _num_positions(op: Operator, shape: tuple[int, ...]) -> tuple[int, ...]:

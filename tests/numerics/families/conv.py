@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from tests.numerics.cases import Case, Draw, DrawCase, Family, build
 
 
@@ -9,6 +11,8 @@ def _conv(spatial: int) -> DrawCase:
     most = {1: 14, 2: 9, 3: 6}[spatial]
 
     def draw(d: Draw) -> Case:
+        if d.flag(0.1):
+            d.dtype = d.pick(torch.float16, torch.bfloat16)
         groups = d.pick(1, 1, 2, 3)
         per_group = d.pick(1, 1, 2, 3)
         in_channels, out_channels = groups * per_group, groups * d.integer(1, 3)

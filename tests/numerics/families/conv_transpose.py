@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from tests.numerics.cases import Case, Draw, DrawCase, Family, build
 
 
@@ -10,6 +12,8 @@ def _conv_transpose(spatial: int) -> DrawCase:
     target = f"aten.conv_transpose{spatial}d.{'default' if spatial == 1 else 'input'}"
 
     def draw(d: Draw) -> Case:
+        if d.flag(0.1):
+            d.dtype = d.pick(torch.float16, torch.bfloat16)
         groups = d.pick(1, 1, 2, 3)
         in_channels = groups * d.integer(1, 3)
         stride = [d.integer(1, 4) for _ in range(spatial)]

@@ -1,4 +1,4 @@
-"""Unfolding and folding: strides beyond the kernel and within it, padding, dilation, odd rows of positions."""
+"""Unfolding and folding: strides beyond the kernel and within it, padding, dilation, rows of any length."""
 
 from __future__ import annotations
 

@@ -53,6 +53,8 @@ def _average_pool(spatial: int) -> DrawCase:
 
 def _adaptive_pool(spatial: int) -> DrawCase:
     def draw(d: Draw) -> Case:
+        if d.flag(0.1):
+            d.dtype = d.pick(torch.float16, torch.bfloat16)
         output_size = [d.pick(1, d.integer(1, 6)) for _ in range(spatial)]
         shape = _shape(d, spatial)
         for dim in range(-spatial, 0):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
 from tests.numerics.cases import Case, Draw, DrawCase, Family, build
 
 
 def _resample(name: str, spatial: int) -> DrawCase:
     def draw(d: Draw) -> Case:
+        if d.flag(0.1):
+            d.dtype = d.pick(torch.float16, torch.bfloat16)
         shape = [d.integer(1, 2), d.integer(1, 2), *(d.integer(1, 7) for _ in range(spatial))]
         by_factor = d.flag()
         factor = d.pick(2.0, 3.0, 1.5, 0.5, 1.3)

@@ -37,6 +37,39 @@ def test_rows_of_an_image_become_tokens() -> None:
     assert {found.labels[op.output] for op in tokens} == {1}
 
 
+class _SqueezeExcite(nn.Module):
+    """Halves side by side in the channels, and each channel times a number that comes from all of the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 1)
+        self.squeeze, self.excite = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        y_NCHW = torch.cat([self.left(x_NCHW), self.right(x_NCHW)], dim=1)
+        scale = self.excite(F.relu(self.squeeze(F.adaptive_avg_pool2d(y_NCHW, 1))))
+        return y_NCHW * torch.sigmoid(scale)
+
+
+def test_rows_go_through_a_concatenation_of_channels_and_around_a_squeeze() -> None:
+    found = analysis_of(captured(_SqueezeExcite(), 1, 3, 32, 32))
+    shape_of = {op.output: found.graph.specs[op.output].shape for op in found.graph.operators}
+
+    assert {name: found.labels.get(name) for name in shape_of} == {
+        name: 2 if shape[2:] == (32, 32) else None for name, shape in shape_of.items()
+    }
+    assert sum(found.sums_along(op, found.labels) for op in found.graph.operators) == 1
+
+
+def test_rows_stay_rows_under_a_window_that_spans_all_of_them() -> None:
+    """Every output row reads every input row; half of them is half of the work nevertheless."""
+    found = analysis_of(
+        captured(nn.Sequential(nn.Conv2d(4, 4, 7, padding=3, groups=4), nn.ReLU()), 1, 4, 4, 9)
+    )
+
+    assert [found.labels[op.output] for op in found.graph.operators] == [2, 2]
+
+
 def test_every_dim_of_the_input_gives_a_labelling_best_first() -> None:
     found = analysis_of(captured(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), 2, 3, 8, 8))
 

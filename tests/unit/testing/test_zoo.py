@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edgeflow.errors import ConfigError
-from edgeflow.testing import zoo
+from edgeflow.testing import zoo, zoo_vision
 
 FAST = [
     "openworld-tiny",
@@ -27,6 +27,7 @@ FAST = [
     "hf-resnet-small",
     "hf-vit-small",
     "hf-bert-small",
+    *(name for name in zoo_vision.VISION if name.endswith("-small")),
 ]
 
 
