@@ -53,15 +53,17 @@ def test_rows_are_carried_from_the_image_to_the_end(graph: ModelGraph) -> None:
     found = analysis_of(graph)
     (image,) = graph.inputs
 
+    carried = {image}
+    whole = []
+    for op in graph.operators:
+        comes_from_rows = any(name in carried for name in graph.activation_inputs(op))
+        if op.output in found.labels and comes_from_rows:
+            carried.add(op.output)
+        elif not (found.sums_along(op, found.labels) and comes_from_rows):
+            whole.append((found.flops[op.name] / found.total_flops, op.name, graph.specs[op.output].shape))
+
     assert found.labels[image] == _ROWS
-    split = sum(found.flops[op.name] for op in graph.operators if _is_split(found, op))
-    whole = sorted(
-        (op for op in graph.operators if not _is_split(found, op)),
-        key=lambda op: -found.flops[op.name],
-    )
-    assert split >= _LEAST_ROWS * found.total_flops, [
-        (op.name, graph.specs[op.output].shape, found.flops[op.name] / found.total_flops) for op in whole[:5]
-    ]
+    assert sum(share for share, _, _ in whole) <= 1 - _LEAST_ROWS, sorted(whole, reverse=True)[:5]
 
 
 def test_halves_of_the_rows_are_halves_of_the_work(graph: ModelGraph) -> None:
@@ -72,10 +74,6 @@ def test_halves_of_the_rows_are_halves_of_the_work(graph: ModelGraph) -> None:
 
     total = sum(found.flops[op.name] for op, _ in costs)
     assert sum(cost for _, cost in costs) <= 0.6 * total
-
-
-def _is_split(found: Analysis, op: Operator) -> bool:
-    return op.output in found.labels or found.sums_along(op, found.labels)
 
 
 def _half(graph: ModelGraph, found: Analysis, op: Operator) -> int:
