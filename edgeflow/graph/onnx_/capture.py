@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from edgeflow.errors import ConfigError
+from edgeflow.errors import ConfigError, GraphError
 from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.graph.onnx_.affine import fold_affine
@@ -18,6 +20,9 @@ from edgeflow.graph.onnx_.read import Input, read_file
 from edgeflow.graph.onnx_.resolve import Resolved, resolve
 from edgeflow.graph.passes import rename
 from edgeflow.graph.verify import verify_graph
+
+#: Of one input of one request.
+_MAX_INPUT_BYTES: Final = 2**32
 
 
 def capture_onnx(
@@ -45,6 +50,7 @@ def capture_onnx(
     path = Path(path)
     file = read_file(path)
     shapes = bind_shapes(file.inputs, input_shapes or {}, where=path.name)
+    _check_size(file.inputs, shapes, where=path.name)
     module = OnnxModule(resolve(file, shapes))
     examples = tuple(torch.zeros(shapes[item.name], dtype=item.dtype) for item in file.inputs)
     graph = fold_affine(capture(module, examples, name=name or path.stem))
@@ -115,6 +121,17 @@ def _bound(item: Input, given: tuple[int, ...] | None, where: str) -> tuple[int,
         if not fits:
             raise ConfigError(f"{who} has the shape {_words(item.shape)}, input_shapes gives {tuple(given)}")
     return tuple(given)
+
+
+def _check_size(inputs: Iterable[Input], shapes: Mapping[str, tuple[int, ...]], *, where: str) -> None:
+    """Refuse inputs that no request would bring, before examples of them are made."""
+    for item in inputs:
+        num_bytes = math.prod(shapes[item.name]) * item.dtype.itemsize
+        if num_bytes > _MAX_INPUT_BYTES:
+            raise GraphError(
+                f"{where}: input {item.name!r} of shape {shapes[item.name]} has {num_bytes:,} bytes; "
+                f"at most {_MAX_INPUT_BYTES:,} are supported"
+            )
 
 
 def _words(shape: tuple[int | str, ...]) -> str:
