@@ -12,11 +12,11 @@ from edgeflow.planner.coverage import Coverage
 from edgeflow.units import format_flops
 
 
-def coverage(model: options.Model, json: options.Json = False) -> None:
+def coverage(model: options.Model, input_shape: options.InputShape = None, json: options.Json = False) -> None:
     """Show what of a model can be split: by operator, along which dims, and the share of the FLOPs."""
     from edgeflow.planner.coverage import coverage as measure
 
-    found = measure(load_subject(model).graph)
+    found = measure(load_subject(model, input_shapes=options.parse_input_shapes(input_shape)).graph)
     if json:
         say_json({**msgspec.to_builtins(found), "split_share": found.split_share})
         return

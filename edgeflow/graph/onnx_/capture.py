@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +42,16 @@ def capture_onnx(
 
     Raises:
         ConfigError: If there is no such file, the ``onnx`` package is not installed, or the shape of an
-            input is open, unknown, or not the file's.
+            input is open, unknown, or not the file's. One message names all open inputs.
         CodecError: If the file is damaged, or is not an ONNX model.
         UnsupportedOperatorError: If torch cannot say an operator exactly, or nobody has written it down yet;
             the message names the operator, the node and the opset.
-        GraphError: If the model holds a dtype or a value that a graph cannot say.
+        GraphError: If the model holds a dtype or a value that a graph cannot say, or asks for more memory
+            than its weights explain.
+
+    Examples:
+        >>> capture_onnx("model.onnx", input_shapes={"image": (1, 3, 224, 224)})  # doctest: +SKIP
+        ModelGraph('model', 122 operators, 108 weights)
     """
     path = Path(path)
     file = read_file(path)
@@ -95,22 +101,36 @@ def bind_shapes(
     if unknown:
         names = ", ".join(repr(item.name) for item in inputs)
         raise ConfigError(f"{where}: input_shapes names {', '.join(map(repr, unknown))}; its inputs: {names}")
+    _refuse_open([item for item in inputs if item.name not in given], where)
     return {item.name: _bound(item, given.get(item.name), where) for item in inputs}
+
+
+def _refuse_open(inputs: Iterable[Input], where: str) -> None:
+    """Name every input that somebody has to give a shape for, and what is missing of it."""
+    found, calls, flags = [], [], []
+    for item in inputs:
+        if item.shape is None:
+            found.append(f"input {item.name!r} has no shape in the file")
+            sizes = ["..."]
+        else:
+            dims = [f"dim {dim} ({size!r})" for dim, size in enumerate(item.shape) if isinstance(size, str)]
+            if not dims:
+                continue
+            found.append(f"input {item.name!r} of shape {_words(item.shape)} leaves {', '.join(dims)} open")
+            sizes = ["?" if isinstance(size, str) else str(size) for size in item.shape]
+        calls.append(f"{item.name!r}: ({', '.join(sizes)})")
+        flags.append(f"--input-shape {shlex.quote(item.name + '=' + 'x'.join(sizes))}")
+    if found:
+        raise ConfigError(
+            f"{where}: {'; '.join(found)}. Give numbers: input_shapes={{{', '.join(calls)}}}, "
+            f"on the command line {' '.join(flags)}"
+        )
 
 
 def _bound(item: Input, given: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
     who = f"{where}: input {item.name!r}"
     if given is None:
-        if item.shape is None:
-            raise ConfigError(f"{who} has no shape in the file; give it by input_shapes")
-        open_dims = [
-            f"dim {index} ({size!r})" for index, size in enumerate(item.shape) if isinstance(size, str)
-        ]
-        if open_dims:
-            raise ConfigError(
-                f"{who} of shape {_words(item.shape)} leaves {', '.join(open_dims)} open; "
-                f"give the shape: input_shapes={{{item.name!r}: (...)}}"
-            )
+        assert item.shape is not None, "open inputs are refused before"
         return tuple(int(size) for size in item.shape)
     if not all(isinstance(size, int) and size > 0 for size in given):
         raise ConfigError(f"{who}: input_shapes gives {given}; sizes are positive ints")
