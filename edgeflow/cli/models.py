@@ -1,4 +1,4 @@
-"""What the MODEL argument means: a saved graph, an ONNX file, a factory in a Python module, or a reference model."""
+"""What the MODEL argument means: a saved graph, an ONNX file, a factory in a module, or a reference model."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def load_subject(
     if model.lower().endswith(".onnx"):
         return _from_onnx(model, input_shapes or {}, seed=seed)
     if input_shapes:
-        raise ConfigError(f"--input-shape is for ONNX files; the shapes of {model} are fixed by its example inputs")
+        raise ConfigError(
+            f"--input-shape is for ONNX files; the shapes of {model} are fixed by its example inputs"
+        )
     if Path(model).exists():
         return _from_file(model, seed=seed)
     if ":" in model:
@@ -82,7 +84,8 @@ def _from_zoo(name: str) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str,
     if name not in zoo.ZOO:
         what = f"there is no file {name!r}" if "/" in name or "." in name else f"no model is called {name!r}"
         raise ConfigError(
-            f"{what}; give a saved graph, an ONNX file, package.module:factory, or one of: {', '.join(sorted(zoo.ZOO))}"
+            f"{what}; give a saved graph, an ONNX file, package.module:factory, or one of: "
+            f"{', '.join(sorted(zoo.ZOO))}"
         )
     with waiting(f"building {name}"):
         module, args, kwargs = zoo.build(name)
@@ -164,7 +167,7 @@ def _from_onnx(path: str, input_shapes: Mapping[str, tuple[int, ...]], *, seed: 
     args, kwargs = random_inputs(graph, seed=seed)
 
     def reference() -> Reference:
-        """ONNX Runtime is what one device would run the file with; it knows nothing of how edgeflow reads it."""
+        """ONNX Runtime is what one device would run the file with; how edgeflow reads it, it does not know."""
         try:
             return _onnxruntime(path, dict(zip(graph.inputs, args, strict=True)))
         except ImportError:
@@ -181,8 +184,8 @@ def _onnxruntime(path: str, inputs: Mapping[str, Array]) -> Reference:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is raised, too
-    # What the file says, not what may replace it: optimised, it puts integer kernels where a quantised model spells
-    # out its rounding, which moved a small ViT by 3e-2 of its largest value.
+    # What the file says, not what may replace it: optimised, it puts integer kernels where a quantised model
+    # spells out its rounding, which moved a small ViT by 3e-2 of its largest value.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_outputs()]

@@ -23,7 +23,7 @@ InputShape = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=1x3x224x224",
-        help="With an ONNX file: the shape of an input that the file leaves open. May be given several times.",
+        help="With an ONNX file: the shape of an input that the file leaves open. Can be repeated.",
         show_default=False,
     ),
 ]

@@ -21,6 +21,8 @@ pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 #: Relative to the largest element of an output.
 _TOLERANCE = 1e-4
+#: Of int8, likewise.
+_STEP = 1 / 127
 #: Slow devices on a fast network, so that ``auto`` splits even small models.
 _CLUSTER = Cluster(
     devices=tuple(
@@ -135,7 +137,9 @@ class _Pictures:
     """What quantisation measures ranges on."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.left = [np.random.default_rng(seed).standard_normal(shape).astype(np.float32) for seed in range(4)]
+        self.left = [
+            np.random.default_rng(seed).standard_normal(shape).astype(np.float32) for seed in range(4)
+        ]
 
     def get_next(self) -> dict[str, Any] | None:
         return {"input.0": self.left.pop()} if self.left else None
@@ -149,7 +153,8 @@ class _Pictures:
 def test_a_quantised_model_answers_as_the_file_says(name: str, how: str, tmp_path: Path) -> None:
     """int8: integer products of ONNX's dynamic quantisation, and pairs of (de)quantisation around each node.
 
-    A step of the quantisation that falls the other way would be far above the tolerance.
+    What single nodes compute is tested exactly elsewhere. In a whole model, a float sum on the edge between
+    two steps may fall either way, with whoever computes it: answers may be some steps of 8 bits apart.
     """
     onnxruntime = pytest.importorskip("onnxruntime", reason="the onnxruntime package is not installed")
     quantization = pytest.importorskip("onnxruntime.quantization")
@@ -174,4 +179,4 @@ def test_a_quantised_model_answers_as_the_file_says(name: str, how: str, tmp_pat
         answer = execute(plan(graph, _CLUSTER, strategy=strategy), (x,))
         for mine, true in zip(pytree.tree_leaves(answer), expected, strict=True):
             error = float(np.abs(mine.numpy() - true).max() / np.abs(true).max())
-            assert error < _TOLERANCE, f"{strategy} is off by {error:.1e}"
+            assert error < 2 * _STEP, f"{strategy} is off by {error:.1e}"

@@ -28,8 +28,8 @@ from edgeflow.graph.ir import Array
 NEWEST_OPSET: Final = 28
 #: Operators that ONNX Runtime adds when it saves a model that it has optimised.
 MICROSOFT: Final = "com.microsoft"
-#: Elements of a tensor that a function makes out of a few numbers: 1 GiB of int64. A damaged file, or one that
-#: means harm, may ask for anything.
+#: Elements of a tensor that a function makes out of a few numbers: 1 GiB of int64. A damaged file, or one
+#: that means harm, may ask for anything.
 _MAX_MADE: Final = 2**27
 
 _T = TypeVar("_T")

@@ -85,7 +85,9 @@ def read_file(path: Path) -> OnnxFile:
     if not graph.output:
         raise CodecError(f"{path} is not an ONNX model: it holds no graph with outputs")
     for what in ("input", "output", "initializer"):
-        twice = [name for name, count in Counter(item.name for item in getattr(graph, what)).items() if count > 1]
+        twice = [
+            name for name, count in Counter(item.name for item in getattr(graph, what)).items() if count > 1
+        ]
         if twice:
             raise CodecError(f"{path}: its {what} {twice[0]!r} is there twice")
     if graph.sparse_initializer:
@@ -114,8 +116,8 @@ def _parsed(path: Path) -> Any:
     num_bytes = path.stat().st_size
     if num_bytes > _MAX_FILE_BYTES:
         raise CodecError(
-            f"{path} has {num_bytes:,} bytes, an ONNX file at most {_MAX_FILE_BYTES:,}; weights of larger models "
-            "lie in files beside it"
+            f"{path} has {num_bytes:,} bytes, an ONNX file at most {_MAX_FILE_BYTES:,}; "
+            "weights of larger models lie in files beside it"
         )
     try:
         model = onnx.ModelProto.FromString(path.read_bytes())

@@ -24,9 +24,8 @@ from edgeflow.graph.onnx_.ops import find
 from edgeflow.graph.onnx_.read import OnnxFile, attributes_of, tensor_of
 from edgeflow.graph.structure import to_array
 
-
-#: Bytes that evaluating a file may make: so many in any case, and so many for each byte that it brings. Weights
-#: are turned, joined and widened; only a file that means harm makes gigabytes of a few numbers.
+#: Bytes that evaluating a file may make: so many in any case, and so many for each byte that it brings.
+#: Weights are turned, joined and widened; only a file that means harm makes gigabytes of a few numbers.
 _MADE_BYTES: Final = 2**32
 _MADE_BYTES_PER_STORED: Final = 8
 _LOOPS: Final = frozenset({":Loop", ":Scan"})
@@ -135,7 +134,7 @@ class _State:
         self.bytes_left -= sum(value.nbytes for value in results)
         if self.bytes_left < 0:
             raise node.unsupported(
-                f"evaluating the file up to here takes {-self.bytes_left:,} bytes more than its weights explain"
+                f"the file up to here evaluates to {-self.bytes_left:,} bytes more than its weights explain"
             )
 
 
@@ -289,7 +288,7 @@ def _call(node: Node, operation: Operation, inputs: list[str | None], values: Ma
 
 
 def _results(call: Call, state: _State) -> dict[str, Tensor]:
-    """Run a call on shapes, and on values too where all of them are known and the results are not too large."""
+    """Run a call on shapes, and also on values where all are known and the results not too large."""
     known = {name: state.values[name] for name in call.inputs if name is not None}
     given = {name: value.to("meta") for name, value in known.items()}
     try:

@@ -25,7 +25,7 @@ def invoke(*arguments: str) -> Result:
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A convolution and a pool over an image of which batch, rows and columns are open, and a second input."""
+    """A convolution and a pool over an image whose batch, rows and columns are open, and another input."""
     rng = np.random.default_rng(0)
     node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(

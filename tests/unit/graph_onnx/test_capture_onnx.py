@@ -114,7 +114,11 @@ def test_open_dims_are_given_by_the_caller() -> None:
 @pytest.mark.parametrize(
     ("shape", "given", "why"),
     [
-        (["batch", 3, None], None, r"dim 0 \('batch'\), dim 2 \('\?'\) open.*input_shapes=\{'x0': \(\?, 3, \?\)\}"),
+        (
+            ["batch", 3, None],
+            None,
+            r"dim 0 \('batch'\), dim 2 \('\?'\) open.*input_shapes=\{'x0': \(\?, 3, \?\)\}",
+        ),
         ([0, 3], None, r"dim 0 \('\?'\)"),
         (None, None, "has no shape in the file"),
         (["batch", 3], {"x0": (2, 4)}, r"\(batch, 3\), input_shapes gives \(2, 4\)"),

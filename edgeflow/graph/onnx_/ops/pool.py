@@ -93,8 +93,8 @@ def _window(node: Node, x: Tensor) -> Window:
             if left_over > 0:
                 # By its formula the padding is negative; some take it as that, some as none, some refuse it.
                 raise node.unsupported(
-                    f"auto_pad with stride {stride} over {size} elements, of which the windows of {extent} leave "
-                    f"{left_over} out"
+                    f"auto_pad with stride {stride} over {size} elements, "
+                    f"of which the windows of {extent} leave {left_over} out"
                 )
     return found
 
