@@ -167,7 +167,7 @@ def _from_onnx(path: str, input_shapes: Mapping[str, tuple[int, ...]], *, seed: 
     args, kwargs = random_inputs(graph, seed=seed)
 
     def reference() -> Reference:
-        """ONNX Runtime is what one device would run the file with; how edgeflow reads it, it does not know."""
+        """ONNX Runtime is what one device would run the file with, whatever edgeflow reads in it."""
         try:
             return _onnxruntime(path, dict(zip(graph.inputs, args, strict=True)))
         except ImportError:
