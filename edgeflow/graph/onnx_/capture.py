@@ -32,8 +32,8 @@ def capture_onnx(
     """Capture a model that is an ONNX file.
 
     The graph takes the file's inputs by position, in the file's order, and its tensors have their names; an
-    input with a value in the file keeps that. A model of one output returns a tensor, one of several returns a dict by the outputs' names. Shapes are
-    fixed, and what the file computes about shapes is evaluated now.
+    input with a value in the file keeps that. A model of one output returns a tensor, one of several returns
+    a dict by the outputs' names. Shapes are fixed, and what the file computes about shapes is evaluated now.
 
     Args:
         path: The file. Weights that lie in other files must lie in its folder.
