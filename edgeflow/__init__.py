@@ -28,6 +28,7 @@ from edgeflow.planner import plan, strategies
 if TYPE_CHECKING:
     from edgeflow.cost.timeline import predict
     from edgeflow.graph.capture import capture
+    from edgeflow.graph.onnx_.capture import capture_onnx
     from edgeflow.runtime.calibrate import calibrate
     from edgeflow.runtime.coordinator import Session, deploy
     from edgeflow.runtime.local import execute
@@ -43,6 +44,7 @@ __all__ = [
     "Session",
     "calibrate",
     "capture",
+    "capture_onnx",
     "deploy",
     "execute",
     "load_graph",
@@ -58,6 +60,7 @@ _LAZY = {
     "Session": "edgeflow.runtime.coordinator",
     "calibrate": "edgeflow.runtime.calibrate",
     "capture": "edgeflow.graph.capture",
+    "capture_onnx": "edgeflow.graph.onnx_.capture",
     "deploy": "edgeflow.runtime.coordinator",
     "execute": "edgeflow.runtime.local",
     "predict": "edgeflow.cost.timeline",

@@ -17,13 +17,15 @@ from edgeflow.units import format_bytes
 def capture(
     model: options.Model,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the graph.")],
+    input_shape: options.InputShape = None,
     json: options.Json = False,
 ) -> None:
     """Save the graph of a model to one file, without pickle."""
     from edgeflow.graph.file import save_graph
 
+    shapes = options.parse_input_shapes(input_shape)
     check_writable(output)
-    graph = load_subject(model).graph
+    graph = load_subject(model, input_shapes=shapes).graph
     with writing(output), waiting(f"writing {output}"):
         save_graph(graph, output)
     if json:

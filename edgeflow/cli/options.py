@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,16 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         show_default=False,
-        help="A saved graph, `package.module:factory` (it returns a module, its arguments and perhaps its "
-        "keyword arguments), or the name of a reference model.",
+        help="A saved graph, an ONNX file, `package.module:factory` (it returns a module, its arguments and "
+        "perhaps its keyword arguments), or the name of a reference model.",
+    ),
+]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=1x3x224x224",
+        help="With an ONNX file: the shape of an input that the file leaves open. Can be repeated.",
+        show_default=False,
     ),
 ]
 ClusterFile = Annotated[
@@ -101,6 +110,30 @@ def parse_speeds(text: str) -> list[float]:
         raise typer.BadParameter(
             f"--speeds: expected numbers with commas between them, got {text!r}"
         ) from error
+
+
+def parse_input_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """Return ``["image=1x3x8x8"]`` as shapes by name.
+
+    Examples:
+        >>> parse_input_shapes(["image=1x3x8x8", "ids=1x16"])
+        {'image': (1, 3, 8, 8), 'ids': (1, 16)}
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, _, sizes = text.rpartition("=")  # names may hold anything, "=" too
+        try:
+            shape = tuple(int(size) for size in sizes.split("x"))
+        except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 1:
+            raise typer.BadParameter(
+                f"--input-shape: expected NAME=SIZExSIZE..., such as image=1x3x224x224, got {text!r}"
+            )
+        if name in shapes:
+            raise typer.BadParameter(f"--input-shape: {name!r} is given twice")
+        shapes[name] = shape
+    return shapes
 
 
 def parse_workers(text: str | None, *, local: bool) -> list[str] | None:

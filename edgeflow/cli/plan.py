@@ -16,6 +16,7 @@ from edgeflow.cli.screen import say, say_json
 
 def plan(
     model: options.Model,
+    input_shape: options.InputShape = None,
     cluster: options.ClusterFile = None,
     speeds: options.Speeds = None,
     bandwidth: options.Bandwidth = None,
@@ -30,11 +31,12 @@ def plan(
     json: options.Json = False,
 ) -> None:
     """Decide which device computes what, and explain it."""
+    shapes = options.parse_input_shapes(input_shape)
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory
     )
     check_writable(output)
-    made = make_plan(load_subject(model), chosen, strategy=strategy, objective=objective)
+    made = make_plan(load_subject(model, input_shapes=shapes), chosen, strategy=strategy, objective=objective)
     if output is not None:
         with writing(output):
             made.save(output)

@@ -22,6 +22,7 @@ from edgeflow.graph.ir import Array
 
 def run(
     model: options.Model,
+    input_shape: options.InputShape = None,
     cluster: options.ClusterFile = None,
     speeds: options.Speeds = None,
     bandwidth: options.Bandwidth = None,
@@ -50,12 +51,13 @@ def run(
     Without --workers and --local, every device's part runs in this process, one after the other: the right
     answer, in a time that says nothing.
     """
+    shapes = options.parse_input_shapes(input_shape)
     addresses = options.parse_workers(workers, local=local)
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
     )
     check_writable(output)
-    subject = load_subject(model, seed=seed)
+    subject = load_subject(model, seed=seed, input_shapes=shapes)
     made = make_plan(subject, chosen, strategy=strategy, file=plan)
     latest: Any = None
 

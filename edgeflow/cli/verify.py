@@ -16,6 +16,7 @@ from edgeflow.cli.screen import say, say_json, waiting
 
 def verify(
     model: options.Model,
+    input_shape: options.InputShape = None,
     cluster: options.ClusterFile = None,
     speeds: options.Speeds = None,
     bandwidth: options.Bandwidth = None,
@@ -34,18 +35,21 @@ def verify(
     """Run a plan and say how far its answer is from one device's; exit code 1 if it is too far.
 
     The plan always runs in this process, device by device; with --workers or --local it runs on real workers
-    too.
+    too. The reference is the module itself; for an ONNX file, ONNX Runtime where it is installed; otherwise
+    the graph, run whole.
     """
     import edgeflow as ef
 
+    shapes = options.parse_input_shapes(input_shape)
     addresses = options.parse_workers(workers, local=local)
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
     )
-    subject = load_subject(model, seed=seed)
+    subject = load_subject(model, seed=seed, input_shapes=shapes)
     made = make_plan(subject, chosen, strategy=strategy, file=plan)
     with waiting("running one device's reference"):
-        expected = subject.reference()
+        reference = subject.reference()
+    expected = reference.answer
 
     found: dict[str, Difference] = {}
     with waiting(f"running in {where(workers=None, local=False)}"):
@@ -63,6 +67,7 @@ def verify(
                 "model": subject.name,
                 "strategy": made.strategy,
                 "num_devices": len(made.devices),
+                "reference": reference.by,
                 "passed": passed,
                 "differences": found,
             }
@@ -71,6 +76,7 @@ def verify(
         say(
             f"{subject.name} by {made.strategy} on {len(made.devices)} of {len(made.cluster.devices)} devices"
         )
+        say(f"reference: {reference.by}")
         say(f"{where(workers=None, local=False)}: {found['in_process']}")
         if "workers" in found:
             say(f"{where(workers=addresses, local=local)}: {found['workers']}")

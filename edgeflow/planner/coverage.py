@@ -1,13 +1,24 @@
-"""What of a model can be split, and along what: asked of the rules, operator by operator."""
+"""What of a model can be split, along what, and how much of that a planner can use: asked, not guessed.
+
+The rules say for each operator along which dims of its output, and over which sum, work can be divided. That
+is necessary, not sufficient: a plan splits *neighbours* alike. So the builders of layouts are asked too what
+they would split if they had the whole graph: by carrying a split of an input's dim through it (rows, tokens),
+and by groups that end in a sum, with columns beside them (tensor parallelism).
+
+Dims have no names here but their numbers, since what dim 1 means (channels, tokens, heads, windows) is for
+the model to know: a transposed map has its channels last, and no operator says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.planner.analysis import analysis_of
+from edgeflow.planner.analysis import Analysis, analysis_of
+from edgeflow.planner.layout import Kind, Layout, draft
 from edgeflow.sharding.region import Interval
 from edgeflow.sharding.rules import contraction_size, rule_of
 from edgeflow.sharding.rules.base import BARRIER
@@ -15,9 +26,11 @@ from edgeflow.sharding.rules.base import BARRIER
 #: A half must cost at most this share of the whole, else the split repeats too much to be called one.
 _WORTH = 0.75
 
-_IMAGE = ("batch", "channels", "rows", "columns", "depth")
-_SEQUENCE = ("batch", "tokens", "features")
-_ATTENTION = ("batch", "heads", "tokens", "features")
+#: Why an operator runs whole.
+NO_RULE = "no rule"
+SEVERAL_OUTPUTS = "several outputs"
+ONE_ELEMENT = "no dim is longer than one"
+NEEDS_ALL = "each part costs as much as the whole"
 
 
 class OperatorCoverage(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,18 +39,43 @@ class OperatorCoverage(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: The overload.
         count: Operators of this kind.
-        flops: Of all of them together.
-        dims: Along which at least one of them splits, most common first; ``sum`` is a contraction.
-        num_whole: Operators that split along nothing: without a rule, or a dim longer than one.
-        has_rule: Whether a rule covers the kind.
+        flops: Of all of them together; without a rule a lower bound, one for each element of the output.
+        splits: How many of them split along what, most common first: ``"dim 2"`` is dim 2 of an operator's
+            output, ``"sum"`` an interval of the dim that it sums over, which makes partial sums.
+        whole: How many of them split along nothing, by reason.
+        num_by_inputs: How many the best split of an input's dim reaches; see `Coverage.reaches`.
+        num_by_tensor: How many tensor parallelism reaches.
     """
 
     target: str
     count: int
     flops: int
-    dims: tuple[str, ...]
-    num_whole: int
-    has_rule: bool
+    splits: dict[str, int]
+    whole: dict[str, int]
+    num_by_inputs: int
+    num_by_tensor: int
+
+    @property
+    def num_whole(self) -> int:
+        return sum(self.whole.values())
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one way of splitting goes through a whole graph.
+
+    Attributes:
+        kind: ``rows``: an input's dim, carried through the graph; ``tensor``: groups and columns.
+        input: For ``rows``: the input whose dim is split.
+        dim: For ``rows``: which one.
+        num_operators: How many operators are split.
+        flops: Of these.
+    """
+
+    kind: Kind
+    input: str = ""
+    dim: int = -1
+    num_operators: int
+    flops: int
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,14 +84,19 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Of the graph.
         operators: By kind, most FLOPs first.
-        total_flops: Of the whole model.
+        total_flops: Of the whole model; a lower bound where an operator has no rule.
         split_flops: Of the operators that can be split along something.
+        num_groups: Groups of operators that tensor parallelism finds.
+        reaches: What planners can use: a split of each dim of each input, most FLOPs first, and then tensor
+            parallelism. They overlap, and a plan may use one here and another there.
     """
 
     name: str
     operators: tuple[OperatorCoverage, ...]
     total_flops: int
     split_flops: int
+    num_groups: int
+    reaches: tuple[Reach, ...]
 
     @property
     def split_share(self) -> float:
@@ -63,62 +106,115 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def barriers(self) -> tuple[OperatorCoverage, ...]:
         """Kinds of which something splits along nothing."""
-        return tuple(item for item in self.operators if item.num_whole)
+        return tuple(item for item in self.operators if item.whole)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether FLOPs, and shares of them, are bounds: something without a rule costs nobody knows what."""
+        return any(NO_RULE in item.whole or SEVERAL_OUTPUTS in item.whole for item in self.operators)
 
 
 def coverage(graph: ModelGraph) -> Coverage:
-    """Ask every operator's rule along which dims of its output, or of its sum, work can be divided."""
+    """Ask every operator's rule, and the builders of layouts, what of a graph can be divided."""
     analysis = analysis_of(graph)
-    by_target: dict[str, list[tuple[Operator, tuple[str, ...]]]] = {}
+    by_inputs = [
+        (
+            name,
+            labels[name],
+            _split_by(analysis, Layout(kind="rows", devices=(0, 1), shares=(1, 1), labelling=i)),
+        )
+        for i, labels in enumerate(analysis.labellings)
+        for name in graph.inputs
+        if name in labels
+    ]
+    by_inputs.sort(key=lambda item: -_flops(analysis, item[2]))
+    by_tensor = _split_by(analysis, Layout(kind="tensor", devices=(0, 1), shares=(1, 1)))
+    best = by_inputs[0][2] if by_inputs else frozenset()
+    splits = {op.name: split_along(graph, op) for op in graph.operators}
+    by_target: dict[str, list[Operator]] = {}
     for op in graph.operators:
-        by_target.setdefault(op.target, []).append((op, split_dims(graph, op)))
+        by_target.setdefault(op.target, []).append(op)
     rows = [
         OperatorCoverage(
             target=target,
-            count=len(items),
-            flops=sum(analysis.flops[op.name] for op, _ in items),
-            dims=_most_common([dim for _, dims in items for dim in dims]),
-            num_whole=sum(not dims for _, dims in items),
-            has_rule=rule_of(items[0][0]) is not BARRIER,
+            count=len(operators),
+            flops=_flops(analysis, (op.name for op in operators)),
+            splits=_most_common(way for op in operators for way in splits[op.name]),
+            whole=_most_common(_why_whole(graph, op) for op in operators if not splits[op.name]),
+            num_by_inputs=sum(op.name in best for op in operators),
+            num_by_tensor=sum(op.name in by_tensor for op in operators),
         )
-        for target, items in by_target.items()
+        for target, operators in by_target.items()
     ]
-    split = sum(analysis.flops[op.name] for items in by_target.values() for op, dims in items if dims)
     return Coverage(
         name=graph.name,
         operators=tuple(sorted(rows, key=lambda row: (-row.flops, row.target))),
         total_flops=sum(analysis.flops.values()),
-        split_flops=split,
+        split_flops=_flops(analysis, (name for name, ways in splits.items() if ways)),
+        num_groups=len(analysis.groups),
+        reaches=(
+            *(
+                Reach(
+                    kind="rows",
+                    input=name,
+                    dim=dim,
+                    num_operators=len(reached),
+                    flops=_flops(analysis, reached),
+                )
+                for name, dim, reached in by_inputs
+            ),
+            Reach(kind="tensor", num_operators=len(by_tensor), flops=_flops(analysis, by_tensor)),
+        ),
     )
 
 
-def split_dims(graph: ModelGraph, op: Operator) -> tuple[str, ...]:
-    """Names of the dims along which an operator's work, or what it reads, divides."""
-    if len(op.outputs) != 1 or rule_of(op) is BARRIER:
+def split_along(graph: ModelGraph, op: Operator) -> tuple[str, ...]:
+    """Return along what an operator's work, or what it reads, divides: ``("dim 2", "sum")``."""
+    if rule_of(op) is BARRIER:
         return ()
     analysis = analysis_of(graph)
-    region, whole = analysis.full(op.output), analysis.whole(op)
+    region, whole = analysis.full(_first_output(op)), analysis.whole(op)
     found = []
     for dim, interval in enumerate(region.intervals):
         if interval.length < 2:
             continue
         half = analysis.cutter.cut(op, region.replace(dim, Interval(0, interval.length // 2)))
         if half.region.num_elements < region.num_elements and half.flops <= _WORTH * whole.flops:
-            found.append(_dim_name(graph, op, dim))
+            found.append(f"dim {dim}")
     size = contraction_size(op, graph.specs)
     if size is not None and size > 1:
         found.append("sum")
     return tuple(found)
 
 
-def _dim_name(graph: ModelGraph, op: Operator, dim: int) -> str:
-    ndim = graph.specs[op.output].ndim
-    if ndim == 4 and ("attention" in op.target or "matmul" in op.target or "softmax" in op.target):
-        return _ATTENTION[dim]
-    if ndim <= 3:
-        return _SEQUENCE[dim + 3 - ndim]
-    return _IMAGE[dim] if dim < len(_IMAGE) else f"dim {dim}"
+def _why_whole(graph: ModelGraph, op: Operator) -> str:
+    """Return the reason for which an operator splits along nothing."""
+    if rule_of(op) is BARRIER:
+        return SEVERAL_OUTPUTS if len(op.outputs) > 1 else NO_RULE
+    is_single = graph.specs[_first_output(op)].num_elements == 1
+    return ONE_ELEMENT if is_single else NEEDS_ALL
 
 
-def _most_common(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(dict.fromkeys(names), key=lambda name: -names.count(name)))
+def _first_output(op: Operator) -> str:
+    return next(name for name in op.outputs if name)
+
+
+def _split_by(analysis: Analysis, layout: Layout) -> frozenset[str]:
+    """Names of the operators of which no device makes the whole, if a layout is given the whole graph."""
+    found = set()
+    for item in draft(analysis, analysis.graph.operators, layout):
+        for name in item.operators:
+            output = _first_output(analysis.graph.by_name[name])
+            pieces = [mine[output] for mine in item.pieces.values() if output in mine]
+            # Inside of a group there are no pieces: what a device makes there follows from the group's end.
+            if all(piece.contraction or piece.region != analysis.full(output) for piece in pieces):
+                found.add(name)
+    return frozenset(found)
+
+
+def _flops(analysis: Analysis, names: Iterable[str]) -> int:
+    return sum(analysis.flops[name] for name in names)
+
+
+def _most_common(words: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(words).most_common())

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils import _pytree as pytree
@@ -20,6 +21,8 @@ pytest.importorskip("onnx", reason="the onnx package is not installed")
 
 #: Relative to the largest element of an output.
 _TOLERANCE = 1e-4
+#: Of int8, likewise.
+_STEP = 1 / 127
 #: Slow devices on a fast network, so that ``auto`` splits even small models.
 _CLUSTER = Cluster(
     devices=tuple(
@@ -128,3 +131,52 @@ def test_every_model_from_every_exporter_answers_as_its_module(
     name: str, exporter: str, opset: int, tmp_path: Path
 ) -> None:
     _check(name, exporter, opset, tmp_path / "model.onnx")
+
+
+class _Pictures:
+    """What quantisation measures ranges on."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.left = [
+            np.random.default_rng(seed).standard_normal(shape).astype(np.float32) for seed in range(4)
+        ]
+
+    def get_next(self) -> dict[str, Any] | None:
+        return {"input.0": self.left.pop()} if self.left else None
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("how", ["weights", "all"])
+@pytest.mark.parametrize("name", ["tiny-resnet", "openworld-tiny"])
+def test_a_quantised_model_answers_as_the_file_says(name: str, how: str, tmp_path: Path) -> None:
+    """int8: integer products of ONNX's dynamic quantisation, and pairs of (de)quantisation around each node.
+
+    What single nodes compute is tested exactly elsewhere. In a whole model, a float sum on the edge between
+    two steps may fall either way, with whoever computes it: answers may be some steps of 8 bits apart.
+    """
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the onnxruntime package is not installed")
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    _, (x,) = _exported(name, "script", 17, tmp_path / "model.onnx")
+    path = tmp_path / "int8.onnx"
+    if how == "weights":
+        quantization.quantize_dynamic(tmp_path / "model.onnx", path)
+    else:
+        quantization.quantize_static(
+            tmp_path / "model.onnx", path, _Pictures(tuple(x.shape)), per_channel=True
+        )
+    options = onnxruntime.SessionOptions()
+    # What the file says, not what may replace it: see `edgeflow.cli.models`.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"input.0": x.numpy()})
+
+    graph = capture_onnx(path)
+
+    assert any(op.target == "aten.round.default" for op in graph.operators)
+    for strategy in ("single", "coedge", "auto"):
+        answer = execute(plan(graph, _CLUSTER, strategy=strategy), (x,))
+        for mine, true in zip(pytree.tree_leaves(answer), expected, strict=True):
+            error = float(np.abs(mine.numpy() - true).max() / np.abs(true).max())
+            assert error < 2 * _STEP, f"{strategy} is off by {error:.1e}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from edgeflow.errors import ConfigError
+from edgeflow.errors import ConfigError, GraphError
 from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.graph.onnx_.affine import fold_affine
@@ -19,15 +22,18 @@ from edgeflow.graph.onnx_.resolve import Resolved, resolve
 from edgeflow.graph.passes import rename
 from edgeflow.graph.verify import verify_graph
 
+#: Of one input of one request.
+_MAX_INPUT_BYTES: Final = 2**32
+
 
 def capture_onnx(
     path: str | Path, *, name: str = "", input_shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> ModelGraph:
     """Capture a model that is an ONNX file.
 
-    The graph takes the file's inputs by position, in the file's order, and its tensors have their names. A
-    model of one output returns a tensor, one of several returns a dict by the outputs' names. Shapes are
-    fixed, and what the file computes about shapes is evaluated now.
+    The graph takes the file's inputs by position, in the file's order, and its tensors have their names; an
+    input with a value in the file keeps that. A model of one output returns a tensor, one of several returns
+    a dict by the outputs' names. Shapes are fixed, and what the file computes about shapes is evaluated now.
 
     Args:
         path: The file. Weights that lie in other files must lie in its folder.
@@ -36,15 +42,21 @@ def capture_onnx(
 
     Raises:
         ConfigError: If there is no such file, the ``onnx`` package is not installed, or the shape of an
-            input is open, unknown, or not the file's.
+            input is open, unknown, or not the file's. One message names all open inputs.
         CodecError: If the file is damaged, or is not an ONNX model.
         UnsupportedOperatorError: If torch cannot say an operator exactly, or nobody has written it down yet;
             the message names the operator, the node and the opset.
-        GraphError: If the model holds a dtype or a value that a graph cannot say.
+        GraphError: If the model holds a dtype or a value that a graph cannot say, or asks for more memory
+            than its weights explain.
+
+    Examples:
+        >>> capture_onnx("model.onnx", input_shapes={"image": (1, 3, 224, 224)})  # doctest: +SKIP
+        ModelGraph('model', 122 operators, 108 weights)
     """
     path = Path(path)
     file = read_file(path)
     shapes = bind_shapes(file.inputs, input_shapes or {}, where=path.name)
+    _check_size(file.inputs, shapes, where=path.name)
     module = OnnxModule(resolve(file, shapes))
     examples = tuple(torch.zeros(shapes[item.name], dtype=item.dtype) for item in file.inputs)
     graph = fold_affine(capture(module, examples, name=name or path.stem))
@@ -89,22 +101,36 @@ def bind_shapes(
     if unknown:
         names = ", ".join(repr(item.name) for item in inputs)
         raise ConfigError(f"{where}: input_shapes names {', '.join(map(repr, unknown))}; its inputs: {names}")
+    _refuse_open([item for item in inputs if item.name not in given], where)
     return {item.name: _bound(item, given.get(item.name), where) for item in inputs}
+
+
+def _refuse_open(inputs: Iterable[Input], where: str) -> None:
+    """Name every input that somebody has to give a shape for, and what is missing of it."""
+    found, calls, flags = [], [], []
+    for item in inputs:
+        if item.shape is None:
+            found.append(f"input {item.name!r} has no shape in the file")
+            sizes = ["..."]
+        else:
+            dims = [f"dim {dim} ({size!r})" for dim, size in enumerate(item.shape) if isinstance(size, str)]
+            if not dims:
+                continue
+            found.append(f"input {item.name!r} of shape {_words(item.shape)} leaves {', '.join(dims)} open")
+            sizes = ["?" if isinstance(size, str) else str(size) for size in item.shape]
+        calls.append(f"{item.name!r}: ({', '.join(sizes)})")
+        flags.append(f"--input-shape {shlex.quote(item.name + '=' + 'x'.join(sizes))}")
+    if found:
+        raise ConfigError(
+            f"{where}: {'; '.join(found)}. Give numbers: input_shapes={{{', '.join(calls)}}}, "
+            f"on the command line {' '.join(flags)}"
+        )
 
 
 def _bound(item: Input, given: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
     who = f"{where}: input {item.name!r}"
     if given is None:
-        if item.shape is None:
-            raise ConfigError(f"{who} has no shape in the file; give it by input_shapes")
-        open_dims = [
-            f"dim {index} ({size!r})" for index, size in enumerate(item.shape) if isinstance(size, str)
-        ]
-        if open_dims:
-            raise ConfigError(
-                f"{who} of shape {_words(item.shape)} leaves {', '.join(open_dims)} open; "
-                f"give the shape: input_shapes={{{item.name!r}: (...)}}"
-            )
+        assert item.shape is not None, "open inputs are refused before"
         return tuple(int(size) for size in item.shape)
     if not all(isinstance(size, int) and size > 0 for size in given):
         raise ConfigError(f"{who}: input_shapes gives {given}; sizes are positive ints")
@@ -115,6 +141,17 @@ def _bound(item: Input, given: tuple[int, ...] | None, where: str) -> tuple[int,
         if not fits:
             raise ConfigError(f"{who} has the shape {_words(item.shape)}, input_shapes gives {tuple(given)}")
     return tuple(given)
+
+
+def _check_size(inputs: Iterable[Input], shapes: Mapping[str, tuple[int, ...]], *, where: str) -> None:
+    """Refuse inputs that no request would bring, before examples of them are made."""
+    for item in inputs:
+        num_bytes = math.prod(shapes[item.name]) * item.dtype.itemsize
+        if num_bytes > _MAX_INPUT_BYTES:
+            raise GraphError(
+                f"{where}: input {item.name!r} of shape {shapes[item.name]} has {num_bytes:,} bytes; "
+                f"at most {_MAX_INPUT_BYTES:,} are supported"
+            )
 
 
 def _words(shape: tuple[int | str, ...]) -> str:

@@ -14,7 +14,8 @@ in ``constants``, and come as numpy arrays.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -27,6 +28,9 @@ from edgeflow.graph.ir import Array
 NEWEST_OPSET: Final = 28
 #: Operators that ONNX Runtime adds when it saves a model that it has optimised.
 MICROSOFT: Final = "com.microsoft"
+#: Elements of a tensor that a function makes out of a few numbers: 1 GiB of int64. A damaged file, or one
+#: that means harm, may ask for anything.
+_MAX_MADE: Final = 2**27
 
 _T = TypeVar("_T")
 
@@ -90,6 +94,12 @@ class Node:
 
     def is_known(self, index: int) -> bool:
         return index < len(self.known) and self.known[index]
+
+    def check_size(self, sizes: Iterable[int]) -> None:
+        """Refuse to make a tensor out of a few numbers that are very large ones; before it is allocated."""
+        shape = tuple(sizes)
+        if math.prod(shape) > _MAX_MADE:
+            raise self.unsupported(f"a constant of shape {shape}; at most {_MAX_MADE:,} elements are made")
 
     def unsupported(self, why: str) -> UnsupportedOperatorError:
         """An error for what torch cannot say exactly, or nobody has written down yet."""

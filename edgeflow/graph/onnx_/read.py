@@ -6,7 +6,8 @@ Only this module imports the ``onnx`` package. Protobuf messages are passed on a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,11 @@ DTYPES: Final[Mapping[int, torch.dtype]] = {
 }
 _BFLOAT16: Final = 16
 _EXTERNAL: Final = 1
+
+#: Protobuf's own limit of one message; larger models keep their weights beside the file.
+_MAX_FILE_BYTES: Final = 2**31 - 1
+#: Nodes of a model once its functions are written out. A small file could ask for billions.
+_MAX_NODES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,18 +80,16 @@ def read_file(path: Path) -> OnnxFile:
         CodecError: If the file is damaged or is not an ONNX model.
         GraphError: If it holds what edgeflow has no word for.
     """
-    onnx = _import_onnx()
-    if not path.is_file():
-        raise ConfigError(f"no ONNX file {path}")
-    try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
-        if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
-    except Exception as error:  # protobuf's own class differs by version and back end
-        raise CodecError(f"{path} is not an ONNX file, or is damaged: {error}") from error
+    model = _parsed(path)
     graph = model.graph
     if not graph.output:
         raise CodecError(f"{path} is not an ONNX model: it holds no graph with outputs")
+    for what in ("input", "output", "initializer"):
+        twice = [
+            name for name, count in Counter(item.name for item in getattr(graph, what)).items() if count > 1
+        ]
+        if twice:
+            raise CodecError(f"{path}: its {what} {twice[0]!r} is there twice")
     if graph.sparse_initializer:
         raise GraphError(f"{path}: sparse initialisers are not supported")
     opsets = {_domain(item.domain): int(item.version) for item in model.opset_import}
@@ -102,6 +106,62 @@ def read_file(path: Path) -> OnnxFile:
         outputs=tuple(item.name for item in graph.output),
         initialisers=initialisers,
     )
+
+
+def _parsed(path: Path) -> Any:
+    """Return the ``ModelProto`` of a file, its functions written out."""
+    onnx = _import_onnx()
+    if not path.is_file():
+        raise ConfigError(f"no ONNX file {path}")
+    num_bytes = path.stat().st_size
+    if num_bytes > _MAX_FILE_BYTES:
+        raise CodecError(
+            f"{path} has {num_bytes:,} bytes, an ONNX file at most {_MAX_FILE_BYTES:,}; "
+            "weights of larger models lie in files beside it"
+        )
+    try:
+        model = onnx.ModelProto.FromString(path.read_bytes())
+        if model.functions:
+            _check_functions(model, path)
+            model = onnx.inliner.inline_local_functions(model)
+    except CodecError:
+        raise
+    except Exception as error:  # protobuf's own class differs by version and back end
+        raise CodecError(f"{path} is not an ONNX file, or is damaged: {error}") from error
+    return model
+
+
+def _check_functions(model: Any, path: Path) -> None:
+    """Count the nodes that the functions of a file stand for, before they are written out."""
+    bodies = {(_domain(item.domain), item.name): item.node for item in model.functions}
+    counts: dict[tuple[str, str], int] = {}
+    under_way: set[tuple[str, str]] = set()
+
+    def count(nodes: Iterable[Any]) -> int:
+        total = 0
+        for node in _with_inner(nodes):
+            key = (_domain(node.domain), node.op_type)
+            if key in under_way:
+                raise CodecError(f"{path}: its function {node.op_type!r} calls itself")
+            if key in bodies and key not in counts:
+                under_way.add(key)
+                counts[key] = count(bodies[key])
+                under_way.remove(key)
+            total += counts.get(key, 1)
+            if total > _MAX_NODES:
+                raise CodecError(f"{path} stands for more than {_MAX_NODES:,} nodes; edgeflow reads no more")
+        return total
+
+    count(model.graph.node)
+
+
+def _with_inner(nodes: Iterable[Any]) -> Iterator[Any]:
+    """Yield nodes, and those of the branches inside them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _with_inner(graph.node)
 
 
 def _import_onnx() -> Any:

@@ -12,7 +12,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -23,6 +23,12 @@ from edgeflow.graph.onnx_.node import Node, Operation
 from edgeflow.graph.onnx_.ops import find
 from edgeflow.graph.onnx_.read import OnnxFile, attributes_of, tensor_of
 from edgeflow.graph.structure import to_array
+
+#: Bytes that evaluating a file may make: so many in any case, and so many for each byte that it brings.
+#: Weights are turned, joined and widened; only a file that means harm makes gigabytes of a few numbers.
+_MADE_BYTES: Final = 2**32
+_MADE_BYTES_PER_STORED: Final = 8
+_LOOPS: Final = frozenset({":Loop", ":Scan"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +115,27 @@ def resolve(file: OnnxFile, shapes: Mapping[str, tuple[int, ...]]) -> Resolved:
 
 @dataclass(kw_only=True)
 class _State:
-    """Tensors by unique name, real or ``meta``, and the calls so far."""
+    """Tensors by unique name, real or ``meta``, the calls so far, and how many bytes may still be made."""
 
     opsets: Mapping[str, int]
     folder: Path
     values: dict[str, Tensor] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    bytes_left: int = _MADE_BYTES
+
+    def store(self, name: str, proto: Any) -> None:
+        """Take a weight from the file."""
+        value = tensor_of(proto, self.folder)
+        self.values[name] = value
+        self.bytes_left += _MADE_BYTES_PER_STORED * value.nbytes
+
+    def charge(self, node: Node, results: Iterable[Tensor]) -> None:
+        """Refuse what would take too much memory."""
+        self.bytes_left -= sum(value.nbytes for value in results)
+        if self.bytes_left < 0:
+            raise node.unsupported(
+                f"the file up to here evaluates to {-self.bytes_left:,} bytes more than its weights explain"
+            )
 
 
 def _run_graph(graph: Any, scope: ChainMap[str, str], state: _State, *, prefix: str) -> list[str]:
@@ -128,7 +149,7 @@ def _run_graph(graph: Any, scope: ChainMap[str, str], state: _State, *, prefix: 
     for proto in graph.initializer:
         if proto.name in wanted:
             scope[proto.name] = prefix + proto.name
-            state.values[prefix + proto.name] = tensor_of(proto, state.folder)
+            state.store(prefix + proto.name, proto)
     _refuse_unknown(nodes, state)
     for proto in nodes:
         # Outputs that nobody reads are none: old files name the mask of every Dropout.
@@ -173,8 +194,10 @@ def _refuse_unknown(nodes: Iterable[Any], state: _State) -> None:
             missing.setdefault(f"{node.domain}:{node.op_type}", node.where)
     if missing:
         words = "operators are" if len(missing) > 1 else "operator is"
+        loops = _LOOPS & missing.keys()
+        why = " (loops run as often as a request says; a graph is fixed)" if loops else ""
         raise UnsupportedOperatorError(
-            f"{len(missing)} {words} not supported: {'; '.join(missing.values())}",
+            f"{len(missing)} {words} not supported: {'; '.join(missing.values())}{why}",
             operator=next(iter(missing)).partition(":")[2],
         )
 
@@ -214,7 +237,7 @@ def _run_node(
     operation = find(node.op_type, domain=node.domain, opset=node.opset)
     assert operation is not None, node.where
     call = _call(node, operation, inputs, state.values)
-    results = _results(call, state.values)
+    results = _results(call, state)
     state.values.update(results)
     if any(value.is_meta for value in results.values()):
         state.calls.append(call)
@@ -264,13 +287,15 @@ def _call(node: Node, operation: Operation, inputs: list[str | None], values: Ma
     return Call(node=node, operation=operation, inputs=tensors, arrays=arrays)
 
 
-def _results(call: Call, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Run a call on what is known; where a part of that is only a shape, all of it becomes one."""
-    read = [name for name in call.inputs if name is not None]
-    is_known = not any(values[name].is_meta for name in read)
-    given = {name: values[name] if is_known else values[name].to("meta") for name in read}
+def _results(call: Call, state: _State) -> dict[str, Tensor]:
+    """Run a call on shapes, and also on values where all are known and the results not too large."""
+    known = {name: state.values[name] for name in call.inputs if name is not None}
+    given = {name: value.to("meta") for name, value in known.items()}
     try:
         results = call.run(given)
+        if not any(value.is_meta for value in known.values()):
+            state.charge(call.node, results.values())
+            results = call.run(known)
     except EdgeflowError:
         raise
     except Exception as error:

@@ -64,7 +64,7 @@ def test_a_name_of_the_zoo() -> None:
     subject = load_subject("mlp")
 
     assert subject.name == subject.graph.name == "mlp"
-    assert subject.reference().shape == (4, 10)
+    assert subject.reference().answer.shape == (4, 10)
 
 
 def test_a_factory_of_module_and_args(folder: str) -> None:
@@ -89,7 +89,7 @@ def test_a_saved_graph_answers_as_the_module_does(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = module(*(torch.from_numpy(np.asarray(arg)) for arg in subject.args))
     assert subject.name == "net"
-    assert compare(subject.reference(), expected).relative < 1e-6
+    assert compare(subject.reference().answer, expected).relative < 1e-6
 
 
 def test_random_inputs_follow_the_seed_and_the_structure(tmp_path: Path) -> None:

@@ -14,5 +14,7 @@ def _is_installed(name: str) -> bool:
 
 # The helpers are not to be looked through for doctests then: half imported, they would break the others.
 collect_ignore_glob = (
-    [] if _is_installed("onnx") and _is_installed("onnxruntime") else ["onnx_cases.py", "families/*"]
+    []
+    if _is_installed("onnx") and _is_installed("onnxruntime")
+    else ["onnx_cases.py", "draws.py", "families/*"]
 )

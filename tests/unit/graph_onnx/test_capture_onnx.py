@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import edgeflow
 from edgeflow.errors import ConfigError
 from edgeflow.graph.file import load_graph, save_graph
 from edgeflow.graph.onnx_.capture import capture_onnx
@@ -114,7 +115,11 @@ def test_open_dims_are_given_by_the_caller() -> None:
 @pytest.mark.parametrize(
     ("shape", "given", "why"),
     [
-        (["batch", 3, None], None, r"dim 0 \('batch'\), dim 2 \('\?'\) open.*input_shapes=\{'x0'"),
+        (
+            ["batch", 3, None],
+            None,
+            r"dim 0 \('batch'\), dim 2 \('\?'\) open.*input_shapes=\{'x0': \(\?, 3, \?\)\}",
+        ),
         ([0, 3], None, r"dim 0 \('\?'\)"),
         (None, None, "has no shape in the file"),
         (["batch", 3], {"x0": (2, 4)}, r"\(batch, 3\), input_shapes gives \(2, 4\)"),
@@ -127,6 +132,20 @@ def test_open_dims_are_given_by_the_caller() -> None:
 def test_shapes_that_are_open_or_do_not_fit_are_refused(shape: Any, given: Any, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         captured(_open(shape), input_shapes=given)
+
+
+def test_every_open_input_is_named_at_once() -> None:
+    open_ = one_node("Add", floats(1), floats(1))
+    for index, item in enumerate(open_.graph.input):
+        item.CopyFrom(onnx.helper.make_tensor_value_info(item.name, 1, [f"n{index}", 3]))
+
+    with pytest.raises(ConfigError, match=r"'x0' of shape \(n0, 3\).*'x1'.*--input-shape 'x1=\?x3'"):
+        captured(open_)
+
+
+def test_it_is_a_public_name() -> None:
+    assert edgeflow.capture_onnx is capture_onnx
+    assert "capture_onnx" in dir(edgeflow)
 
 
 def test_a_graph_without_inputs_answers_with_what_it_knows() -> None:

@@ -119,6 +119,69 @@ def test_functions_of_the_file_are_written_out(path: Path) -> None:
     assert [op.target for op in graph.operators] == ["aten.add.Tensor", "aten.relu.default"]
 
 
+@pytest.mark.parametrize("calls", [0, 2])
+def test_functions_that_stand_for_too_much_are_refused_unwritten(path: Path, calls: int) -> None:
+    """Forty functions that call the next one twice stand for 2**40 nodes; one may call itself, too."""
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("mine", 1)]
+
+    def twice(name: str, inner: str) -> Any:
+        domain = "" if inner == "Relu" else "mine"
+        body = [
+            onnx.helper.make_node(inner, ["a"], ["b"], domain=domain),
+            onnx.helper.make_node(inner, ["b"], ["c"], domain=domain),
+        ]
+        return onnx.helper.make_function("mine", name, ["a"], ["c"], body, opsets)
+
+    model = one_node("F0", floats(2, 3), domain="mine")
+    if calls:
+        model.functions.extend(twice(f"F{n}", f"F{n + 1}" if n < 39 else "Relu") for n in range(40))
+        why = "stands for more than 1,000,000 nodes"
+    else:
+        model.functions.append(twice("F0", "F0"))
+        why = "'F0' calls itself"
+
+    with pytest.raises(CodecError, match=why):
+        capture_onnx(_save(model, path))
+
+
+def test_a_file_larger_than_the_format_allows_is_not_read(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**31)  # takes no room on the disk
+
+    with pytest.raises(CodecError, match=r"2,147,483,648 bytes, an ONNX file at most 2,147,483,647"):
+        capture_onnx(path)
+
+
+@pytest.mark.parametrize("what", ["input", "output", "initializer"])
+def test_names_that_are_there_twice_are_refused(path: Path, what: str) -> None:
+    model = one_node("Add", floats(2, 3), fixed(floats(3)))
+    items = getattr(model.graph, what)
+    items.append(items[0])
+
+    with pytest.raises(CodecError, match=f"its {what} '.*' is there twice"):
+        capture_onnx(_save(model, path))
+
+
+def test_an_input_that_no_request_would_bring_is_refused(path: Path) -> None:
+    model = one_node("Relu", floats(2, 3))
+    model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("x0", 1, [2**20, 2**20]))
+
+    with pytest.raises(GraphError, match=r"'x0' of shape \(1048576, 1048576\) has 4,398,046,511,104 bytes"):
+        capture_onnx(_save(model, path))
+
+
+def test_offsets_that_are_no_numbers_are_refused(path: Path) -> None:
+    weight = floats(3)
+    (path.parent / "w.bin").write_bytes(weight.tobytes())
+    model = _add_outside("w.bin", weight=Fixed(weight))
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key == "offset":
+            entry.value = "twelve"
+
+    with pytest.raises(CodecError, match="'x1' of shape"):
+        capture_onnx(_save(model, path))
+
+
 def test_bfloat16_is_read_both_ways(tmp_path: Path) -> None:
     values = np.array([[1.5, -2.0]], dtype=ml_dtypes.bfloat16)
     raw = onnx.TensorProto(name="w", data_type=16, dims=[1, 2], raw_data=values.tobytes())

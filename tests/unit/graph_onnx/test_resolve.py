@@ -203,6 +203,54 @@ def test_a_result_without_elements_is_refused() -> None:
         captured(one_node("Slice", floats(2, 3), fixed([2]), fixed([2])))
 
 
+_HUGE = 10**12
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [_node("ConstantOfShape", ["huge"], ["c"])],
+        [_node("Range", ["zero", "huge", "one"], ["c"])],
+        [_node("Expand", ["w", "wide"], ["c"])],
+        [_node("Tile", ["w", "huge"], ["c"])],
+        [_node("Pad", ["w", "around"], ["c"])],
+        [_node("Pad", ["w", "around"], ["c"], mode="edge")],
+        [_node("OneHot", ["whole", "huge", "w2"], ["c"])],
+        [_node("Tile", ["w", "many"], [f"c{i}"]) for i in range(16)]
+        + [_node("Sum", [f"c{i}" for i in range(16)], ["c"])],
+    ],
+    ids=lambda nodes: nodes[0].op_type,
+)
+def test_constants_that_a_file_would_make_of_nothing_are_refused_unmade(nodes: list[Any]) -> None:
+    """A few bytes may ask for terabytes, at once or in parts."""
+    weights = {
+        "w": floats(4),
+        "w2": floats(2),
+        "whole": np.arange(4),
+        "zero": np.array(0),
+        "one": np.array(1),
+        "huge": np.array([_HUGE]),
+        "wide": np.array([_HUGE, 4]),
+        "many": np.array([2**26]),
+        "around": np.array([0, _HUGE]),
+    }
+    if nodes[0].op_type in ("Range", "OneHot"):
+        weights["huge"] = np.array(_HUGE)
+    nodes = [*nodes, _node("ReduceMax", ["c"], ["top"], keepdims=0), _node("Add", ["x", "top"], ["y0"])]
+
+    with pytest.raises(GraphError, match=r"at most 134,217,728 elements|more than its weights explain"):
+        captured(model(nodes, {"x": floats(2)}, ["y0"], weights))
+
+
+@pytest.mark.parametrize("op_type", ["Loop", "Scan"])
+def test_loops_are_refused_by_name(op_type: str) -> None:
+    body = branch([_node("Identity", ["x"], ["made"])], "made")
+    looping = _node(op_type, ["x"], ["y0"], body=body, name="again")
+
+    with pytest.raises(UnsupportedOperatorError, match=rf"{op_type} 'again'.*loops"):
+        captured(model([looping], {"x": floats(2)}, ["y0"]))
+
+
 @pytest.mark.parametrize(
     ("refused", "why"),
     [
@@ -210,6 +258,7 @@ def test_a_result_without_elements_is_refused() -> None:
         (("BatchNormalization", floats(1, 2), *[fixed(floats(2))] * 4), "training_mode=1"),
         (("AveragePool", floats(1, 1, 9)), "dilations"),
         (("Conv", floats(1, 1, 2, 2, 2, 2), fixed(floats(1, 1, 1, 1, 1, 1))), "4 spatial dims"),
+        (("MaxPool", floats(1, 1, 9, 9)), "auto_pad with stride 3 over 9 elements"),
         (("Pad", floats(1, 1, 9), fixed([0, 0, -1, 0, 0, 1])), "negative padding"),
         (("ScatterND", floats(3, 4), fixed([[0]]), fixed(floats(1, 4))), "reduction 'max'"),
     ],
@@ -219,6 +268,7 @@ def test_attributes_that_cannot_be_said_exactly_are_refused(refused: Any, why: s
         "Resize": {"antialias": 1, "mode": "linear", "opset": 18},
         "BatchNormalization": {"training_mode": 1},
         "AveragePool": {"dilations": [2], "kernel_shape": [2], "opset": 19},
+        "MaxPool": {"auto_pad": "SAME_UPPER", "kernel_shape": [1, 3], "strides": [3, 3]},
         "Pad": {"mode": "reflect"},
         "ScatterND": {"reduction": "max", "opset": 18},
     }

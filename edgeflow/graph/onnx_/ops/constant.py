@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,7 @@ def size(node: Node, x: Tensor) -> Tensor:
 @onnx_op("ConstantOfShape", constants="shape")
 def constant_of_shape(node: Node, shape: Array) -> Tensor:
     value = node.tensor("value", torch.zeros(1))
+    node.check_size(as_ints(shape))
     return value.reshape(()).expand(as_ints(shape)).clone()
 
 
@@ -49,12 +52,14 @@ def arange(node: Node, start: Array, limit: Array, delta: Array) -> Tensor:
     step = delta.item()
     if step == 0:
         raise node.malformed("a step of 0")
+    node.check_size([max(0, math.ceil((limit.item() - start.item()) / step))])
     return torch.arange(start.item(), limit.item(), step, dtype=to_torch(start).dtype)
 
 
 @onnx_op("EyeLike")
 def eye_like(node: Node, x: Tensor) -> Tensor:
     rows, columns = x.shape
+    node.check_size((rows, columns))
     dtype = dtype_of(node.integer("dtype"), node.where) if node.has("dtype") else x.dtype
     offset = node.integer("k", 0)
     return (torch.arange(columns) - torch.arange(rows)[:, None] == offset).to(dtype)

@@ -32,7 +32,7 @@ def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     if not a.dtype.is_floating_point:
         raise node.unsupported(f"a product of {a.dtype}")
     is_layer = alpha == 1.0 and (c is None or (beta == 1.0 and c.numel() == weight.shape[0]))
-    if is_layer and (c is None or c.ndim == 1 or c.shape[0] == 1):
+    if is_layer and (c is None or c.ndim < 2 or c.shape[0] == 1):
         return F.linear(a, weight, None if c is None else c.reshape(-1))
     y = F.linear(a, weight)
     y = y if alpha == 1.0 else y * alpha

@@ -48,7 +48,7 @@ def _padded(node: Node, x: Tensor, pads: tuple[int, ...], dims: tuple[int, ...],
         raise node.unsupported(f"mode {mode!r} with the negative padding {pads}")
     if _is_torchs(x, around, mode):
         return F.pad(x, _flat(around[2:]), mode=_MODES[mode][0])
-    return _gathered(x, around, _MODES[mode][1])
+    return _gathered(node, x, around, _MODES[mode][1])
 
 
 def _flat(around: list[tuple[int, int]]) -> list[int]:
@@ -64,10 +64,11 @@ def _is_torchs(x: Tensor, around: list[tuple[int, int]], mode: str) -> bool:
     return min(min(pair) for pair in around) >= 0 and (mode == "edge" or is_small)
 
 
-def _gathered(x: Tensor, around: list[tuple[int, int]], mode: str) -> Tensor:
+def _gathered(node: Node, x: Tensor, around: list[tuple[int, int]], mode: str) -> Tensor:
     for dim, (before, after) in enumerate(around):
         if before == after == 0:
             continue
+        node.check_size([x.shape[dim] + max(before, 0) + max(after, 0)])
         positions = np.pad(np.arange(x.shape[dim]), (max(before, 0), max(after, 0)), mode=mode)  # type: ignore[call-overload]
         positions = positions[max(-before, 0) : len(positions) - max(-after, 0)]
         x = x.index_select(dim, torch.tensor(positions.tolist(), device=x.device))

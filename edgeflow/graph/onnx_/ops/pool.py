@@ -22,7 +22,7 @@ _AVERAGE: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 @onnx_op("MaxPool")
 def max_pool(node: Node, x: Tensor) -> Tensor:
     rank = spatial_rank(node, x)
-    found = window(node, x.shape[2:], node.integers("kernel_shape"))
+    found = _window(node, x)
     pool = _MAX[rank]
     if _is_torchs(found):
         is_ceil = _is_ceil(node)
@@ -36,7 +36,7 @@ def max_pool(node: Node, x: Tensor) -> Tensor:
 @onnx_op("AveragePool")
 def average_pool(node: Node, x: Tensor) -> Tensor:
     rank = spatial_rank(node, x)
-    found = window(node, x.shape[2:], node.integers("kernel_shape"))
+    found = _window(node, x)
     counts_padding = bool(node.integer("count_include_pad", 0))
     pool = _AVERAGE[rank]
     if any(dilation != 1 for dilation in found.dilations):
@@ -60,7 +60,7 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
 def lp_pool(node: Node, x: Tensor) -> Tensor:
     rank = spatial_rank(node, x)
     p = node.integer("p", 2)
-    found = window(node, x.shape[2:], node.integers("kernel_shape"))
+    found = _window(node, x)
     if any(dilation != 1 for dilation in found.dilations):
         raise node.unsupported(f"dilations {found.dilations}; sums are supported without dilation")
     powers = pad_spatial(x.abs().pow(p), found.begin, _reach(node, found, x))
@@ -82,6 +82,21 @@ def global_max_pool(node: Node, x: Tensor) -> Tensor:
 def global_lp_pool(node: Node, x: Tensor) -> Tensor:
     p = node.integer("p", 2)
     return x.abs().pow(p).sum(dim=_spatial(x), keepdim=True).pow(1.0 / p)
+
+
+def _window(node: Node, x: Tensor) -> Window:
+    """Return how the kernel slides; refuse what the specification and those who follow it say differently."""
+    found = window(node, x.shape[2:], node.integers("kernel_shape"))
+    if node.text("auto_pad", "NOTSET").startswith("SAME"):
+        for size, stride, extent in zip(x.shape[2:], found.strides, found.extent, strict=True):
+            left_over = size - (-(-size // stride) - 1) * stride - extent
+            if left_over > 0:
+                # By its formula the padding is negative; some take it as that, some as none, some refuse it.
+                raise node.unsupported(
+                    f"auto_pad with stride {stride} over {size} elements, "
+                    f"of which the windows of {extent} leave {left_over} out"
+                )
+    return found
 
 
 def _spatial(x: Tensor) -> list[int]:

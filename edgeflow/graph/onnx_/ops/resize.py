@@ -211,6 +211,7 @@ def _weighted(node: Node, x: Tensor, dims: list[_Dim], mode: _Mode) -> Tensor:
         align_corners = mode.coordinates == "align_corners"
         return F.interpolate(x, size=_sizes(x, dims), mode=torchs, align_corners=align_corners)
     for item in dims:
+        node.check_size((item.after, item.before))
         weights = _matrix(item, _coordinates(node, item, mode).astype(np.float64), mode)
         matrix = torch.tensor(weights.tolist(), dtype=x.dtype, device=x.device)
         x = F.linear(x.transpose(item.dim, -1), matrix).transpose(item.dim, -1)
