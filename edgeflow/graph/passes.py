@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeflow.errors import UnsupportedOperatorError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Operator, TensorRef, TensorSpec, Value
+from edgeflow.graph.untangle import split_projections, untangle_views
 
 Evaluate = Callable[[Operator, Mapping[str, Array]], list[Array]]
 
@@ -67,6 +68,7 @@ def simplify(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
     graph = normalise(graph)
     graph = fold_constants(graph, evaluate=evaluate)
     graph = fold_batch_norm(graph)
+    graph = split_projections(drop_dead(untangle_views(graph)))
     graph = drop_dead(graph)
     return copy_constant_outputs(graph)
 

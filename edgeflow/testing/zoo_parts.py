@@ -1,4 +1,4 @@
-"""What the model zoo's parts share: examples, inputs for them, models of ``transformers`` with random weights."""
+"""What the zoo's parts share: examples, inputs for them, models of ``transformers`` with random weights."""
 
 from __future__ import annotations
 

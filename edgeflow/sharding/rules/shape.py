@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeflow.graph.ir import Operator, Symbol, TensorRef
+from edgeflow.graph.views import permutation
 from edgeflow.sharding.cut import Cut, Result, Slice, Step
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules.base import (
@@ -17,27 +18,11 @@ from edgeflow.sharding.rules.base import (
 from edgeflow.sharding.rules.window import input_window
 
 
-def _permute(op: Operator, ndim: int) -> tuple[int, ...]:
-    """The order of dims: output dim i is input dim ``order[i]``."""
-    arguments = dict(op.arguments)
-    if "dims" in arguments:
-        return tuple(normal_dim(int(dim), ndim) for dim in op.arg("dims"))
-    order = list(range(ndim))
-    if ndim < 2:  # torch transposes vectors and scalars too
-        return tuple(order)
-    if "dim0" in arguments:
-        first, second = normal_dim(op.arg("dim0"), ndim), normal_dim(op.arg("dim1"), ndim)
-    else:  # t, mT: the last two
-        first, second = ndim - 2, ndim - 1
-    order[first], order[second] = order[second], order[first]
-    return tuple(order)
-
-
 def _cut_permute(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
     refuse_contraction(op, contraction)
     x = op.arg("self").name
     source = list(region.intervals)
-    for index, dim in enumerate(_permute(op, len(region))):
+    for index, dim in enumerate(permutation(op, len(region))):
         source[dim] = region[index]
     return Cut(steps=(localised(op, specs, self=Slice(x, Region(tuple(source)))),), region=region, flops=0)
 
