@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeflow.errors import UnsupportedOperatorError
+from edgeflow.graph.canonical import canonicalise
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Operator, TensorRef, TensorSpec, Value
 from edgeflow.graph.untangle import split_projections, untangle_views
 
@@ -65,8 +66,8 @@ def simplify(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
     """Run every pass, in the order in which they help each other."""
     refuse_random(graph)
     graph = drop_identities(graph)
-    graph = normalise(graph)
-    graph = fold_constants(graph, evaluate=evaluate)
+    graph = canonicalise(normalise(graph))
+    graph = canonicalise(fold_constants(graph, evaluate=evaluate))
     graph = fold_batch_norm(graph)
     graph = split_projections(drop_dead(untangle_views(graph)))
     graph = drop_dead(graph)

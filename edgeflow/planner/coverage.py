@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.planner.analysis import analysis_of
+from edgeflow.planner.analysis import analysis_of, first_output
 from edgeflow.sharding.region import Interval
 from edgeflow.sharding.rules import contraction_size, rule_of
 from edgeflow.sharding.rules.base import BARRIER
@@ -94,10 +94,10 @@ def coverage(graph: ModelGraph) -> Coverage:
 
 def split_dims(graph: ModelGraph, op: Operator) -> tuple[str, ...]:
     """Names of the dims along which an operator's work, or what it reads, divides."""
-    if len(op.outputs) != 1 or rule_of(op) is BARRIER:
+    if rule_of(op) is BARRIER:
         return ()
     analysis = analysis_of(graph)
-    region, whole = analysis.full(op.output), analysis.whole(op)
+    region, whole = analysis.full(first_output(op)), analysis.whole(op)
     found = []
     for dim, interval in enumerate(region.intervals):
         if interval.length < 2:
@@ -112,7 +112,7 @@ def split_dims(graph: ModelGraph, op: Operator) -> tuple[str, ...]:
 
 
 def _dim_name(graph: ModelGraph, op: Operator, dim: int) -> str:
-    ndim = graph.specs[op.output].ndim
+    ndim = graph.specs[first_output(op)].ndim
     if ndim == 4 and ("attention" in op.target or "matmul" in op.target or "softmax" in op.target):
         return _ATTENTION[dim]
     if ndim <= 3:

@@ -1,4 +1,4 @@
-"""Operators that only move elements: permute, expand, slice, select, cat, stack, pad, embedding."""
+"""Operators that only move elements: permute, expand, slice, select, cat, stack, pad, repeat."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from edgeflow.sharding.rules.base import (
     Specs,
     call,
     localised,
+    move_whole,
     normal_dim,
     out_spec,
     refuse_contraction,
@@ -114,17 +115,23 @@ def _cut_pad(op: Operator, specs: Specs, region: Region, contraction: Interval |
     return Cut(steps=(localised(op, specs, self=source, pad=tuple(local)),), region=region, flops=0)
 
 
-def _cut_embedding(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
+def _cut_repeat_interleave(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
+    """Each element several times in a row: those that are met, repeated, and of that what was asked."""
     refuse_contraction(op, contraction)
-    weight, indices = op.arg("weight").name, op.arg("indices").name
-    features = region[len(region) - 1]
-    step = localised(
-        op,
-        specs,
-        weight=Slice(weight, Region((Interval(0, specs[weight].shape[0]), features))),
-        indices=Slice(indices, Region(region.intervals[:-1])),
+    x, repeats = op.arg("self").name, op.arg("repeats")
+    if op.arg("dim") is None:
+        return move_whole(op, specs, region, contraction)
+    dim = normal_dim(op.arg("dim"), len(region))
+    wanted = region[dim]
+    source = Interval(wanted.start // repeats, -(-wanted.stop // repeats))
+    repeated = localised(
+        op, specs, self=Slice(x, region.replace(dim, source)), output_size=source.length * repeats
     )
-    return Cut(steps=(step,), region=region, flops=0)
+    part = call(
+        "aten.slice.Tensor", self=Result(0), dim=dim, start=wanted.start - source.start * repeats,
+        end=wanted.stop - source.start * repeats, step=1,
+    )  # fmt: skip
+    return Cut(steps=(repeated, part), region=region, flops=0)
 
 
 def _flat_range(shape: tuple[int, ...], region: Region) -> tuple[int, int]:
@@ -227,5 +234,5 @@ RULES = {
     "aten.cat.default": Rule(cut=_cut_cat),
     "aten.stack.default": Rule(cut=_cut_stack),
     "aten.constant_pad_nd.default": Rule(cut=_cut_pad),
-    "aten.embedding.default": Rule(cut=_cut_embedding, is_lookup=True),
+    "aten.repeat_interleave.self_int": Rule(cut=_cut_repeat_interleave),
 }

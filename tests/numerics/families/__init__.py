@@ -8,13 +8,17 @@ from tests.numerics.families import (
     barrier,
     conv,
     conv_transpose,
+    einsum,
+    index,
     linear,
     norm,
     pointwise,
     pool,
+    produce,
     reduce,
     remap,
     resample,
+    scan,
     shape,
 )
 
@@ -32,6 +36,10 @@ FAMILIES: dict[str, Family] = {
         remap,
         resample,
         shape,
+        index,
+        scan,
+        produce,
+        einsum,
         barrier,
     )
     for name, family in module.FAMILIES.items()
