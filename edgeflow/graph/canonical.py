@@ -172,7 +172,7 @@ def _copy(key: str) -> _Form:
 
 
 def _filled(value: float | str) -> _Form:
-    """``zeros_like`` and its like read nothing of their operand but shape and dtype; a word names an argument."""
+    """``zeros_like`` and its like read nothing of their operand but its shape; a word is an argument."""
 
     def form(words: Words) -> bool:
         spec = words.spec(words.op.output)

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 import edgeflow as ef
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.testing import zoo
+from edgeflow.testing.zoo_text import TEXT
 
 TOLERANCE = 1e-4
 SPEEDS = (1.0, 0.7, 0.4, 0.25, 0.6)
@@ -29,10 +31,15 @@ _SMALL = (
     "concat-dag",
     "mlp",
     "hf-resnet-small",
-    "hf-vit-small",
-    "hf-bert-small",
+    *(name for name in TEXT if name.endswith("-small") or not name.startswith("hf-")),
 )
-_LARGE = ("openworld-small", "openworld-base", "resnet50", "hf-resnet50", "hf-vit-base", "hf-bert-base")
+_LARGE = (
+    "openworld-small",
+    "openworld-base",
+    "resnet50",
+    "hf-resnet50",
+    *(name for name in TEXT if name not in _SMALL),
+)
 
 
 @lru_cache(maxsize=1)  # models come one after another, and some are large
@@ -41,9 +48,10 @@ def loaded(name: str) -> tuple[ModelGraph, zoo.Example, dict[str, Tensor]]:
     if name.startswith("hf-"):
         pytest.importorskip("transformers")
     example = zoo.build(name)
+    graph = ef.capture(example.module, example.args, kwargs=example.kwargs)
     with torch.no_grad():
         expected = dict(tensors_of(example.module(*example.args, **example.kwargs)))
-    return ef.capture(example.module, example.args, kwargs=example.kwargs), example, expected
+    return graph, example, expected
 
 
 def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]]:
@@ -53,9 +61,11 @@ def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]
     elif hasattr(answer, "items"):
         for key, item in answer.items():
             yield from tensors_of(item, f"{name}.{key}")
-    elif isinstance(answer, tuple | list):
-        for index, item in enumerate(answer):
-            yield from tensors_of(item, f"{name}[{index}]")
+    else:  # tuples and lists, and classes that torch can look into, such as caches of keys and values
+        leaves, _ = pytree.tree_flatten(answer)
+        for index, item in enumerate(leaves):
+            if isinstance(item, Tensor):
+                yield f"{name}[{index}]", item
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 3, 5])
