@@ -70,7 +70,7 @@ def test_the_same_every_time(name: str) -> None:
     assert torch.equal(answer(first), answer(second))
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", [name for name in FAST if name not in SMALL_TEXT])
 def test_can_be_exported(name: str) -> None:
     example = built(name)
 
