@@ -323,6 +323,19 @@ def test_a_module_comes_back_in_the_mode_that_it_was_in() -> None:
     assert broken.training
 
 
+def test_a_module_comes_back_with_its_own_forward_and_its_hooks() -> None:
+    class Named(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": x * 2}
+
+    plain, hooked = Named(), Named()
+    hooked.register_forward_hook(lambda module, args, answer: {**answer, "z": answer["y"] + 1})
+
+    assert captured(plain, x_of(3)).output_structure.keys == ("y",)
+    assert captured(hooked, x_of(3)).output_structure.keys == ("y", "z")
+    assert "forward" not in vars(plain)
+
+
 def test_a_failed_export_names_the_line_of_the_module(capfd: pytest.CaptureFixture[str]) -> None:
     """And nothing but the error: torch prints half a graph when it gives up."""
 
