@@ -8,11 +8,15 @@ and evaluate what depends on weights alone.
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
 import logging
 import math
 import re
+import sys
 import warnings
+from collections import namedtuple
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,27 +77,70 @@ def capture(
     if not isinstance(args, tuple):
         raise GraphError(f"capture takes example inputs as a tuple, got {type(args).__name__}; write (x,)")
     example_kwargs = dict(kwargs or {})
-    program = _export(module, args, example_kwargs)
-    graph = _translate(program, args, example_kwargs, name or type(module).__name__)
+    _know_caches()
+    program, nest = _export(module, args, example_kwargs)
+    graph = _translate(program, nest, args, example_kwargs, name or type(module).__name__)
     graph = simplify(graph, evaluate=evaluate)
+    _refuse_empty(graph)
     verify_graph(graph)
     return graph
 
 
-def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _know_caches() -> None:
+    """Let torch see into the caches of keys and values that models of ``transformers`` return."""
+    if "transformers" in sys.modules:
+        with contextlib.suppress(ImportError):  # other releases keep it elsewhere, or need nothing
+            executorch = importlib.import_module("transformers.integrations.executorch")
+            executorch.register_dynamic_cache_export_support()
+
+
+def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the exported program, and the torch ``TreeSpec`` of what the module returns."""
     said = io.StringIO()
     with _eval_mode(module), torch.no_grad(), warnings.catch_warnings(), _overheard(said):
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(module, args, kwargs, strict=False)
+            with _flat_answers(module) as nests:
+                program = torch.export.export(module, args, kwargs, strict=False)
             # With no decompositions named this only functionalises: in-place operators become pure ones.
-            return program.run_decompositions({})
+            program = program.run_decompositions({})
+            return program, nests[-1] if nests else program.call_spec.out_spec
         except Exception as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise GraphError(
                 f"torch.export cannot capture {type(module).__name__}: {type(error).__name__}: "
                 f"{first_line}{_source_line(said.getvalue())}"
             ) from error
+
+
+@contextlib.contextmanager
+def _flat_answers(module: torch.nn.Module) -> Iterator[list[Any]]:
+    """Let the module return its answer's leaves for a while, and list how they nest.
+
+    torch traces how an answer is put together as well, and some classes compute when they are: a cache of
+    keys and values appends. Hooks see answers as they are, so a module that has some keeps its own way.
+    """
+    nests: list[Any] = []
+    if module._forward_hooks:
+        yield nests
+        return
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def flat(*args: Any, **kwargs: Any) -> list[Any]:
+        leaves, nest = pytree.tree_flatten(forward(*args, **kwargs))
+        nests.append(nest)
+        return leaves
+
+    had_its_own = "forward" in vars(module)
+    module.forward = flat
+    try:
+        yield nests
+    finally:
+        if had_its_own:
+            module.forward = forward
+        else:
+            del module.forward
 
 
 @contextlib.contextmanager
@@ -125,7 +172,9 @@ def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
             child.training = mode
 
 
-def _translate(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> ModelGraph:
+def _translate(
+    program: Any, nest: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> ModelGraph:
     signature = program.graph_signature
     _refuse_mutation(signature)
     specs: dict[str, TensorSpec] = {}
@@ -153,7 +202,7 @@ def _translate(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name
             _add_operator(node, operators, specs)
         elif node.op == "get_attr":
             raise GraphError(f"{name}: submodule graphs ({node.target}) are not supported")
-    outputs, output_structure = _outputs(program, signature)
+    outputs, output_structure = _outputs(nest, signature)
     used = {ref for op in operators for ref in op.inputs} | set(outputs)
     # An input may be unused or given to an operator that was dropped; it stays an input all the same.
     weights = {key: value for key, value in weights.items() if key in used}
@@ -166,7 +215,7 @@ def _translate(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name
         weights=weights,
         input_structure=_input_structure(args, kwargs),
         output_structure=output_structure,
-        unflatten=_unflattener(program, signature),
+        unflatten=_unflattener(nest, signature),
     )
 
 
@@ -177,6 +226,13 @@ def _refuse_mutation(signature: Any) -> None:
                 f"the module changes {spec.target!r} while it runs; "
                 "a graph that answers requests must not have state of its own"
             )
+
+
+def _refuse_empty(graph: ModelGraph) -> None:
+    """What is left of empty tensors after the passes: regions of them say nothing."""
+    for name, spec in graph.specs.items():
+        if 0 in spec.shape:
+            raise GraphError(f"tensor {name!r} has shape {spec.shape}: empty tensors are not supported")
 
 
 def _stored(program: Any, spec: Any) -> torch.Tensor:
@@ -195,8 +251,6 @@ def _spec(value: torch.Tensor, name: str) -> TensorSpec:
     shape = tuple(value.shape)
     if not all(isinstance(size, int) for size in shape):
         raise GraphError(f"tensor {name!r} has the dynamic shape {shape}; export with static shapes")
-    if 0 in shape:
-        raise GraphError(f"tensor {name!r} has shape {shape}: empty tensors are not supported")
     return TensorSpec(shape=shape, dtype=dtype)
 
 
@@ -263,11 +317,10 @@ def _value(value: Any, where: str) -> Value:
     )
 
 
-def _outputs(program: Any, signature: Any) -> tuple[list[str], Structure]:
+def _outputs(nest: Any, signature: Any) -> tuple[list[str], Structure]:
     leaves = _output_leaves(signature)
     tensors = [leaf.name for leaf in leaves if isinstance(leaf, TensorArgument)]
-    nested = pytree.tree_unflatten(leaves, program.call_spec.out_spec)
-    return tensors, _output_structure(nested)
+    return tensors, _output_structure(nest, iter(leaves))
 
 
 def _output_leaves(signature: Any) -> list[Any]:
@@ -278,36 +331,45 @@ def _output_leaves(signature: Any) -> list[Any]:
     return leaves
 
 
-def _output_structure(nested: Any) -> Structure:
-    if isinstance(nested, ConstantArgument):
-        return Structure(kind="const", value=nested.value)
-    if isinstance(nested, TensorArgument):
-        return Structure(kind="tensor")
-    if isinstance(nested, Mapping):
-        items = {str(key): _output_structure(item) for key, item in nested.items()}
-        return Structure(
-            kind="dict", items=tuple(items.values()), keys=tuple(items), type_name=type(nested).__name__
+def _output_structure(spec: Any, leaves: Iterator[Any]) -> Structure:
+    """Return the nest that a torch ``TreeSpec`` describes, with what stands at its leaves."""
+    if spec.is_leaf():
+        leaf = next(leaves)
+        return (
+            Structure(kind="tensor")
+            if isinstance(leaf, TensorArgument)
+            else Structure(kind="const", value=leaf.value)
         )
-    if isinstance(nested, tuple | list):
-        return Structure(
-            kind="tuple" if isinstance(nested, tuple) else "list",
-            items=tuple(_output_structure(item) for item in nested),
-            type_name=type(nested).__name__,
-        )
-    if nested is None:
-        return Structure(kind="const")
-    raise GraphError(f"the module returns a {type(nested).__name__}, which is not a nest of tensors")
+    items = tuple(_output_structure(child, leaves) for child in spec.children())
+    if isinstance(spec.type, type) and issubclass(spec.type, list | tuple):
+        kind = "list" if issubclass(spec.type, list) else "tuple"
+        return Structure(kind=kind, items=items, type_name=spec.type.__name__)
+    if spec.type is namedtuple:
+        return Structure(kind="tuple", items=items, type_name=spec.context.__name__)
+    keys = _keys(spec)
+    if keys is None:
+        return Structure(kind="tuple", items=items, type_name=spec.type.__name__)
+    return Structure(kind="dict", items=items, keys=keys, type_name=spec.type.__name__)
 
 
-def _unflattener(program: Any, signature: Any) -> Any:
+def _keys(spec: Any) -> tuple[str, ...] | None:
+    """The names of a mapping's items: its context, or a part of it. A class of its own may give none."""
+    parts = spec.context if isinstance(spec.context, list | tuple) else ()
+    for part in (parts, *parts):
+        fits = isinstance(part, list | tuple) and len(part) == spec.num_children
+        if fits and (issubclass(spec.type, Mapping) or all(isinstance(key, str) for key in part)):
+            return tuple(str(key) for key in part)
+    return None
+
+
+def _unflattener(nest: Any, signature: Any) -> Any:
     """A function from flat output tensors to the module's own return type."""
     leaves = _output_leaves(signature)
-    out_spec = program.call_spec.out_spec
 
     def unflatten(tensors: list[Any]) -> Any:
         supply = iter(tensors)
         flat = [next(supply) if isinstance(leaf, TensorArgument) else leaf.value for leaf in leaves]
-        return pytree.tree_unflatten(flat, out_spec)
+        return pytree.tree_unflatten(flat, nest)
 
     return unflatten
 

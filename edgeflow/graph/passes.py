@@ -5,6 +5,7 @@ Pure: what evaluates operators on constants is given by the caller.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from edgeflow.errors import UnsupportedOperatorError
+from edgeflow.graph.canonical import canonicalise
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Operator, TensorRef, TensorSpec, Value
 from edgeflow.graph.movement import join_movements
 from edgeflow.graph.spread import spread_statistics
+from edgeflow.graph.untangle import split_projections, untangle_views
 
 Evaluate = Callable[[Operator, Mapping[str, Array]], list[Array]]
 
@@ -70,10 +73,11 @@ _CONVOLUTIONS = {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.defa
 def simplify(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
     """Run every pass, in the order in which they help each other."""
     refuse_random(graph)
-    graph = drop_identities(graph)
-    graph = normalise(graph)
-    graph = fold_constants(graph, evaluate=evaluate)
+    graph = drop_empty(drop_identities(graph))
+    graph = canonicalise(normalise(graph))
+    graph = canonicalise(fold_constants(graph, evaluate=evaluate))
     graph = fold_batch_norm(graph)
+    graph = split_projections(drop_dead(untangle_views(graph)))
     graph = drop_dead(graph)
     graph = spread_statistics(graph)
     graph = join_movements(graph)
@@ -154,6 +158,24 @@ def _is_identity(graph: ModelGraph, op: Operator) -> bool:
     if op.target in _IDENTITIES:
         return not any(op.outputs[1:])
     return op.target in _IDENTITIES_IF_SAME and graph.specs[op.inputs[0]] == graph.specs[op.outputs[0]]
+
+
+def drop_empty(graph: ModelGraph) -> ModelGraph:
+    """Join without parts that have no elements: what a rotation of all features passes through, say."""
+    operators = []
+    for op in graph.operators:
+        arguments = op.arguments
+        if op.target in ("aten.cat.default", "aten.concat.default", "aten.hstack.default"):
+            parts = tuple(ref for ref in op.arg("tensors") if 0 not in graph.specs[ref.name].shape)
+            if parts and len(parts) < len(op.arg("tensors")) and _keeps_dtype(graph, op, parts):
+                arguments = tuple((key, parts if key == "tensors" else value) for key, value in arguments)
+        operators.append(Operator(name=op.name, target=op.target, arguments=arguments, outputs=op.outputs))
+    return drop_dead(replace(graph, operators=tuple(operators)))
+
+
+def _keeps_dtype(graph: ModelGraph, op: Operator, parts: tuple[TensorRef, ...]) -> bool:
+    """An empty part may still have decided the dtype of the whole."""
+    return any(graph.specs[ref.name].dtype == graph.specs[op.output].dtype for ref in parts)
 
 
 def normalise(graph: ModelGraph) -> ModelGraph:
@@ -282,11 +304,17 @@ def _numeric_padding(op: Operator, specs: dict[str, TensorSpec]) -> list[Operato
 def fold_constants(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
     """Evaluate operators that depend on weights alone, or on nothing."""
     weights = dict(graph.weights)
+    waiting = Counter(name for op in graph.operators for name in dict.fromkeys(op.inputs))
+    waiting.update(graph.outputs)
     kept = []
     for op in graph.operators:
         if all(name in weights for name in op.inputs) and _is_worth_storing(graph, op):
             results = evaluate(op, weights)
             weights.update({name: array for name, array in zip(op.outputs, results, strict=True) if name})
+            for name in dict.fromkeys(op.inputs):
+                waiting[name] -= 1
+                if not waiting[name]:  # masks are large, and made in many steps
+                    del weights[name]
         else:
             kept.append(op)
     return replace(graph, operators=tuple(kept), weights=weights)

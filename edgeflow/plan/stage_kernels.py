@@ -86,8 +86,11 @@ def _cut(
     if not asked:
         return None
     region = wanted[asked[0]]
-    if len(op.outputs) > 1:  # always made whole, and asked for by its first output, whichever is wanted
+    if len(op.outputs) > 1 and not rule_of(op).is_joint:
+        # Always made whole, and asked for by its first output, whichever is wanted.
         region = Region.full(graph.specs[next(name for name in op.outputs if name)].shape)
+    for name in asked[1:] if rule_of(op).is_joint else ():
+        region = region.hull(wanted[name])
     piece = shard.piece(asked[0])
     contraction = piece.contraction if piece is not None else None
     return cutter_of(graph).cut(op, region, contraction)
@@ -103,8 +106,8 @@ def _refuse_partial(shard: Shard, tensor: str, stage: Stage) -> None:
 
 
 def _outputs(graph: ModelGraph, op: Operator, cut: Cut) -> tuple[tuple[str, Region], ...]:
-    if len(op.outputs) == 1:
-        return ((op.output, cut.region),)
+    if len(op.outputs) == 1 or rule_of(op).is_joint:
+        return tuple((name, cut.region) for name in op.outputs)
     return tuple((name, Region.full(graph.specs[name].shape) if name else cut.region) for name in op.outputs)
 
 

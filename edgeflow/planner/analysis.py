@@ -19,7 +19,8 @@ from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.cutter import Cutter, cutter_of
 from edgeflow.sharding.region import Interval, Region
-from edgeflow.sharding.rules import contraction_size
+from edgeflow.sharding.rules import contraction_size, rule_of
+from edgeflow.sharding.rules.base import BARRIER
 
 #: Contracted operators with less than this share of the graph's FLOPs are not worth a synchronisation.
 _MIN_GROUP_SHARE = 1e-3
@@ -66,7 +67,7 @@ class Analysis:
 
     def whole(self, op: Operator) -> Cut:
         """The cut that makes an operator's whole output."""
-        return self.cutter.cut(op, self.full(next(name for name in op.outputs if name)))
+        return self.cutter.cut(op, self.full(first_output(op)))
 
     def full(self, tensor: str) -> Region:
         return Region.full(self.graph.specs[tensor].shape)
@@ -95,7 +96,9 @@ class Analysis:
             for dim, size in enumerate(self.graph.specs[name].shape):
                 if size > 1:
                     labels = self._carry({name: dim}, may_start=False)
-                    split = sum(self.flops[op.name] for op in self.graph.operators if op.outputs[0] in labels)
+                    split = sum(
+                        self.flops[op.name] for op in self.graph.operators if first_output(op) in labels
+                    )
                     found.append((-split / self.total_flops, dim, self._carry({name: dim}, may_start=True)))
         found.sort(key=lambda item: (round(item[0], 6), item[1]))
         return tuple(labels for _, _, labels in found)
@@ -104,7 +107,7 @@ class Analysis:
         """Carry labels from inputs to results; with ``may_start``, also begin anew where none arrives."""
         labels = dict(seeds)
         for op in self.graph.operators:
-            if len(op.outputs) != 1:
+            if rule_of(op) is BARRIER:
                 continue
             arriving = [name for name in op.inputs if name in labels]
             starts = (
@@ -115,7 +118,7 @@ class Analysis:
             if arriving or starts:
                 dim = self._output_dim(op, labels)
                 if dim is not None:
-                    labels[op.output] = dim
+                    labels.update({name: dim for name in op.outputs if name})
         return labels
 
     def _output_dim(self, op: Operator, labels: Labels) -> int | None:
@@ -124,7 +127,7 @@ class Analysis:
         Of two that read equally little the one that reads something of more of them: half of the channels
         of a concatenation reads one of its inputs whole, half of the rows reads half of each.
         """
-        region = self.full(op.output)
+        region = self.full(first_output(op))
         best: tuple[tuple[int, float], int] | None = None
         for dim, interval in enumerate(region.intervals):
             if interval.length < 2:
@@ -163,7 +166,7 @@ class Analysis:
         Seven rows of a window on a map of four: every output row reads every input row, and yet they are
         rows, and half of them is half of the work.
         """
-        region = self.full(op.output)
+        region = self.full(first_output(op))
         for name in self.graph.activation_inputs(op):
             dim = labels.get(name)
             if dim is None or self.graph.specs[name].ndim != len(region) or region[dim].length < 2:
@@ -279,7 +282,7 @@ class Analysis:
         """The output dim along which a weight of ``op`` is cut and its FLOPs halve, or None."""
         if len(op.outputs) != 1:
             return None
-        region = self.full(op.output)
+        region = self.full(first_output(op))
         for dim in reversed(range(len(region))):
             length = region[dim].length
             if length < 2:
@@ -350,6 +353,11 @@ class Analysis:
             total += change
             alive.append(total)
         return alive
+
+
+def first_output(op: Operator) -> str:
+    """The first output that somebody reads; where there are several that can be cut, all are cut alike."""
+    return next(name for name in op.outputs if name)
 
 
 def _length(region: Region | None, dim: int) -> int:

@@ -18,7 +18,7 @@ import networkx as nx
 
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece, Shard, Stage
-from edgeflow.planner.analysis import Analysis, Group, Labels
+from edgeflow.planner.analysis import Analysis, Group, Labels, first_output
 from edgeflow.sharding.region import Interval, split_interval
 
 Kind = Literal["single", "rows", "tensor"]
@@ -169,8 +169,8 @@ def _feeding_labelled(analysis: Analysis, operators: Sequence[Operator], labels:
     wanted: set[str] = set()
     feeding: set[str] = set()
     for op in reversed(operators):
-        if op.outputs[0] in labels or any(name in wanted for name in op.outputs):
-            if op.outputs[0] not in labels:
+        if first_output(op) in labels or any(name in wanted for name in op.outputs):
+            if first_output(op) not in labels:
                 feeding.add(op.name)
             wanted.update(name for name in op.inputs if name not in labels)
     return feeding
@@ -213,8 +213,8 @@ def _must_wait(
         here = mine.get(tensor)
         if here is not None and here.contraction is not None:
             return True
-        piece = mine.get(op.outputs[0])
-        if piece is None or op.outputs[0] in recomputed:
+        piece = mine.get(first_output(op))
+        if piece is None or first_output(op) in recomputed:
             continue
         need = analysis.cutter.cut(op, piece.region, piece.contraction).needs.get(tensor)
         if need is None:

@@ -53,8 +53,8 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         steps: Local calls in order; the last one's result is the output. An operator of several outputs
             returns a tuple there.
-        region: What comes out; it contains the region that was asked for. For an operator of several
-            outputs, which are always made whole, it is the region of the first.
+        region: What comes out; it contains the region that was asked for. Of several outputs it is the
+            region of each, if the rule is joint, else that of the first: they are all made whole.
         flops: Floating-point operations; one multiply-add is two.
         contraction: The interval of the summed-over dim when the output is a partial sum.
     """

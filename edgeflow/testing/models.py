@@ -195,7 +195,8 @@ def randomise_norms(module: nn.Module) -> None:
         if isinstance(part, _BATCH_NORMS | nn.LayerNorm | nn.GroupNorm | nn.InstanceNorm1d):
             with torch.no_grad():
                 part.weight.mul_(torch.empty_like(part.weight).uniform_(0.7, 1.1))
-                part.bias.add_(torch.empty_like(part.bias).normal_(std=0.1))
+                if part.bias is not None:
+                    part.bias.add_(torch.empty_like(part.bias).normal_(std=0.1))
 
 
 def _linears(sizes: Sequence[int]) -> list[nn.Module]:

@@ -13,7 +13,7 @@ from edgeflow.errors import ConfigError
 
 #: Attention that looks somewhere in particular: at the usual 0.02 untrained scores are nearly equal, and an
 #: error in them would not show.
-PEAKED: Final = {"initializer_range": 0.05}
+PEAKED: Final[dict[str, Any]] = {"initializer_range": 0.05}
 
 
 class Example(NamedTuple):

@@ -39,8 +39,13 @@ class Case:
     origin: str = ""
 
     @property
+    def output(self) -> str:
+        """The output that is looked at; an operator of several names no other."""
+        return next(name for name in self.op.outputs if name)
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.specs[self.op.output].shape
+        return self.specs[self.output].shape
 
     def __str__(self) -> str:
         tensors = ", ".join(f"{name}: {spec.dtype}{list(spec.shape)}" for name, spec in self.specs.items())
@@ -141,8 +146,11 @@ class Rejected(Exception):
     """What was drawn is of no use: an empty tensor, or too large a one."""
 
 
-def build(target: str, **arguments: Any) -> Case:
-    """Return ``target`` called with these arguments, the schema's defaults filled in, and its result."""
+def build(target: str, *, output: int = 0, **arguments: Any) -> Case:
+    """Return ``target`` called with these arguments, the schema's defaults filled in, and its result.
+
+    Of several results the one that counts is number ``output``.
+    """
     function = overload(target)
     tensors: dict[str, torch.Tensor] = {}
 
@@ -165,8 +173,9 @@ def build(target: str, **arguments: Any) -> Case:
     ]
     assert not arguments, f"{target} has no arguments {sorted(arguments)}"
     filled = tuple((name, refer(name, value)) for name, value in given)
-    result = call_overload(function, given)
-    tensors["y"] = result
+    results = call_overload(function, given)
+    results = [results] if isinstance(results, torch.Tensor) else list(results)
+    tensors["y"] = result = results[output]
     if not all(0 < tensor.numel() <= _MOST_ELEMENTS for tensor in tensors.values()):
         raise Rejected
     specs = {
@@ -174,7 +183,12 @@ def build(target: str, **arguments: Any) -> Case:
         for name, tensor in tensors.items()
     }
     return Case(
-        op=Operator(name="case", target=target, arguments=filled, outputs=("y",)),
+        op=Operator(
+            name="case",
+            target=target,
+            arguments=filled,
+            outputs=tuple("y" if index == output else "" for index in range(len(results))),
+        ),
         specs=specs,
         tensors={name: to_array(tensor) for name, tensor in tensors.items() if name != "y"},
         expected=to_array(result),

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 import edgeflow as ef
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.testing import zoo, zoo_vision
+from edgeflow.testing.zoo_text import TEXT
 
 TOLERANCE = 1e-4
 SPEEDS = (1.0, 0.7, 0.4, 0.25, 0.6)
@@ -30,19 +32,17 @@ _SMALL = (
     "concat-dag",
     "mlp",
     "hf-resnet-small",
-    "hf-vit-small",
-    "hf-bert-small",
+    *(name for name in TEXT if name.endswith("-small") or not name.startswith("hf-")),
 )
-_VISION = tuple(name for name in zoo_vision.VISION if name.endswith("-small"))
 _LARGE = (
     "openworld-small",
     "openworld-base",
     "resnet50",
     "hf-resnet50",
-    "hf-vit-base",
-    "hf-bert-base",
+    *(name for name in TEXT if name not in _SMALL),
     *(name for name in zoo_vision.VISION if not name.endswith("-small")),
 )
+_VISION = tuple(name for name in zoo_vision.VISION if name.endswith("-small"))
 
 
 @lru_cache(maxsize=1)  # models come one after another, and some are large
@@ -51,9 +51,10 @@ def loaded(name: str) -> tuple[ModelGraph, zoo.Example, dict[str, Tensor]]:
     if name.startswith("hf-"):
         pytest.importorskip("transformers")
     example = zoo.build(name)
+    graph = ef.capture(example.module, example.args, kwargs=example.kwargs)
     with torch.no_grad():
         expected = dict(tensors_of(example.module(*example.args, **example.kwargs)))
-    return ef.capture(example.module, example.args, kwargs=example.kwargs), example, expected
+    return graph, example, expected
 
 
 def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]]:
@@ -63,9 +64,11 @@ def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]
     elif hasattr(answer, "items"):
         for key, item in answer.items():
             yield from tensors_of(item, f"{name}.{key}")
-    elif isinstance(answer, tuple | list):
-        for index, item in enumerate(answer):
-            yield from tensors_of(item, f"{name}[{index}]")
+    else:  # tuples and lists, and classes that torch can look into, such as caches of keys and values
+        leaves, _ = pytree.tree_flatten(answer)
+        for index, item in enumerate(leaves):
+            if isinstance(item, Tensor):
+                yield f"{name}[{index}]", item
 
 
 def _cases() -> Iterator[Any]:

@@ -59,11 +59,11 @@ def _reported(case: Case, what: object) -> Iterator[None]:
 def _run(case: Case, made: Cut) -> Array:
     """Return what a cut makes, by way of the executor, from exactly the boxes that it needs."""
     needs = made.needs
-    output = case.op.output
+    output = case.output
     kernel = Kernel(
         operator=case.op.name,
         steps=made.steps,
-        outputs=((output, made.region),),
+        outputs=tuple((name, made.region) for name in case.op.outputs),
         flops=made.flops,
         num_bytes=0,
     )
@@ -99,7 +99,7 @@ def _check_shape_of_cut(case: Case, made: Cut, asked: Region) -> None:
 
 
 def _check_equal(case: Case, actual: Array, expected: Array) -> None:
-    dtype = case.specs[case.op.output].dtype
+    dtype = case.specs[case.output].dtype
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
     if dtype not in TOLERANCES:

@@ -32,13 +32,13 @@ ALLOWED_NAMES: Final = frozenset(
     diagonal diff digamma dist div divide dot einsum elu embedding eq erf erfc erfinv exp exp2 expand
     expand_as expm1 eye fill flatten flip floor floor_divide fmax fmin fmod frac full full_like gather ge
     gelu glu greater greater_equal grid_sampler grid_sampler_2d grid_sampler_3d group_norm gt hardshrink
-    hardsigmoid hardswish hardtanh heaviside hypot i0 im2col index index_add index_fill index_put
+    hardsigmoid hardswish hardtanh heaviside hypot i0 im2col index index_add index_copy index_fill index_put
     index_select inner instance_norm isclose isfinite isinf isnan isneginf isposinf layer_norm le leaky_relu
     lerp less less_equal lgamma lift lift_fresh linalg_vector_norm linear linspace log log10 log1p log2
     log_sigmoid log_softmax _log_softmax logaddexp logaddexp2 logcumsumexp logical_and logical_not logical_or
     logical_xor logit logsumexp lt masked_fill masked_scatter masked_select matmul max max_pool1d max_pool2d
     max_pool3d max_pool2d_with_indices max_pool3d_with_indices maximum mean median meshgrid min minimum mish
-    mm movedim mul multiply mv nan_to_num narrow native_group_norm native_layer_norm
+    mm movedim mT mul multiply mv nan_to_num narrow native_group_norm native_layer_norm
     _native_batch_norm_legit_no_training ne neg negative new_full new_ones new_zeros nonzero norm not_equal
     numpy_T one_hot ones ones_like outer pad pairwise_distance permute pixel_shuffle pixel_unshuffle polar
     positive pow prelu _prelu_kernel prod rad2deg ravel reciprocal reflection_pad1d reflection_pad2d

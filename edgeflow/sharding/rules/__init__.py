@@ -12,14 +12,18 @@ from edgeflow.sharding.rules import (
     channelwise,
     conv,
     conv_transpose,
+    einsum,
     fold,
+    index,
     linear,
     norm,
     pointwise,
     pool,
+    produce,
     reduce,
     remap,
     resample,
+    scan,
     shape,
 )
 from edgeflow.sharding.rules.base import BARRIER, Rule, Specs
@@ -30,14 +34,18 @@ _FAMILIES = (
     channelwise,
     conv,
     conv_transpose,
+    einsum,
     fold,
+    index,
     linear,
     norm,
     pointwise,
     pool,
+    produce,
     reduce,
     remap,
     resample,
+    scan,
     shape,
 )
 
@@ -55,10 +63,9 @@ RULES = _collect()
 
 
 def rule_of(op: Operator) -> Rule:
-    """Return the rule for an operator; `BARRIER` where there is none, or where it has several outputs."""
-    if len(op.outputs) != 1:
-        return BARRIER
-    return RULES.get(op.target, BARRIER)
+    """Return the rule for an operator; `BARRIER` where there is none, or it does not speak of all outputs."""
+    rule = RULES.get(op.target, BARRIER)
+    return rule if len(op.outputs) == 1 or rule.is_joint else BARRIER
 
 
 def cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None = None) -> Cut:

@@ -24,17 +24,18 @@ from edgeflow.sharding.rules.base import (
 def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
     refuse_contraction(op, contraction)
     q, k, v, mask = (op.arg(key) for key in ("query", "key", "value", "attn_mask"))
-    q_spec, k_spec, v_spec = specs[q.name], specs[k.name], specs[v.name]
-    if not _is_plain(q_spec.shape, k_spec.shape, v_spec.shape):
-        return cut_whole(op, specs, region, contraction)
-    head_dim = q_spec.ndim - 3
-    region, kv_heads = _whole_groups(region, head_dim, q_spec.shape[head_dim], k_spec.shape[head_dim])
-    queries, features = region[head_dim + 1], region[head_dim + 2]
+    q_shape, k_shape, v_shape = (specs[ref.name].shape for ref in (q, k, v))
+    kv_lead = lead = region.intervals[:-2]
+    if op.arg("enable_gqa"):
+        if not _has_groups(q_shape, k_shape, v_shape):
+            return cut_whole(op, specs, region, contraction)
+        region, kv_heads = _whole_groups(region, len(region) - 3, q_shape[-3], k_shape[-3])
+        lead = region.intervals[:-2]
+        kv_lead = (*lead[:-1], kv_heads)
+    queries, features = region[len(region) - 2], region[len(region) - 1]
     is_causal = bool(op.arg("is_causal"))
-    is_partial_causal = is_causal and queries != Interval(0, q_spec.shape[-2])
-    last_key = min(queries.stop, k_spec.shape[-2]) if is_partial_causal else k_spec.shape[-2]
-    keys = Interval(0, last_key)
-    lead = region.intervals[:head_dim]
+    is_partial_causal = is_causal and queries != Interval(0, q_shape[-2])
+    keys = Interval(0, min(queries.stop, k_shape[-2]) if is_partial_causal else k_shape[-2])
 
     steps: tuple[Step, ...] = ()
     local_mask: LocalScalar = None
@@ -42,25 +43,33 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
         steps = _causal_mask(queries, keys)
         local_mask = Result(len(steps) - 1)
     elif mask is not None:
-        scores = Region((*lead, region[head_dim], queries, keys))
+        scores = Region((*lead, queries, keys))
         local_mask = Slice(mask.name, broadcast(scores, specs[mask.name]))
+    width = Interval(0, q_shape[-1])
     steps += (
         localised(
             op,
             specs,
-            query=Slice(q.name, Region((*lead, region[head_dim], queries, Interval(0, q_spec.shape[-1])))),
-            key=Slice(k.name, Region((*lead, kv_heads, keys, Interval(0, k_spec.shape[-1])))),
-            value=Slice(v.name, Region((*lead, kv_heads, keys, features))),
+            query=_operand(q.name, specs, (*lead, queries, width)),
+            key=_operand(k.name, specs, (*kv_lead, keys, width)),
+            value=_operand(v.name, specs, (*kv_lead, keys, features)),
             attn_mask=local_mask,
             is_causal=is_causal and not is_partial_causal,
         ),
     )
     num_scores = region.num_elements // max(1, features.length) * keys.length
-    flops = 2 * num_scores * (q_spec.shape[-1] + features.length) + 10 * num_scores
+    flops = 2 * num_scores * (q_shape[-1] + features.length) + 10 * num_scores
     return Cut(steps=steps, region=region, flops=flops)
 
 
-def _is_plain(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> bool:
+def _operand(name: str, specs: Specs, intervals: tuple[Interval, ...]) -> Slice:
+    """The part of an operand; leading dims may broadcast or be missing, its own last two do not."""
+    spec = specs[name]
+    lead = broadcast(Region(intervals[:-2]), type(spec)(shape=spec.shape[:-2], dtype=spec.dtype))
+    return Slice(name, Region((*lead.intervals, *intervals[-2:])))
+
+
+def _has_groups(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> bool:
     """Whether nothing broadcasts but key-value heads, each to as many query heads as the next."""
     if not len(q) == len(k) == len(v) >= 3:
         return False

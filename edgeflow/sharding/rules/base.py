@@ -29,6 +29,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         contraction: Returns the length of the dim that the operator sums over, if partial sums of it can
             be made on several devices and added; None where it cannot.
         is_view: The result shares its input's memory, so it costs neither arithmetic nor traffic.
+        is_joint: Whether it speaks of operators of several outputs: all of one shape, a region is that of
+            each of them.
         is_lookup: Only as much of its largest operand is read as comes out.
     """
 
@@ -36,6 +38,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     contraction: Callable[[Operator, Specs], int | None] | None = None
     is_view: bool = False
     is_lookup: bool = False
+    is_joint: bool = False
 
 
 def full(name: str, specs: Specs) -> Slice:
@@ -82,6 +85,11 @@ def cut_whole(op: Operator, specs: Specs, region: Region, contraction: Interval 
     whole = Region.full(specs[next(name for name in op.outputs if name)].shape)
     work = sum(specs[name].num_elements for name in op.outputs if name)
     return Cut(steps=(localised(op, specs),), region=whole, flops=work)
+
+
+def move_whole(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
+    """`cut_whole` of an operator that only moves elements, and so costs no arithmetic."""
+    return msgspec.structs.replace(cut_whole(op, specs, region, contraction), flops=0)
 
 
 #: For operators that no rule covers: needs everything, runs anywhere, exact.

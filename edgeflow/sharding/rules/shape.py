@@ -1,8 +1,9 @@
-"""Operators that only move elements: permute, expand, slice, select, cat, stack, pad, embedding."""
+"""Operators that only move elements: permute, expand, slice, select, cat, stack, pad, repeat."""
 
 from __future__ import annotations
 
 from edgeflow.graph.ir import Operator, Symbol, TensorRef
+from edgeflow.graph.views import permutation
 from edgeflow.sharding.cut import Cut, Result, Slice, Step
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules.base import (
@@ -10,6 +11,7 @@ from edgeflow.sharding.rules.base import (
     Specs,
     call,
     localised,
+    move_whole,
     normal_dim,
     out_spec,
     refuse_contraction,
@@ -17,27 +19,11 @@ from edgeflow.sharding.rules.base import (
 from edgeflow.sharding.rules.window import input_window
 
 
-def _permute(op: Operator, ndim: int) -> tuple[int, ...]:
-    """The order of dims: output dim i is input dim ``order[i]``."""
-    arguments = dict(op.arguments)
-    if "dims" in arguments:
-        return tuple(normal_dim(int(dim), ndim) for dim in op.arg("dims"))
-    order = list(range(ndim))
-    if ndim < 2:  # torch transposes vectors and scalars too
-        return tuple(order)
-    if "dim0" in arguments:
-        first, second = normal_dim(op.arg("dim0"), ndim), normal_dim(op.arg("dim1"), ndim)
-    else:  # t, mT: the last two
-        first, second = ndim - 2, ndim - 1
-    order[first], order[second] = order[second], order[first]
-    return tuple(order)
-
-
 def _cut_permute(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
     refuse_contraction(op, contraction)
     x = op.arg("self").name
     source = list(region.intervals)
-    for index, dim in enumerate(_permute(op, len(region))):
+    for index, dim in enumerate(permutation(op, len(region))):
         source[dim] = region[index]
     return Cut(steps=(localised(op, specs, self=Slice(x, Region(tuple(source)))),), region=region, flops=0)
 
@@ -129,17 +115,23 @@ def _cut_pad(op: Operator, specs: Specs, region: Region, contraction: Interval |
     return Cut(steps=(localised(op, specs, self=source, pad=tuple(local)),), region=region, flops=0)
 
 
-def _cut_embedding(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
+def _cut_repeat_interleave(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
+    """Each element several times in a row: those that are met, repeated, and of that what was asked."""
     refuse_contraction(op, contraction)
-    weight, indices = op.arg("weight").name, op.arg("indices").name
-    features = region[len(region) - 1]
-    step = localised(
-        op,
-        specs,
-        weight=Slice(weight, Region((Interval(0, specs[weight].shape[0]), features))),
-        indices=Slice(indices, Region(region.intervals[:-1])),
+    x, repeats = op.arg("self").name, op.arg("repeats")
+    if op.arg("dim") is None:
+        return move_whole(op, specs, region, contraction)
+    dim = normal_dim(op.arg("dim"), len(region))
+    wanted = region[dim]
+    source = Interval(wanted.start // repeats, -(-wanted.stop // repeats))
+    repeated = localised(
+        op, specs, self=Slice(x, region.replace(dim, source)), output_size=source.length * repeats
     )
-    return Cut(steps=(step,), region=region, flops=0)
+    part = call(
+        "aten.slice.Tensor", self=Result(0), dim=dim, start=wanted.start - source.start * repeats,
+        end=wanted.stop - source.start * repeats, step=1,
+    )  # fmt: skip
+    return Cut(steps=(repeated, part), region=region, flops=0)
 
 
 def _flat_range(shape: tuple[int, ...], region: Region) -> tuple[int, int]:
@@ -242,5 +234,5 @@ RULES = {
     "aten.cat.default": Rule(cut=_cut_cat),
     "aten.stack.default": Rule(cut=_cut_stack),
     "aten.constant_pad_nd.default": Rule(cut=_cut_pad),
-    "aten.embedding.default": Rule(cut=_cut_embedding, is_lookup=True),
+    "aten.repeat_interleave.self_int": Rule(cut=_cut_repeat_interleave),
 }

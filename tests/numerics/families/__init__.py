@@ -9,14 +9,18 @@ from tests.numerics.families import (
     channelwise,
     conv,
     conv_transpose,
+    einsum,
     fold,
+    index,
     linear,
     norm,
     pointwise,
     pool,
+    produce,
     reduce,
     remap,
     resample,
+    scan,
     shape,
 )
 
@@ -36,6 +40,10 @@ FAMILIES: dict[str, Family] = {
         remap,
         resample,
         shape,
+        index,
+        scan,
+        produce,
+        einsum,
         barrier,
     )
     for name, family in module.FAMILIES.items()

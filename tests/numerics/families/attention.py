@@ -40,25 +40,27 @@ def _attention(d: Draw) -> Case:
 
 
 def _broadcast_attention(d: Draw) -> Case:
-    """Operands whose batch, heads or both broadcast, or that have no heads at all."""
+    """Operands whose batch, heads or both broadcast, or that have no heads at all; masks do so anyhow."""
     lead = (d.integer(1, 3), d.integer(1, 4))[d.integer(0, 2) :]
-    width, num_keys = d.integer(1, 6), d.integer(1, 9)
+    width, num_queries, num_keys = d.integer(1, 6), d.integer(1, 9), d.integer(1, 9)
+    has_mask = d.flag(0.4)
 
     def shrunk() -> list[int]:
         return [1 if d.flag(0.4) else size for size in lead]
 
+    q, k, v = shrunk(), shrunk(), shrunk()
+    scores = [max(sizes) for sizes in zip(q, k, strict=True)]
     return build(
         _TARGET,
-        query=d.tensor(*shrunk(), d.integer(1, 9), width),
-        key=d.tensor(*shrunk(), num_keys, width),
-        value=d.tensor(*shrunk(), num_keys, width),
-        is_causal=d.flag(),
+        query=d.tensor(*q, num_queries, width),
+        key=d.tensor(*k, num_keys, width),
+        value=d.tensor(*v, num_keys, d.pick(width, 3)),
+        attn_mask=_mask(d, (*scores, num_queries, num_keys)) if has_mask else None,
+        is_causal=not has_mask and d.flag(),
     )
 
 
 FAMILIES = {
     "attention": Family(draw=_attention, targets=(_TARGET,), num_cases=600, min_exact=0.7),
-    "attention_broadcast": Family(
-        draw=_broadcast_attention, targets=(_TARGET,), num_cases=200, min_exact=0.2
-    ),
+    "attention_broadcast": Family(draw=_broadcast_attention, targets=(_TARGET,), num_cases=300),
 }

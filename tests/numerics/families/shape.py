@@ -169,15 +169,10 @@ def _pad(d: Draw) -> Case:
     return build("aten.constant_pad_nd.default", self=x, pad=pad, value=value)
 
 
-def _embedding(d: Draw) -> Case:
-    num_rows = d.integer(1, 9)
-    indices = d.integers(*d.shape(0, 3), low=0, high=num_rows - 1).to(d.pick(torch.int64, torch.int32))
-    return build(
-        "aten.embedding.default",
-        weight=d.tensor(num_rows, d.integer(1, 7)),
-        indices=indices,
-        padding_idx=d.pick(-1, 0),
-    )
+def _repeat_interleave(d: Draw) -> Case:
+    x = _any_tensor(d, *d.shape(1, 4, most=4))
+    dim = None if d.flag(0.1) else d.integer(-x.ndim, x.ndim - 1)
+    return build("aten.repeat_interleave.self_int", self=x, repeats=d.integer(1, 4), dim=dim)
 
 
 FAMILIES = {
@@ -199,7 +194,11 @@ FAMILIES = {
     "cat": Family(draw=_cat, targets=("aten.cat.default",), is_arithmetic=False),
     "stack": Family(draw=_stack, targets=("aten.stack.default",), num_cases=150, is_arithmetic=False),
     "pad": Family(draw=_pad, targets=("aten.constant_pad_nd.default",), num_cases=400, is_arithmetic=False),
-    "embedding": Family(
-        draw=_embedding, targets=("aten.embedding.default",), num_cases=100, is_arithmetic=False
+    "repeat_interleave": Family(
+        draw=_repeat_interleave,
+        targets=("aten.repeat_interleave.self_int",),
+        num_cases=150,
+        is_arithmetic=False,
+        min_exact=0.8,
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -72,8 +73,8 @@ def test_a_write_into_a_slice_becomes_pure() -> None:
     ("function", "names"),
     [
         (lambda x: x.topk(2, dim=1), ("topk",)),
-        (lambda x: x.max(dim=1), ("max",)),
-        (lambda x: x.max(dim=1).indices, ("max",)),
+        (lambda x: x.cummax(dim=1), ("cummax",)),
+        (lambda x: x.median(dim=1).indices, ("median",)),
         (lambda x: x.sort()[1], ("sort",)),
         (lambda x: F.adaptive_max_pool2d(x[None], 2, return_indices=True), ("adaptive_max_pool2d",)),
     ],
@@ -85,8 +86,8 @@ def test_operators_of_several_outputs_stay_one(function: Any, names: tuple[str, 
 
 
 def test_an_output_that_nobody_reads_has_no_name() -> None:
-    graph = captured(Calls(lambda x: x.max(dim=1).indices + 1), x_of(3, 5))
-    (op,) = (op for op in graph.operators if "max" in op.target)
+    graph = captured(Calls(lambda x: x.sort(dim=1).indices + 1), x_of(3, 5))
+    (op,) = (op for op in graph.operators if "sort" in op.target)
 
     assert op.outputs[0] == ""
     assert graph.specs[op.outputs[1]].dtype == "int64"
@@ -113,6 +114,74 @@ def test_tied_weights_are_one_tensor() -> None:
     graph = captured(Tied(), torch.tensor([[1, 2, 4]]))
 
     assert graph.weight_bytes == 5 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        torch.no_grad,
+        torch.enable_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", enabled=False),
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    ],
+    ids="no_grad enable_grad inference no-autocast autocast".split(),
+)
+def test_what_is_done_under_another_mode_is_inlined(context: Any) -> None:
+    """With the casts that the mode asks for."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with context():
+                y = self.linear(x)
+            return y.float() * 2
+
+    assert {"linear", "mul"} <= set(targets(captured(Model(), x_of(2, 4))))
+
+
+def test_masks_made_of_ranges_are_constants() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        place = torch.arange(x.shape[-1])
+        return x.masked_fill(place[:, None] < place, float("-inf")).softmax(-1)
+
+    assert targets(captured(Calls(function), x_of(2, 5, 5))) == ["masked_fill", "softmax"]
+
+
+def test_constants_that_outgrow_what_makes_them_are_made_at_run_time() -> None:
+    """A mask of 9000 by 9000 would be 81 MB; it is a triangle of a number."""
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        mask = torch.ones(9000, 9000, dtype=torch.bool).tril()
+        return (x * mask[:2].any(0)).sum()
+
+    graph = capture(Calls(function), (x_of(9000),))
+
+    assert {"ones", "tril"} <= set(targets(graph))
+    assert graph.weight_bytes < 1e6
+
+
+def test_assertions_about_shapes_and_data_are_left_out() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        torch._assert_async((x.sum() > -1e9).all())
+        torch._check(x.shape[0] == 3)
+        return x.to(torch.float64) * 2
+
+    graph = captured(Calls(function), x_of(3))
+
+    assert [name for name in targets(graph) if "assert" in name or "check" in name] == []
+
+
+def test_optional_inputs_may_be_none() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, scale: Any = None) -> Any:
+            return x if mask is None else x * mask
+
+    assert targets(captured(Masked(), x_of(3), mask=torch.tensor([True, False, True]), scale=None)) == ["mul"]
+    assert len(captured(Masked(), x_of(3), None).inputs) == 1
 
 
 def test_recurrent_layers_are_one_operator() -> None:
@@ -196,6 +265,27 @@ def test_whatever_nest_comes_out(function: Any) -> None:
     captured(Calls(function), x_of(3))
 
 
+@dataclass
+class Answer:
+    logits: torch.Tensor
+    caches: list[torch.Tensor]
+
+
+torch.export.register_dataclass(Answer)
+
+
+def test_fields_of_a_class_of_its_own_come_out_by_name() -> None:
+    module = Calls(lambda x: Answer(x * 2, [x + 1, x + 2]))
+    graph = capture(module, (x_of(3),))
+
+    assert graph.output_structure.keys == ("logits", "caches")
+    assert graph.output_structure.type_name == "Answer"
+    answer = run(graph, (torch.ones(3),))
+    assert torch.equal(answer.caches[1], torch.full((3,), 3.0))
+    without = replace(graph, unflatten=None)
+    assert torch.equal(run(without, (torch.ones(3),)).logits, torch.full((3,), 2.0))
+
+
 def test_an_output_may_be_a_weight() -> None:
     """Some device must own it, so an operator makes it; asked for twice it is made once."""
 
@@ -231,6 +321,19 @@ def test_a_module_comes_back_in_the_mode_that_it_was_in() -> None:
     with pytest.raises(GraphError):
         capture(broken, (x_of(3),))
     assert broken.training
+
+
+def test_a_module_comes_back_with_its_own_forward_and_its_hooks() -> None:
+    class Named(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": x * 2}
+
+    plain, hooked = Named(), Named()
+    hooked.register_forward_hook(lambda module, args, answer: {**answer, "z": answer["y"] + 1})
+
+    assert captured(plain, x_of(3)).output_structure.keys == ("y",)
+    assert captured(hooked, x_of(3)).output_structure.keys == ("y", "z")
+    assert "forward" not in vars(plain)
 
 
 def test_a_failed_export_names_the_line_of_the_module(capfd: pytest.CaptureFixture[str]) -> None:
@@ -355,7 +458,21 @@ def test_dtypes_beyond_numbers_are_refused() -> None:
 
 def test_empty_tensors_are_refused() -> None:
     with pytest.raises(GraphError, match="empty tensors are not supported"):
-        capture(Calls(lambda x: torch.cat([x, torch.zeros(0)])), (x_of(4),))
+        capture(Calls(lambda x: x[2:2].sum() + x), (x_of(4),))
+    with pytest.raises(GraphError, match="empty tensors are not supported"):
+        capture(Calls(lambda x: torch.cat([x, torch.zeros(0, dtype=torch.float64)])), (x_of(4),))
+
+
+def test_empty_parts_of_a_whole_are_left_out() -> None:
+    """A rotation of all features leaves none to be passed through."""
+
+    def rotate(x: torch.Tensor, rotated: int) -> torch.Tensor:
+        return torch.cat([-x[..., :rotated], x[..., rotated:]], dim=-1) * 2
+
+    graph = captured(Calls(lambda x: rotate(x, 4)), x_of(3, 4))
+
+    assert "cat" in targets(captured(Calls(lambda x: rotate(x, 3)), x_of(3, 4)))
+    assert targets(graph)[0] == "neg"
 
 
 def test_what_is_not_a_module_is_refused() -> None:

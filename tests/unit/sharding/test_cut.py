@@ -180,14 +180,24 @@ def test_an_average_at_the_border_is_divided_as_torch_divides() -> None:
 
 
 def test_an_operator_of_several_outputs_is_made_whole() -> None:
-    arguments = (("self", TensorRef("x")), ("k", 2), ("dim", -1), ("largest", True), ("sorted", True))
-    op = Operator(name="op", target="aten.topk.default", arguments=arguments, outputs=("", "y"))
-    specs = specs_of({"x": (4, 8), "y": (4, 2)})
+    arguments = (("self", TensorRef("x")), ("dim", -1), ("keepdim", False))
+    op = Operator(name="op", target="aten.mode.default", arguments=arguments, outputs=("", "y"))
+    specs = specs_of({"x": (4, 2, 8), "y": (4, 2)})
 
     assert rule_of(op) is BARRIER
     made = cut(op, specs, Region.of([(1, 2), (0, 1)]))
     assert made.region == Region.full((4, 2))
-    assert made.needs == {"x": Region.full((4, 8))}
+    assert made.needs == {"x": Region.full((4, 2, 8))}
+
+
+def test_outputs_of_one_shape_are_cut_alike() -> None:
+    arguments = (("self", TensorRef("x")), ("k", 2), ("dim", -1), ("largest", True), ("sorted", True))
+    op = Operator(name="op", target="aten.topk.default", arguments=arguments, outputs=("", "y"))
+    specs = specs_of({"x": (4, 8), "y": (4, 2)})
+
+    made = cut(op, specs, Region.of([(1, 2), (0, 1)]))
+    assert made.region == Region.of([(1, 2), (0, 2)])
+    assert made.needs == {"x": Region.of([(1, 2), (0, 8)])}
 
 
 def test_partial_sums_are_refused_where_they_make_no_sense() -> None:
