@@ -59,6 +59,11 @@ class OperatorCoverage(msgspec.Struct, frozen=True, kw_only=True):
     def num_whole(self) -> int:
         return sum(self.whole.values())
 
+    @property
+    def has_rule(self) -> bool:
+        """Whether a rule covers all of them."""
+        return NO_RULE not in self.whole and SEVERAL_OUTPUTS not in self.whole
+
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """How far one way of splitting goes through a whole graph.

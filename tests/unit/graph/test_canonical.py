@@ -30,7 +30,6 @@ def written(x: Tensor) -> Tensor:
     ("function", "names"),
     [
         (lambda x: aten.native_layer_norm(x, [4], None, None, 1e-5)[0], ["layer_norm"]),
-        (lambda x: aten.native_group_norm(x, None, None, 2, 6, 4, 3, 1e-5)[0], ["group_norm"]),
         (
             lambda x: aten._scaled_dot_product_flash_attention_for_cpu(x[None], x[None], x[None])[0],
             ["unsqueeze"] * 3 + ["scaled_dot_product_attention"],
@@ -59,6 +58,13 @@ def test_a_form_is_made_of_words_that_rules_know(function: Any, names: list[str]
     graph = captured(Calls(function), x_of(2, 6, 4))
 
     assert targets(graph) == names
+
+
+def test_a_native_group_norm_is_a_group_norm() -> None:
+    native = captured(Calls(lambda x: aten.native_group_norm(x, None, None, 2, 6, 4, 3, 1e-5)[0]), x_of(2, 6, 4))
+    plain = captured(Calls(lambda x: F.group_norm(x, 3, eps=1e-5)), x_of(2, 6, 4))
+
+    assert targets(native) == targets(plain)
 
 
 def test_writes_into_slices_are_joints_of_what_is_left_and_what_is_written() -> None:
