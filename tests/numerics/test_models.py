@@ -81,7 +81,7 @@ def _cases() -> Iterator[Any]:
             yield pytest.param(model, strategy, num_devices, marks=marks)
 
 
-@pytest.mark.parametrize(("model", "strategy", "num_devices"), _cases())
+@pytest.mark.parametrize(("model", "strategy", "num_devices"), list(_cases()))
 def test_any_number_of_unequal_devices_answers_what_the_module_does(
     model: str, strategy: str, num_devices: int
 ) -> None:
