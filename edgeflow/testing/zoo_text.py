@@ -214,7 +214,7 @@ TEXT: Final[Mapping[str, Callable[[], Example]]] = MappingProxyType(
         "hf-clip-small": partial(_clip, 32, 16, **_SMALL_CLIP),
         "hf-whisper-encoder-base": partial(
             _whisper_encoder, d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048,
-            decoder_layers=1, init_std=0.06,
+            decoder_layers=1, decoder_attention_heads=8, init_std=0.06,
         ),
         "hf-whisper-encoder-small": partial(_whisper_encoder, **_SMALL_WHISPER),
         "transformer-encoder": partial(_encoder, embed_dim=96, num_heads=6, num_layers=2, length=18),
