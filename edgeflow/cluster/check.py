@@ -125,10 +125,10 @@ def _check_reach(cluster: Cluster) -> None:
 
 
 def _positive(value: float, what: str) -> None:
-    if not (0 < value and math.isfinite(value)):
+    if not (value > 0 and math.isfinite(value)):
         raise ConfigError(f"{what} must be positive and finite, got {value:g}")
 
 
 def _not_negative(value: float, what: str) -> None:
-    if not (0 <= value and math.isfinite(value)):
+    if not (value >= 0 and math.isfinite(value)):
         raise ConfigError(f"{what} must be finite and not negative, got {value:g}")

@@ -18,7 +18,7 @@ import numpy as np
 from edgeflow.cluster.profile import DeviceProfile, FamilyCost
 from edgeflow.cost.work import Work
 
-#: Columns of the output are computed in blocks of about this many; the last block costs as much as a full one.
+#: Columns of the output are computed in blocks of about this many; the last costs as much as a full one.
 _BLOCK: Final = 16
 
 _PRODUCTS: Final = frozenset({"attention", "conv", "conv_1x1", "conv_grouped", "linear", "matmul"})

@@ -17,7 +17,6 @@ from edgeflow.cluster.network import Path
 from edgeflow.cost.energy import DeviceEnergy, modelled
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import InvalidPlanError
-from edgeflow.graph.ir import NUMPY_DTYPES
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import CLIENT, Assemble, Compute, Instruction, Program, Receive, Send
 from edgeflow.telemetry import TraceEvent

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from edgeflow.plan.program import Kernel
-from edgeflow.sharding.cut import Slice, Step, iter_slices
+from edgeflow.sharding.cut import Slice, iter_slices
 from edgeflow.sharding.region import Region
 
 _FAMILIES: Final = {
@@ -26,8 +26,8 @@ _FAMILIES: Final = {
     "reduce": "sum mean amax amin var std prod argmax argmin any all cumsum linalg_vector_norm",
     "activation": "gelu erf erfc exp expm1 tanh sigmoid silu mish softplus elu selu celu log log1p log2 sin "
     "cos tan atan atan2 pow log_sigmoid hardswish hardsigmoid",
-    "copy": "cat stack clone constant_pad_nd pad index_select index gather slice repeat roll flip expand_copy "
-    "embedding _to_copy contiguous",
+    "copy": "cat stack clone constant_pad_nd pad index_select index gather repeat roll flip embedding _to_copy "
+    "pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d",
 }
 _FAMILY_OF: Final = {name: family for family, names in _FAMILIES.items() for name in names.split()}
 
@@ -151,8 +151,3 @@ def _product(value: Any) -> int:
     for item in value if isinstance(value, tuple) else (value,):
         result *= item if isinstance(item, int) else 1
     return result
-
-
-def step_name(step: Step) -> str:
-    """The operator of a call, without namespace and overload."""
-    return step.target.removeprefix("aten.").partition(".")[0]

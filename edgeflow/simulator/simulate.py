@@ -2,7 +2,8 @@
 
 Each request runs every rank's program as a process. A device runs one request until that waits for a frame;
 then, of those that can go on, the one that was asked first, as workers do (`edgeflow.runtime.schedule`, whose
-limits on how many may have begun are ignored here). Transfers take turns at the resources on their path. A single request on an idle cluster takes exactly as long as `edgeflow.cost.predict` says.
+limits on how many may have begun are ignored here). Transfers take turns at the resources on their path. A
+single request on an idle cluster takes exactly as long as `edgeflow.cost.predict` says.
 """
 
 from __future__ import annotations
