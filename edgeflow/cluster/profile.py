@@ -6,7 +6,12 @@ carries, holds it. Formulas are in `edgeflow.cost.kernels`.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+#: What profile files say they are.
+PROFILE_FORMAT: Final = "edgeflow-profile-1"
 
 
 class FamilyCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +50,20 @@ class MessageCost(msgspec.Struct, frozen=True, kw_only=True):
     pack_s_per_byte: float = 0.0
 
 
+class MeasuredPower(msgspec.Struct, frozen=True, kw_only=True):
+    """Power of the whole device by a meter of its own: measured, not modelled.
+
+    Attributes:
+        idle_w: Before measuring began.
+        busy_w: While operators ran.
+        meter: What counted, for example ``rapl``.
+    """
+
+    idle_w: float
+    busy_w: float
+    meter: str
+
+
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """Under what a profile was taken.
 
@@ -76,6 +95,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True):
         families: By family.
         copy_s, copy_s_per_byte: Of putting one buffer together, per call and per byte moved.
         message: Of frames; None where it was not measured.
+        power: Where the machine has a meter.
         conditions: Under what.
     """
 
@@ -87,6 +107,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True):
     copy_s: float = 0.0
     copy_s_per_byte: float = 0.0
     message: MessageCost | None = None
+    power: MeasuredPower | None = None
     conditions: Conditions = Conditions()
 
     def family(self, name: str) -> FamilyCost | None:

@@ -6,7 +6,11 @@ without the hardware.
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -54,3 +58,97 @@ def modelled(
         compute_j=device.power_compute_w * busy_s + device.joules_per_flop * flops,
         network_j=device.joules_per_byte_sent * sent_bytes + device.joules_per_byte_received * received_bytes,
     )
+
+
+class EnergyReader(Protocol):
+    """A meter of this machine; its figures are measured."""
+
+    name: str
+
+    def energy_j(self) -> float:
+        """Joules since the reader was made; call it more often than once a minute."""
+
+
+class RaplReader:
+    """The energy counters of x86 processors, by package: ``/sys/class/powercap/intel-rapl:*``.
+
+    Counts processors (and on some machines memory), not the whole computer.
+    """
+
+    name = "rapl"
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        domains = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
+        # `intel-rapl:0:1` is a part of `intel-rapl:0`, and `psys`, where it is, contains the packages.
+        packages = [path for path in domains if re.fullmatch(r"intel-rapl:\d+", path.name)]
+        self._packages = [path for path in packages if _text(path / "name").startswith("package")]
+        if not self._packages:
+            raise FileNotFoundError(f"no package counters under {root}sys/class/powercap")
+        self._last = [_number(path / "energy_uj") for path in self._packages]
+        self._range = [_number(path / "max_energy_range_uj") for path in self._packages]
+        self._total_uj = 0.0
+
+    def energy_j(self) -> float:
+        for index, path in enumerate(self._packages):
+            now = _number(path / "energy_uj")
+            step = now - self._last[index]
+            self._total_uj += step if step >= 0 else step + self._range[index]
+            self._last[index] = now
+        return self._total_uj * 1e-6
+
+
+class Ina3221Reader:
+    """The power monitor on NVIDIA Jetson boards: power of the supply rail, integrated over the readings."""
+
+    name = "ina3221"
+
+    #: Rails that carry the whole board, by board generation.
+    _SUPPLIES: Final = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0")
+
+    def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
+        self._rail = self._find(root)
+        self._clock = clock
+        self._last_s, self._last_w = clock(), self.power_w()
+        self._total_j = 0.0
+
+    def _find(self, root: Path) -> tuple[Path, Path]:
+        """Files of the supply's voltage (mV) and current (mA)."""
+        for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+            if not _text(monitor / "name").startswith("ina3221"):
+                continue
+            for label in sorted(monitor.glob("in*_label")):
+                if _text(label) in self._SUPPLIES:
+                    number = label.name.removeprefix("in").removesuffix("_label")
+                    return monitor / f"in{number}_input", monitor / f"curr{number}_input"
+        raise FileNotFoundError(f"no INA3221 with a supply rail under {root}sys/class/hwmon")
+
+    def power_w(self) -> float:
+        millivolts, milliamperes = (_number(path) for path in self._rail)
+        return millivolts * milliamperes * 1e-6
+
+    def energy_j(self) -> float:
+        now_s, now_w = self._clock(), self.power_w()
+        self._total_j += (now_s - self._last_s) * (now_w + self._last_w) / 2
+        self._last_s, self._last_w = now_s, now_w
+        return self._total_j
+
+
+def find_energy_reader(root: Path = Path("/")) -> EnergyReader | None:
+    """Return a meter of this machine; None where there is none, or it must not be read."""
+    for kind in (RaplReader, Ina3221Reader):
+        try:
+            return kind(root)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text(encoding="utf-8"))

@@ -21,12 +21,14 @@ _FAMILIES: Final = {
     "matmul": "matmul bmm baddbmm",
     "attention": "scaled_dot_product_attention",
     "norm": "layer_norm group_norm rms_norm softmax _softmax log_softmax _log_softmax",
-    "pool": "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-    "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d max_pool2d_with_indices",
-    "reduce": "sum mean amax amin var std prod argmax argmin any all cumsum linalg_vector_norm",
-    "activation": "gelu erf erfc exp expm1 tanh sigmoid silu mish softplus elu selu celu log log1p log2 sin "
-    "cos tan atan atan2 pow log_sigmoid hardswish hardsigmoid",
-    "copy": "cat stack clone constant_pad_nd pad index_select index gather repeat roll flip embedding _to_copy "
+    "max_pool": "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices",
+    "avg_pool": "avg_pool1d avg_pool2d avg_pool3d",
+    "reduce": "sum mean amax amin var std prod argmax argmin any all cumsum linalg_vector_norm "
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d",
+    # Pointwise functions that take many instructions, those on the error function apart.
+    "gelu": "gelu erf erfc mish softplus atan2 pow",
+    "activation": "exp expm1 tanh sigmoid silu elu selu celu log log1p log2 sin cos tan atan log_sigmoid",
+    "copy": "cat stack clone constant_pad_nd pad index_select index gather repeat roll flip embedding "
     "pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d",
 }
 _FAMILY_OF: Final = {name: family for family, names in _FAMILIES.items() for name in names.split()}
@@ -35,15 +37,17 @@ _FAMILY_OF: Final = {name: family for family, names in _FAMILIES.items() for nam
 FAMILIES: Final = (
     "activation",
     "attention",
+    "avg_pool",
     "conv",
     "conv_1x1",
     "conv_grouped",
     "copy",
+    "gelu",
     "linear",
     "matmul",
+    "max_pool",
     "norm",
     "pointwise",
-    "pool",
     "reduce",
     "view",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,11 +10,16 @@ import torch
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel, Measurement
+from edgeflow.cost.work import work_of
 from edgeflow.graph.aten import call_overload, overload, symbol_value
 from edgeflow.graph.ir import ModelGraph, Operator, Symbol, TensorRef
 from edgeflow.graph.structure import flatten_inputs, to_torch
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
+from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.profile.cases import graph_cases
+from edgeflow.runtime.profile.device import condense
+from edgeflow.runtime.profile.measure import Clock, clock_for, measure
 from edgeflow.sharding.region import Region
 
 
@@ -27,47 +31,92 @@ def calibrate(
     *,
     threads: int = 1,
     repeats: int = 5,
+    slices_s: float = 10.0,
     on_operator: Callable[[int, int], None] = lambda done, total: None,
 ) -> CostModel:
     """Return a cost model in which this machine is the fastest device of ``cluster``.
 
-    Every operator is timed alone on its whole input, after one run to warm up; the median counts. What a
-    worker adds around operators is not in it.
+    Every operator is timed on its whole input, in passes over the graph, so that it finds in the caches what
+    it finds in a request; the median counts. Then slices of the operators are timed, and a profile is fitted
+    to them: it says what share of an operator's time a slice takes. What a worker adds around operators is
+    not in it.
 
     Args:
         args: Inputs, as the module takes them.
         kwargs: Keyword inputs, as the module takes them.
         threads: That one operator may use.
-        repeats: Timed runs of each operator.
-        on_operator: Told how many operators are done, of how many.
+        repeats: Timed passes over the graph.
+        slices_s: Time for slices, at most; 0 measures none, and slices are taken to cost by FLOPs and bytes.
+        on_operator: Told how many operators and slices are done, of how many.
 
     Raises:
         ConfigError: If the inputs do not fit the graph.
     """
     inputs = flatten_inputs(graph, args, kwargs)
-    values: dict[str, Any] = {
-        name: to_torch(array) for name, array in (*inputs.items(), *graph.weights.items())
-    }
-    whole = {kernel.operator: kernel for kernel in _whole_kernels(graph)}
-    last_use = {name: index for index, op in enumerate(graph.operators) for name in op.inputs}
-    measured = {}
+    values = {name: to_torch(array) for name, array in (*inputs.items(), *graph.weights.items())}
+    cases = graph_cases(graph) if slices_s > 0 else []
+    total = len(graph.operators) + len(cases)
+    clock = clock_for(threads)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    executor = get_executor("torch", threads=threads)
     try:
-        for index, op in enumerate(graph.operators):
-            seconds, result = _time(_call(op, values), repeats)
-            results = result if isinstance(result, list | tuple) else [result]
-            values.update({name: item for name, item in zip(op.outputs, results, strict=True) if name})
-            for name in dict.fromkeys(op.inputs):
-                if last_use[name] == index and name not in graph.weights:
-                    values.pop(name, None)
-            kernel = whole[op.name]
-            measured[op.name] = Measurement(seconds, kernel.flops, kernel.num_bytes)
-            on_operator(index + 1, len(graph.operators))
+        seconds = _passes(graph, values, repeats, clock, lambda done: on_operator(done, total))
+        samples = measure(
+            cases,
+            executor,
+            budget_s=slices_s,
+            clock=clock,
+            on_case=lambda done, _: on_operator(len(graph.operators) + done, total),
+        )
     finally:
         torch.set_num_threads(before)
+    whole = {kernel.operator: kernel for kernel in _whole_kernels(graph)}
+    measured = {
+        name: Measurement(
+            seconds=statistics.median(taken),
+            flops=whole[name].flops,
+            num_bytes=whole[name].num_bytes,
+            work=work_of(whole[name]),
+        )
+        for name, taken in seconds.items()
+    }
     fastest = max(device.flops_per_second for device in cluster.devices)
-    return CostModel(cluster=cluster, measured=measured, measured_flops_per_second=fastest)
+    return CostModel(
+        cluster=cluster,
+        measured=measured,
+        measured_flops_per_second=fastest,
+        reference=condense(graph.name, samples) if samples else None,
+    )
+
+
+def _passes(
+    graph: ModelGraph,
+    values: Mapping[str, Any],
+    repeats: int,
+    clock: Clock,
+    on_operator: Callable[[int], None],
+) -> dict[str, list[float]]:
+    """Run the graph once to warm up and ``repeats`` times for the clock; operator -> its seconds."""
+    last_use = {name: index for index, op in enumerate(graph.operators) for name in op.inputs}
+    seconds: dict[str, list[float]] = {op.name: [] for op in graph.operators}
+    for number in range(repeats + 1):
+        alive = dict(values)
+        for index, op in enumerate(graph.operators):
+            call = _call(op, alive)
+            with torch.inference_mode():
+                start = clock()
+                result = call()
+                taken = clock() - start
+            if number:
+                seconds[op.name].append(max(taken, 1e-9))
+            results = result if isinstance(result, list | tuple) else [result]
+            alive.update({name: item for name, item in zip(op.outputs, results, strict=True) if name})
+            for name in dict.fromkeys(op.inputs):
+                if last_use[name] == index and name not in graph.weights:
+                    alive.pop(name, None)
+            if number == repeats:
+                on_operator(index + 1)
+    return seconds
 
 
 def _whole_kernels(graph: ModelGraph) -> Any:
@@ -99,14 +148,3 @@ def _call(op: Operator, values: Mapping[str, Any]) -> Callable[[], Any]:
     function = overload(op.target)
     arguments = [(name, resolve(value)) for name, value in op.arguments]
     return lambda: call_overload(function, arguments)
-
-
-def _time(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    seconds = []
-    with torch.inference_mode():
-        result = call()
-        for _ in range(repeats):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), result
