@@ -103,8 +103,11 @@ def parse_speeds(text: str) -> list[float]:
         ) from error
 
 
-def parse_workers(text: str | None, *, local: bool) -> list[str] | None:
+def parse_workers(text: str | None, *, local: bool, what: str = "--workers") -> list[str] | None:
     """Return the addresses; None where there are none.
+
+    Args:
+        what: The option, for messages.
 
     Raises:
         typer.BadParameter: If workers are both given and to be started, or an address is empty.
@@ -115,5 +118,5 @@ def parse_workers(text: str | None, *, local: bool) -> list[str] | None:
         raise typer.BadParameter("give either --workers or --local")
     addresses = [address.strip() for address in text.split(",")]
     if not all(addresses):
-        raise typer.BadParameter(f"--workers: an address is empty in {text!r}")
+        raise typer.BadParameter(f"{what}: an address is empty in {text!r}")
     return addresses

@@ -3,7 +3,8 @@
 Compute, from the weakest knowledge to the strongest:
 
 1. a roofline of the device's rates: the time to start the calls, plus the longer of arithmetic and traffic;
-2. the device's profile, where it has one: measured curves by family of operators (`edgeflow.cost.kernels`);
+2. the device's profile, where it has one: measured curves by family of operators (`edgeflow.cost.kernels`),
+   perhaps with a learned correction;
 3. operators of this very graph, measured whole; a slice takes its share of that, as the profile has it;
 4. a correction by device and family, from what requests took (the latency history).
 
@@ -22,6 +23,7 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
 from edgeflow.cluster.profile import DeviceProfile, MessageCost
 from edgeflow.cost.kernels import profile_s
+from edgeflow.cost.learned import LearnedModel
 from edgeflow.cost.work import Work, work_of
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES
@@ -61,6 +63,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
             ``measured``.
         message_overhead_s: Processor time per frame on each side, where a device's profile does not say.
         message_s_per_byte: The same, per byte on top of it.
+        learned: Device name -> learned correction of its profile's predictions.
         corrections: Device name -> family -> factor on its kernels' seconds; `ANY_FAMILY` for the rest.
     """
 
@@ -70,6 +73,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
     reference: DeviceProfile | None = None
     message_overhead_s: float = MESSAGE_OVERHEAD_S
     message_s_per_byte: float = 0.0
+    learned: Mapping[str, LearnedModel] = {}
     corrections: Mapping[str, Mapping[str, float]] = {}
 
     def __post_init__(self) -> None:
@@ -98,7 +102,8 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
 
     def _kernel_s(self, device: Device, kernel: Kernel, work: Work, known: Measurement | None) -> float:
         if device.profile is not None:
-            return profile_s(device.profile, work)
+            learned = self.learned.get(device.name)
+            return profile_s(device.profile, work) * (learned.factor(work) if learned else 1.0)
         slowness = self.measured_flops_per_second / device.flops_per_second
         if known is not None:
             share = self._share(device, kernel, work, known)

@@ -13,6 +13,7 @@ import msgspec
 
 from edgeflow.cluster.profile import PROFILE_FORMAT, DeviceProfile
 from edgeflow.cost.kernels import Sample
+from edgeflow.cost.learned import LearnedModel
 from edgeflow.errors import CodecError, ConfigError
 
 FORMAT: Final = PROFILE_FORMAT
@@ -39,6 +40,7 @@ class ProfileFile(msgspec.Struct, frozen=True, kw_only=True):
     profile: DeviceProfile
     samples: tuple[Sample, ...] = ()
     peers: tuple[PeerLink, ...] = ()
+    learned: LearnedModel | None = None
 
 
 def save_profile(found: ProfileFile, path: Path) -> None:

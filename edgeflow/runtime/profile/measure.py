@@ -17,9 +17,9 @@ import numpy as np
 from edgeflow.cost.kernels import Sample
 from edgeflow.cost.work import Work, work_of
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph
-from edgeflow.plan.program import Buffer, Compute, Program
+from edgeflow.plan.program import Buffer, Compute, Kernel, Program
 from edgeflow.plan.stage import Piece, Shard, Stage
-from edgeflow.plan.stage_kernels import stage_kernels
+from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
 from edgeflow.runtime.executor.base import Executor, Runnable
 from edgeflow.sharding.region import Interval, Region
 
@@ -136,15 +136,7 @@ def _rounds(cases: Sequence[Case], executor: Executor) -> Iterator[list[_Prepare
 def _prepare(case: Case, executor: Executor) -> _Prepared:
     """Compile one operator's slice as a program of one instruction, with made-up inputs."""
     graph = case.graph
-    operator = graph.by_name[case.operator]
-    tensor = next(name for name in operator.outputs if name)
-    stage = Stage(
-        name="measured",
-        kind="single",
-        operators=(operator.name,),
-        shards=(Shard(0, ((tensor, Piece(case.region, case.contraction)),)),),
-    )
-    made = stage_kernels(graph, stage, stage.shards[0])
+    made = _made(case)
     tensors = (*made.needs, *made.outputs)
     buffers = tuple(Buffer(name, region, graph.specs[name].dtype) for name, region in tensors)
     numbered = tuple((name, number) for number, (name, _) in enumerate(tensors))
@@ -168,6 +160,23 @@ def _prepare(case: Case, executor: Executor) -> _Prepared:
         inputs=inputs,
         num_bytes=sum(item.num_bytes for item in buffers) + sum(item.num_bytes for item in made.weights),
     )
+
+
+def kernel_of(case: Case) -> Kernel:
+    """The kernel that a case measures."""
+    return _made(case).kernels[-1]
+
+
+def _made(case: Case) -> StageKernels:
+    operator = case.graph.by_name[case.operator]
+    tensor = next(name for name in operator.outputs if name)
+    stage = Stage(
+        name="measured",
+        kind="single",
+        operators=(operator.name,),
+        shards=(Shard(0, ((tensor, Piece(case.region, case.contraction)),)),),
+    )
+    return stage_kernels(case.graph, stage, stage.shards[0])
 
 
 def _made_up(buffer: Buffer) -> Array:
