@@ -133,7 +133,7 @@ def _folds(samples: Sequence[Sample], seed: int) -> list[_Split]:
 def _train(profile: DeviceProfile, samples: Sequence[Sample], seed: int) -> LearnedModel:
     inputs = np.array([learned_features(item.work) for item in samples])
     target = np.array([math.log(item.seconds / profile_s(profile, item.work)) for item in samples])
-    regressor = _regressor(seed).fit(inputs, target)
+    regressor = _fit(inputs, target, seed)
     model = LearnedModel(
         base=float(np.ravel(regressor._baseline_prediction)[0]),
         trees=tuple(_tree(stage[0].nodes) for stage in regressor._predictors),
@@ -145,14 +145,18 @@ def _train(profile: DeviceProfile, samples: Sequence[Sample], seed: int) -> Lear
     return model
 
 
-def _regressor(seed: int) -> Any:
+def _fit(inputs: Any, target: Any, seed: int) -> Any:
     try:
         from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ConfigError("learning needs scikit-learn: pip install 'edgeflow-inference[train]'") from error
-    return HistGradientBoostingRegressor(
+    regressor = HistGradientBoostingRegressor(
         max_iter=120, learning_rate=0.08, max_leaf_nodes=12, min_samples_leaf=8, random_state=seed
     )
+    # So few samples are slower on several threads, and much slower where others compute as well.
+    with threadpool_limits(limits=1):
+        return regressor.fit(inputs, target)
 
 
 def _tree(nodes: Any) -> Tree:

@@ -115,7 +115,7 @@ def _convolutions() -> Iterator[ModelGraph]:
 
 
 def _conv(c_in: int, c_out: int, size: int, *, kernel: int, stride: int, groups: int = 1) -> ModelGraph:
-    return _graph(
+    return operator_graph(
         "aten.conv2d.default",
         {"input": (1, c_in, size, size)},
         {"weight": (c_out, c_in // groups, kernel, kernel), "bias": (c_out,)},
@@ -136,18 +136,18 @@ def _products() -> Iterator[ModelGraph]:
         (197, 3072, 768),
         (320, 256, 256),
     ):
-        yield _graph(
+        yield operator_graph(
             "aten.linear.default",
             {"input": (1, tokens, inner)},
             {"weight": (columns, inner), "bias": (columns,)},
         )
     for heads, rows, inner, columns in ((12, 128, 64, 128), (8, 196, 32, 196), (4, 64, 64, 64)):
-        yield _graph(
+        yield operator_graph(
             "aten.matmul.default", {"self": (1, heads, rows, inner), "other": (1, heads, inner, columns)}
         )
     for heads, tokens, size in ((12, 197, 64), (12, 64, 64), (8, 320, 32), (4, 128, 32)):
         operand = (1, heads, tokens, size)
-        yield _graph(
+        yield operator_graph(
             "aten.scaled_dot_product_attention.default", {"query": operand, "key": operand, "value": operand}
         )
 
@@ -156,32 +156,32 @@ def _others() -> Iterator[ModelGraph]:
     maps: Sequence[tuple[int, ...]] = ((1, 64, 112, 112), (1, 256, 28, 28), (1, 512, 7, 7))
     tokens: Sequence[tuple[int, ...]] = ((1, 197, 768), (1, 197, 3072), (1, 16, 128))
     for shape in (*maps, *tokens):
-        yield _graph("aten.relu.default", {"self": shape})
-        yield _graph("aten.add.Tensor", {"self": shape, "other": shape})
+        yield operator_graph("aten.relu.default", {"self": shape})
+        yield operator_graph("aten.add.Tensor", {"self": shape, "other": shape})
     for shape in (*maps, *tokens):
-        yield _graph("aten.gelu.default", {"self": shape})
-        yield _graph("aten.sigmoid.default", {"self": shape})
+        yield operator_graph("aten.gelu.default", {"self": shape})
+        yield operator_graph("aten.sigmoid.default", {"self": shape})
     for shape in tokens:
         size = shape[-1]
-        yield _graph(
+        yield operator_graph(
             "aten.layer_norm.default",
             {"input": shape},
             {"weight": (size,), "bias": (size,)},
             normalized_shape=(size,),
         )
-        yield _graph("aten.softmax.int", {"self": shape}, dim=-1)
+        yield operator_graph("aten.softmax.int", {"self": shape}, dim=-1)
     for shape in maps:
-        yield _graph(
+        yield operator_graph(
             "aten.max_pool2d.default", {"self": shape}, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1)
         )
-        yield _graph("aten.avg_pool2d.default", {"self": shape}, kernel_size=(2, 2), stride=(2, 2))
-        yield _graph("aten.adaptive_avg_pool2d.default", {"self": shape}, output_size=(1, 1))
-        yield _graph("aten.mean.dim", {"self": shape}, dim=(2, 3), keepdim=True)
-        yield _graph("aten.constant_pad_nd.default", {"self": shape}, pad=(1, 1, 1, 1), value=0.0)
-        yield _graph("aten.clone.default", {"self": shape})
+        yield operator_graph("aten.avg_pool2d.default", {"self": shape}, kernel_size=(2, 2), stride=(2, 2))
+        yield operator_graph("aten.adaptive_avg_pool2d.default", {"self": shape}, output_size=(1, 1))
+        yield operator_graph("aten.mean.dim", {"self": shape}, dim=(2, 3), keepdim=True)
+        yield operator_graph("aten.constant_pad_nd.default", {"self": shape}, pad=(1, 1, 1, 1), value=0.0)
+        yield operator_graph("aten.clone.default", {"self": shape})
 
 
-def _graph(
+def operator_graph(
     target: str,
     inputs: dict[str, tuple[int, ...]],
     weights: dict[str, tuple[int, ...]] | None = None,
