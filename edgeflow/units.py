@@ -91,14 +91,6 @@ def parse_joules(text: str | float, *, what: str = "energy") -> float:
     return _parse(text, _ENERGY, what=what, example="20 nJ")
 
 
-def format_joules(joules: float) -> str:
-    """Return an energy for people: ``1.25 J``."""
-    for factor, unit in ((1.0, "J"), (1e-3, "mJ")):
-        if abs(joules) >= factor:
-            return f"{joules / factor:.3g} {unit}"
-    return f"{joules * 1e6:.3g} µJ"
-
-
 def format_bytes(num_bytes: float) -> str:
     """Return a size for people, in binary units: ``1.5 MiB``."""
     value = float(num_bytes)

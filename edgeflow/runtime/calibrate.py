@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edgeflow.cluster.cluster import Cluster
-from edgeflow.cost.model import CostModel, Measurement
+from edgeflow.cost.model import MESSAGE_OVERHEAD_S, CostModel, Measurement
 from edgeflow.cost.work import work_of
 from edgeflow.graph.aten import call_overload, overload, symbol_value
 from edgeflow.graph.ir import ModelGraph, Operator, Symbol, TensorRef
@@ -19,6 +19,7 @@ from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.runtime.executor import get_executor
 from edgeflow.runtime.profile.cases import graph_cases
 from edgeflow.runtime.profile.device import condense
+from edgeflow.runtime.profile.frames import measure_frames
 from edgeflow.runtime.profile.measure import Clock, clock_for, measure
 from edgeflow.sharding.region import Region
 
@@ -32,14 +33,15 @@ def calibrate(
     threads: int = 1,
     repeats: int = 5,
     slices_s: float = 10.0,
+    frames: bool = True,
     on_operator: Callable[[int, int], None] = lambda done, total: None,
 ) -> CostModel:
     """Return a cost model in which this machine is the fastest device of ``cluster``.
 
     Every operator is timed on its whole input, in passes over the graph, so that it finds in the caches what
     it finds in a request; the median counts. Then slices of the operators are timed, and a profile is fitted
-    to them: it says what share of an operator's time a slice takes. What a worker adds around operators is
-    not in it.
+    to them: it says what share of an operator's time a slice takes. Last, frames are sent over the loopback
+    interface: what they cost the processor stands for every device.
 
     Args:
         args: Inputs, as the module takes them.
@@ -47,6 +49,7 @@ def calibrate(
         threads: That one operator may use.
         repeats: Timed passes over the graph.
         slices_s: Time for slices, at most; 0 measures none, and slices are taken to cost by FLOPs and bytes.
+        frames: Whether to measure frames; without, they cost what `CostModel` assumes.
         on_operator: Told how many operators and slices are done, of how many.
 
     Raises:
@@ -81,8 +84,11 @@ def calibrate(
         for name, taken in seconds.items()
     }
     fastest = max(device.flops_per_second for device in cluster.devices)
+    message = measure_frames() if frames else None
     return CostModel(
         cluster=cluster,
+        message_overhead_s=message.send_s if message else MESSAGE_OVERHEAD_S,
+        message_s_per_byte=message.send_s_per_byte if message else 0.0,
         measured=measured,
         measured_flops_per_second=fastest,
         reference=condense(graph.name, samples) if samples else None,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+import edgeflow as ef
 from edgeflow._proto.edgeflow.v1 import worker_pb2 as pb
+from edgeflow.cost.model import MESSAGE_OVERHEAD_S
 from edgeflow.errors import WorkerUnreachableError
 from edgeflow.runtime.profile.frames import measure_copies, measure_frames
 from edgeflow.runtime.profile.peers import measure_peer, padding
 from tests.cluster.conftest import Workers
+from tests.unit.plan.tiny import mlp
 
 
 def test_frames_cost_something_and_larger_ones_more() -> None:
@@ -16,6 +20,13 @@ def test_frames_cost_something_and_larger_ones_more() -> None:
 
     assert min(cost.send_s, cost.receive_s, cost.pack_s_per_byte) > 0
     assert cost.send_s_per_byte >= 0
+
+
+def test_calibration_takes_the_frames_of_this_machine() -> None:
+    cost = ef.calibrate(mlp(), ef.Cluster.local([1.0]), (torch.ones(2, 4),), repeats=1, slices_s=0)
+
+    assert cost.message_overhead_s != MESSAGE_OVERHEAD_S
+    assert cost.message_s(0) == cost.message_overhead_s > 0
 
 
 def test_copies_cost_something() -> None:

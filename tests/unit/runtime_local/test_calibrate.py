@@ -7,6 +7,8 @@ import torch
 
 import edgeflow as ef
 from edgeflow.errors import ConfigError
+from edgeflow.runtime.profile.measure import Case, kernel_of
+from edgeflow.sharding.region import Interval, Region
 from tests.unit.plan.tiny import mlp
 
 _X = torch.ones(2, 4)
@@ -17,7 +19,13 @@ def test_every_operator_is_measured_and_scaled_to_the_fastest_device() -> None:
     cluster = ef.Cluster.local([0.5, 1.0])
 
     cost = ef.calibrate(
-        mlp(), cluster, (_X,), repeats=2, slices_s=0, on_operator=lambda *done: seen.append(done)
+        mlp(),
+        cluster,
+        (_X,),
+        repeats=2,
+        slices_s=0,
+        frames=False,
+        on_operator=lambda *done: seen.append(done),
     )
 
     assert set(cost.measured) == {op.name for op in mlp().operators}
@@ -35,10 +43,29 @@ def test_every_operator_is_measured_and_scaled_to_the_fastest_device() -> None:
     assert cost.kernel_s(0, kernel) == pytest.approx(2 * cost.measured["linear"].seconds)
 
 
+def test_slices_are_measured_and_take_their_share_of_the_whole() -> None:
+    cluster = ef.Cluster.local([1.0, 0.5])
+
+    cost = ef.calibrate(mlp(), cluster, (_X,), repeats=2, slices_s=2.0, frames=False)
+
+    assert cost.reference is not None
+    assert {item.family for item in cost.reference.families} == {"linear", "pointwise"}
+    for operator in mlp().operators:
+        whole = Region.full(mlp().specs[operator.output].shape)
+        kernels = [
+            kernel_of(Case(mlp(), operator.name, region))
+            for region in (whole, whole.replace(0, Interval(0, 1)))
+        ]
+        full_s, half_s = (cost.kernel_s(0, kernel) for kernel in kernels)
+        assert full_s == pytest.approx(cost.measured[operator.name].seconds)
+        assert 0 < half_s <= full_s * (1 + 1e-9)
+        assert cost.kernel_s(1, kernels[1]) == pytest.approx(2 * half_s)
+
+
 def test_it_leaves_torchs_threads_as_they_were() -> None:
     before = torch.get_num_threads()
 
-    ef.calibrate(mlp(), ef.Cluster.local(), (_X,), repeats=1, threads=before + 1)
+    ef.calibrate(mlp(), ef.Cluster.local(), (_X,), repeats=1, threads=before + 1, slices_s=0, frames=False)
 
     assert torch.get_num_threads() == before
 
