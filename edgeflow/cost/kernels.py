@@ -9,7 +9,7 @@ It ignores what ran before (caches), other processes, and the choice of another 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -129,28 +129,3 @@ def non_negative_least_squares(
             free &= x > 1e-14
             x[~free] = 0.0
     return x
-
-
-def scaled(profile: DeviceProfile, slowness: float) -> DeviceProfile:
-    """The profile of a device that takes ``slowness`` times as long for everything."""
-    return msgspec.structs.replace(
-        profile,
-        flops_per_second=profile.flops_per_second / slowness,
-        memory_bandwidth_bytes_per_s=profile.memory_bandwidth_bytes_per_s / slowness,
-        families=tuple(
-            msgspec.structs.replace(
-                item, terms=tuple((name, seconds * slowness) for name, seconds in item.terms)
-            )
-            for item in profile.families
-        ),
-        copy_s=profile.copy_s * slowness,
-        copy_s_per_byte=profile.copy_s_per_byte * slowness,
-    )
-
-
-def by_family(samples: Iterable[Sample]) -> Mapping[str, int]:
-    """How many samples there are of each family."""
-    counts: dict[str, int] = {}
-    for sample in samples:
-        counts[sample.work.family] = counts.get(sample.work.family, 0) + 1
-    return counts

@@ -16,7 +16,6 @@ from edgeflow.cost.kernels import (
     fit_family,
     non_negative_least_squares,
     profile_s,
-    scaled,
 )
 from edgeflow.cost.work import Work
 
@@ -97,13 +96,6 @@ def test_a_family_that_was_not_measured_has_a_roofline() -> None:
     item = work("attention")
 
     assert profile_s(profile(), item) == pytest.approx(1e-6 + max(item.flops / 1e9, item.num_bytes / 1e8))
-
-
-def test_a_device_of_half_the_speed_takes_twice_as_long_for_everything() -> None:
-    made = profile(FamilyCost(family="linear", terms=TERMS))
-
-    for item in (work(), work("attention")):
-        assert profile_s(scaled(made, 2.0), item) == pytest.approx(2 * profile_s(made, item))
 
 
 sizes = st.integers(1, 512)
