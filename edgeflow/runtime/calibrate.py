@@ -11,16 +11,19 @@ import torch
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import MESSAGE_OVERHEAD_S, CostModel, Measurement
 from edgeflow.cost.work import work_of
-from edgeflow.graph.aten import call_overload, overload, symbol_value
-from edgeflow.graph.ir import ModelGraph, Operator, Symbol, TensorRef
-from edgeflow.graph.structure import flatten_inputs, to_torch
+from edgeflow.graph.ir import Array, ModelGraph
+from edgeflow.graph.structure import flatten_inputs
+from edgeflow.plan.program import Buffer, Compute, Program
 from edgeflow.plan.stage import Piece, Shard, Stage
-from edgeflow.plan.stage_kernels import stage_kernels
-from edgeflow.runtime.executor import get_executor
+from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
+from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.executor.base import Weights
+from edgeflow.runtime.local import weights_of
 from edgeflow.runtime.profile.cases import graph_cases
 from edgeflow.runtime.profile.device import condense
 from edgeflow.runtime.profile.frames import measure_frames
-from edgeflow.runtime.profile.measure import Clock, clock_for, measure
+from edgeflow.runtime.profile.measure import Clock, clock_for, measure, run_base_s
+from edgeflow.sharding.cut import iter_slices
 from edgeflow.sharding.region import Region
 
 
@@ -56,32 +59,40 @@ def calibrate(
         ConfigError: If the inputs do not fit the graph.
     """
     inputs = flatten_inputs(graph, args, kwargs)
-    values = {name: to_torch(array) for name, array in (*inputs.items(), *graph.weights.items())}
+    whole = _whole(graph)
+    program = _one_by_one(graph, whole)
     cases = graph_cases(graph) if slices_s > 0 else []
-    total = len(graph.operators) + len(cases)
+    total = len(whole.kernels) + len(cases)
     clock = clock_for(threads)
     before = torch.get_num_threads()
     executor = get_executor("torch", threads=threads)
     try:
-        seconds = _passes(graph, values, repeats, clock, lambda done: on_operator(done, total))
+        seconds = _passes(
+            program,
+            weights_of(graph, program),
+            inputs,
+            repeats,
+            executor,
+            clock,
+            lambda done: on_operator(done, total),
+        )
         samples = measure(
             cases,
             executor,
             budget_s=slices_s,
             clock=clock,
-            on_case=lambda done, _: on_operator(len(graph.operators) + done, total),
+            on_case=lambda done, _: on_operator(len(whole.kernels) + done, total),
         )
     finally:
         torch.set_num_threads(before)
-    whole = {kernel.operator: kernel for kernel in _whole_kernels(graph)}
     measured = {
-        name: Measurement(
-            seconds=statistics.median(taken),
-            flops=whole[name].flops,
-            num_bytes=whole[name].num_bytes,
-            work=work_of(whole[name]),
+        kernel.operator: Measurement(
+            seconds=statistics.median(seconds[kernel.operator]),
+            flops=kernel.flops,
+            num_bytes=kernel.num_bytes,
+            work=work_of(kernel),
         )
-        for name, taken in seconds.items()
+        for kernel in whole.kernels
     }
     fastest = max(device.flops_per_second for device in cluster.devices)
     message = measure_frames() if frames else None
@@ -96,36 +107,63 @@ def calibrate(
 
 
 def _passes(
-    graph: ModelGraph,
-    values: Mapping[str, Any],
+    program: Program,
+    weights: Weights,
+    inputs: Mapping[str, Array],
     repeats: int,
+    executor: Executor,
     clock: Clock,
     on_operator: Callable[[int], None],
 ) -> dict[str, list[float]]:
-    """Run the graph once to warm up and ``repeats`` times for the clock; operator -> its seconds."""
-    last_use = {name: index for index, op in enumerate(graph.operators) for name in op.inputs}
-    seconds: dict[str, list[float]] = {op.name: [] for op in graph.operators}
+    """Run the program once to warm up and ``repeats`` times for the clock; operator -> its seconds."""
+    runnable = executor.prepare(program, weights)
+    computes = [item for item in program.instructions if isinstance(item, Compute)]
+    last_use = {buffer: index for index, item in enumerate(computes) for _, buffer in item.inputs}
+    seconds: dict[str, list[float]] = {item.stage: [] for item in computes}
+    base_s = run_base_s(executor, clock)
     for number in range(repeats + 1):
-        alive = dict(values)
-        for index, op in enumerate(graph.operators):
-            call = _call(op, alive)
-            with torch.inference_mode():
-                start = clock()
-                result = call()
-                taken = clock() - start
+        buffers = {buffer: inputs[name] for name, buffer in program.inputs}
+        for index, item in enumerate(computes):
+            start = clock()
+            runnable.compute(index, buffers)
+            taken = clock() - start - base_s
             if number:
-                seconds[op.name].append(max(taken, 1e-9))
-            results = result if isinstance(result, list | tuple) else [result]
-            alive.update({name: item for name, item in zip(op.outputs, results, strict=True) if name})
-            for name in dict.fromkeys(op.inputs):
-                if last_use[name] == index and name not in graph.weights:
-                    alive.pop(name, None)
-            if number == repeats:
+                seconds[item.stage].append(max(taken, 1e-7))
+            else:
                 on_operator(index + 1)
+            for _, buffer in item.inputs:
+                if last_use[buffer] == index:
+                    buffers.pop(buffer, None)
     return seconds
 
 
-def _whole_kernels(graph: ModelGraph) -> Any:
+def _one_by_one(graph: ModelGraph, whole: StageKernels) -> Program:
+    """A program that runs each operator, whole, as an instruction of its own, named like the operator."""
+    made = [name for op in graph.operators for name in op.outputs if name]
+    numbers = {name: number for number, name in enumerate((*graph.inputs, *made))}
+    computes = []
+    for kernel in whole.kernels:
+        read = dict.fromkeys(item.tensor for item in iter_slices(kernel.steps) if item.tensor in numbers)
+        computes.append(
+            Compute(
+                stage=kernel.operator,
+                kernels=(kernel,),
+                inputs=tuple((name, numbers[name]) for name in read),
+                outputs=tuple((name, numbers[name]) for name, _ in kernel.outputs if name),
+            )
+        )
+    return Program(
+        rank=0,
+        instructions=tuple(computes),
+        buffers=tuple(
+            Buffer(name, Region.full(graph.specs[name].shape), graph.specs[name].dtype) for name in numbers
+        ),
+        inputs=tuple((name, numbers[name]) for name in graph.inputs),
+        weights=whole.weights,
+    )
+
+
+def _whole(graph: ModelGraph) -> StageKernels:
     outputs = tuple(
         (name, Piece(Region.full(graph.specs[name].shape)))
         for op in graph.operators
@@ -138,19 +176,4 @@ def _whole_kernels(graph: ModelGraph) -> Any:
         operators=tuple(op.name for op in graph.operators),
         shards=(Shard(0, outputs),),
     )
-    return stage_kernels(graph, stage, stage.shards[0]).kernels
-
-
-def _call(op: Operator, values: Mapping[str, Any]) -> Callable[[], Any]:
-    def resolve(value: Any) -> Any:
-        if isinstance(value, TensorRef):
-            return values[value.name]
-        if isinstance(value, Symbol):
-            return symbol_value(value)
-        if isinstance(value, tuple):
-            return [resolve(item) for item in value]
-        return value
-
-    function = overload(op.target)
-    arguments = [(name, resolve(value)) for name, value in op.arguments]
-    return lambda: call_overload(function, arguments)
+    return stage_kernels(graph, stage, stage.shards[0])

@@ -87,7 +87,7 @@ def measure(
         For each case that was measured the median of its runs, less what a run without kernels takes.
     """
     deadline_s = time.perf_counter() + budget_s
-    base_s = _base_s(executor, clock)
+    base_s = run_base_s(executor, clock)
     samples: list[Sample] = []
     done = 0
     for group in _rounds(cases, executor):
@@ -190,7 +190,7 @@ def _made_up(buffer: Buffer) -> Array:
     return values.astype(dtype, copy=False)
 
 
-def _base_s(executor: Executor, clock: Clock) -> float:
+def run_base_s(executor: Executor, clock: Clock) -> float:
     """Seconds of a `Compute` that has no kernels: what a run costs beside them."""
     spec = Buffer("x", Region.full((8,)), "float32")
     compute = Compute(stage="empty", kernels=(), inputs=(("x", 0),), outputs=())

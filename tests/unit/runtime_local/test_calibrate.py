@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import edgeflow as ef
 from edgeflow.errors import ConfigError
@@ -60,6 +61,21 @@ def test_slices_are_measured_and_take_their_share_of_the_whole() -> None:
         assert full_s == pytest.approx(cost.measured[operator.name].seconds)
         assert 0 < half_s <= full_s * (1 + 1e-9)
         assert cost.kernel_s(1, kernels[1]) == pytest.approx(2 * half_s)
+
+
+class _Turned(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).contiguous().view(2, -1).relu()
+
+
+def test_operators_are_measured_as_workers_run_them() -> None:
+    """The copy between the two is dropped at capture; ATen's own view would not take the turned tensor."""
+    x = torch.randn(2, 3, 4)
+    graph = ef.capture(_Turned(), (x,))
+
+    cost = ef.calibrate(graph, ef.Cluster.local(), (x,), repeats=1, slices_s=0, frames=False)
+
+    assert set(cost.measured) == {operator.name for operator in graph.operators}
 
 
 def test_it_leaves_torchs_threads_as_they_were() -> None:
