@@ -21,6 +21,7 @@ _BANDWIDTH: Final = {
     **{f"{p}B/s": f for p, f in {**_DECIMAL, **_BINARY}.items()},
 }
 _FLOPS: Final = {f"{p}FLOP/s": f for p, f in _DECIMAL.items()}
+_ENERGY: Final = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12, "kJ": 1e3}
 _POWER: Final = {"W": 1.0, "mW": 1e-3, "kW": 1e3}
 
 
@@ -83,6 +84,11 @@ def parse_flops_per_second(text: str | float, *, what: str = "speed") -> float:
 def parse_watts(text: str | float, *, what: str = "power") -> float:
     """Return watts: ``"4 W"`` is 4.0."""
     return _parse(text, _POWER, what=what, example="4 W")
+
+
+def parse_joules(text: str | float, *, what: str = "energy") -> float:
+    """Return joules: ``"20 nJ"`` is 2e-8."""
+    return _parse(text, _ENERGY, what=what, example="20 nJ")
 
 
 def format_bytes(num_bytes: float) -> str:

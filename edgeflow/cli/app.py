@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from edgeflow.cli import capture, coverage, demo, plan, run, verify, worker
+from edgeflow.cli import capture, coverage, demo, plan, profile, run, verify, worker
 from edgeflow.cli.log import LogLevel, configure_logging
 from edgeflow.cli.screen import complain
 from edgeflow.errors import EXIT_CODES, EdgeflowError
@@ -82,6 +82,7 @@ app.command("demo")(demo.demo)
 app.command("capture")(capture.capture)
 app.command("coverage")(coverage.coverage)
 app.command("plan")(plan.plan)
+app.command("profile")(profile.profile)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)
 app.command("worker")(worker.worker)

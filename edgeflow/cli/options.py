@@ -136,8 +136,11 @@ def parse_input_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]
     return shapes
 
 
-def parse_workers(text: str | None, *, local: bool) -> list[str] | None:
+def parse_workers(text: str | None, *, local: bool, what: str = "--workers") -> list[str] | None:
     """Return the addresses; None where there are none.
+
+    Args:
+        what: The option, for messages.
 
     Raises:
         typer.BadParameter: If workers are both given and to be started, or an address is empty.
@@ -148,5 +151,5 @@ def parse_workers(text: str | None, *, local: bool) -> list[str] | None:
         raise typer.BadParameter("give either --workers or --local")
     addresses = [address.strip() for address in text.split(",")]
     if not all(addresses):
-        raise typer.BadParameter(f"--workers: an address is empty in {text!r}")
+        raise typer.BadParameter(f"{what}: an address is empty in {text!r}")
     return addresses

@@ -2,99 +2,194 @@
 
 name: home
 source: nuc                 # where requests arrive; default: the first device
-network: {bandwidth: 1 Gbit/s, latency: 0.2 ms}
+network: {bandwidth: 1 Gbit/s, latency: 0.2 ms}    # of pairs that nothing else names, or `none`
 devices:
   nuc: {speed: 60 GFLOP/s, memory: 8 GiB}
-  pi4: {speed: 9 GFLOP/s, memory: 2 GiB, memory_bandwidth: 3 GB/s}
+  pi4: {preset: pi4, memory: 2 GiB}           # a board in round figures, see `edgeflow profile --presets`
+  box: {profile: box.json, memory: 6 GiB}     # what `edgeflow profile` measured there, beside this file
 links:                      # pairs that differ; both directions unless one_way is true
   - {between: [nuc, pi4], bandwidth: 100 Mbit/s, latency: 2 ms}
+disconnected:               # pairs without a link, in either direction
+  - [pi4, box]
+media:                      # all transfers of the members take turns
+  wifi: {members: [pi4], bandwidth: 80 Mbit/s, latency: 2 ms, relayed: true}
+uplinks:                    # the members reach the others through one interface
+  host1: {members: [nuc, box], bandwidth: 1 Gbit/s}
+
+A device may further have: memory_bandwidth, overhead, nic (or upload and download), power_idle,
+power_compute, energy_per_flop, energy_per_byte_sent, energy_per_byte_received. What is said in the file goes
+before the profile, and that before the preset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
+import msgspec
 import yaml
 
-from edgeflow.cluster.cluster import (
-    REFERENCE_FLOPS_PER_SECOND,
-    REFERENCE_MEMORY_BANDWIDTH,
-    Cluster,
-    Device,
-    Link,
-)
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.cluster.device import REFERENCE_FLOPS_PER_SECOND, REFERENCE_MEMORY_BANDWIDTH, Device
+from edgeflow.cluster.network import Link, Segment
+from edgeflow.cluster.presets import PRESETS
+from edgeflow.cluster.profile import PROFILE_FORMAT, DeviceProfile
 from edgeflow.errors import ConfigError
 from edgeflow.units import (
     parse_bandwidth,
     parse_bytes,
     parse_flops_per_second,
+    parse_joules,
     parse_seconds,
     parse_watts,
 )
+
+_NO_NETWORK: Final = (None, "none")
+
+#: Key of a device -> (field, how to read it); those that may stand in a file, a preset or both.
+_QUANTITIES: Final[Mapping[str, tuple[str, Callable[..., float]]]] = {
+    "speed": ("flops_per_second", parse_flops_per_second),
+    "memory": ("memory_bytes", parse_bytes),
+    "memory_bandwidth": ("memory_bandwidth_bytes_per_s", parse_bandwidth),
+    "overhead": ("overhead_s", parse_seconds),
+    "power_idle": ("power_idle_w", parse_watts),
+    "power_compute": ("power_compute_w", parse_watts),
+    "energy_per_flop": ("joules_per_flop", parse_joules),
+    "energy_per_byte_sent": ("joules_per_byte_sent", parse_joules),
+    "energy_per_byte_received": ("joules_per_byte_received", parse_joules),
+    "upload": ("upload_bytes_per_s", parse_bandwidth),
+    "download": ("download_bytes_per_s", parse_bandwidth),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and a key that stands twice is an error: one of the two would be lost."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise ConfigError(
+                    f"key {key!r} is given {keys.count(key)} times in what begins on line {line}"
+                )
+        return super().construct_mapping(node, deep)
 
 
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file.
 
     Raises:
-        ConfigError: If the file is missing, is not YAML, or has an unknown key or a wrong value; the
-            message names the file and the key.
+        ConfigError: If the file, or a profile that it names, is missing, is not YAML (JSON), or has an
+            unknown key or a wrong value; the message names the file and the key.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"cannot read cluster file {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     try:
-        return parse_cluster(data, default_name=path.stem)
+        return parse_cluster(data, default_name=path.stem, folder=path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def parse_cluster(data: Any, *, default_name: str = "cluster") -> Cluster:
-    """Build a cluster from what a cluster file holds, parsed."""
+def parse_cluster(data: Any, *, default_name: str = "cluster", folder: Path = Path()) -> Cluster:
+    """Build a cluster from what a cluster file holds, parsed; ``folder`` is where profiles lie."""
     top = _mapping(
-        data, "cluster file", required={"devices", "network"}, optional={"name", "source", "links"}
+        data,
+        "cluster file",
+        required={"devices", "network"},
+        optional={"name", "source", "links", "disconnected", "media", "uplinks"},
     )
     devices = _mapping(top["devices"], "devices")
-    links = top.get("links") or []
-    if not isinstance(links, list):
-        raise ConfigError(f"links: expected a list, got {type(links).__name__}")
+    network = None
+    if top["network"] not in _NO_NETWORK:
+        network = _link(_mapping(top["network"], "network", required={"bandwidth", "latency"}), "network")
     return Cluster(
         name=_text(top.get("name", default_name), "name"),
-        devices=tuple(_device(name, value) for name, value in devices.items()),
-        network=_link(_mapping(top["network"], "network", required={"bandwidth", "latency"}), "network"),
-        links=tuple(pair for index, value in enumerate(links) for pair in _pair(value, f"links[{index}]")),
+        devices=tuple(_device(name, value, folder) for name, value in devices.items()),
+        network=network,
+        links=(
+            *(pair for what, value in _items(top, "links") for pair in _pair(value, what)),
+            *(pair for what, value in _items(top, "disconnected") for pair in _no_pair(value, what)),
+        ),
+        segments=(*_segments(top, "media", "medium"), *_segments(top, "uplinks", "uplink")),
         source=_text(top.get("source", ""), "source"),
     )
 
 
-def _device(name: object, value: Any) -> Device:
+def _device(name: object, value: Any, folder: Path) -> Device:
     what = f"devices.{name}"
-    keys = _mapping(
-        value,
-        what,
-        required={"speed", "memory"},
-        optional={"memory_bandwidth", "overhead", "power_idle", "power_compute"},
-    )
-    flops_per_second = parse_flops_per_second(keys["speed"], what=f"{what}.speed")
-    relative = flops_per_second / REFERENCE_FLOPS_PER_SECOND
-    return Device(
-        name=str(name),
-        flops_per_second=flops_per_second,
-        memory_bytes=parse_bytes(keys["memory"], what=f"{what}.memory"),
-        # A device that says nothing of its memory is taken to be as slow there as it is in arithmetic.
-        memory_bandwidth_bytes_per_s=parse_bandwidth(
-            keys.get("memory_bandwidth", relative * REFERENCE_MEMORY_BANDWIDTH),
-            what=f"{what}.memory_bandwidth",
-        ),
-        overhead_s=parse_seconds(keys.get("overhead", 10e-6), what=f"{what}.overhead"),
-        power_idle_w=parse_watts(keys.get("power_idle", 0.0), what=f"{what}.power_idle"),
-        power_compute_w=parse_watts(keys.get("power_compute", 0.0), what=f"{what}.power_compute"),
-    )
+    known = {*_QUANTITIES, "preset", "profile", "nic"}
+    given = dict(_mapping(value, what, required=set(), optional=known))
+    preset = _text(given.pop("preset"), f"{what}.preset") if "preset" in given else None
+    file = _text(given.pop("profile"), f"{what}.profile") if "profile" in given else None
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"{what}.preset: no preset {preset!r}; known: {', '.join(PRESETS)}")
+    profile = None if file is None else _profile(folder / file, what)
+    if profile is not None and "speed" in given:
+        raise ConfigError(f"{what}: its speed is measured in {file}; leave out speed, or the profile")
+    _expand_nic(given, what)
+    keys = {**_preset_keys(preset), **given}
+    fields: dict[str, Any] = {
+        _QUANTITIES[key][0]: _QUANTITIES[key][1](text, what=f"{what}.{key}") for key, text in keys.items()
+    }
+    if profile is not None:
+        fields["flops_per_second"] = profile.flops_per_second
+        if "memory_bandwidth" not in given:
+            fields["memory_bandwidth_bytes_per_s"] = profile.memory_bandwidth_bytes_per_s
+        if "memory" not in given:
+            fields["memory_bytes"] = profile.memory_bytes
+    for key in ("memory", "speed"):
+        if _QUANTITIES[key][0] not in fields:
+            raise ConfigError(f"{what}: missing key {key!r}")
+    # A device that says nothing of its memory is taken to be as slow there as it is in arithmetic.
+    relative = fields["flops_per_second"] / REFERENCE_FLOPS_PER_SECOND
+    fields.setdefault("memory_bandwidth_bytes_per_s", relative * REFERENCE_MEMORY_BANDWIDTH)
+    return Device(name=str(name), profile=profile, **fields)
+
+
+def _preset_keys(preset: str | None) -> dict[str, Any]:
+    if preset is None:
+        return {}
+    keys: dict[str, Any] = dict(PRESETS[preset].keys())
+    _expand_nic(keys, preset)
+    return keys
+
+
+def _expand_nic(keys: dict[str, Any], what: str) -> None:
+    """``nic`` is short for ``upload`` and ``download``."""
+    if "nic" not in keys:
+        return
+    rate = keys.pop("nic")
+    for key in ("upload", "download"):
+        if key in keys:
+            raise ConfigError(f"{what}: give either nic or {key}")
+        keys[key] = rate
+
+
+class _ProfileFile(msgspec.Struct):
+    """The part of a profile file that a cluster needs; see `edgeflow.cost.profile_file`."""
+
+    format: str
+    profile: DeviceProfile
+
+
+def _profile(path: Path, what: str) -> DeviceProfile:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_ProfileFile)
+    except OSError as error:
+        raise ConfigError(f"{what}.profile: cannot read {path}: {error.strerror or error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{what}.profile: {path} is not an edgeflow profile: {error}") from error
+    if found.format != PROFILE_FORMAT:
+        raise ConfigError(f"{what}.profile: {path} is not of a known version: {found.format!r}")
+    return found.profile
 
 
 def _link(keys: Mapping[str, Any], what: str) -> Link:
@@ -104,16 +199,50 @@ def _link(keys: Mapping[str, Any], what: str) -> Link:
     )
 
 
+def _items(top: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    values = top.get(key) or []
+    if not isinstance(values, list):
+        raise ConfigError(f"{key}: expected a list, got {type(values).__name__}")
+    for index, value in enumerate(values):
+        yield f"{key}[{index}]", value
+
+
 def _pair(value: Any, what: str) -> tuple[tuple[str, str, Link], ...]:
     keys = _mapping(value, what, required={"between", "bandwidth", "latency"}, optional={"one_way"})
-    between = keys["between"]
-    if not isinstance(between, list) or len(between) != 2:
-        raise ConfigError(f"{what}.between: expected two device names, got {between!r}")
-    a, b = (str(name) for name in between)
+    a, b = _names(keys["between"], f"{what}.between")
     link = _link(keys, what)
-    if keys.get("one_way", False):
+    if _truth(keys.get("one_way", False), f"{what}.one_way"):
         return ((a, b, link),)
     return ((a, b, link), (b, a, link))
+
+
+def _no_pair(value: Any, what: str) -> tuple[tuple[str, str, None], ...]:
+    a, b = _names(value, what)
+    return ((a, b, None), (b, a, None))
+
+
+def _names(value: Any, what: str) -> tuple[str, str]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ConfigError(f"{what}: expected two device names, got {value!r}")
+    return str(value[0]), str(value[1])
+
+
+def _segments(top: Mapping[str, Any], key: str, kind: Literal["medium", "uplink"]) -> Iterator[Segment]:
+    optional = {"latency", "relayed"} if kind == "medium" else {"latency"}
+    for name, value in _mapping(top.get(key) or {}, key).items():
+        what = f"{key}.{name}"
+        keys = _mapping(value, what, required={"members", "bandwidth"}, optional=optional)
+        members = keys["members"]
+        if not isinstance(members, list) or not members:
+            raise ConfigError(f"{what}.members: expected device names, got {members!r}")
+        yield Segment(
+            name=str(name),
+            kind=kind,
+            members=tuple(str(member) for member in members),
+            bandwidth_bytes_per_s=parse_bandwidth(keys["bandwidth"], what=f"{what}.bandwidth"),
+            latency_s=parse_seconds(keys.get("latency", 0.0), what=f"{what}.latency"),
+            is_relayed=_truth(keys.get("relayed", False), f"{what}.relayed"),
+        )
 
 
 def _mapping(
@@ -136,4 +265,10 @@ def _mapping(
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{what}: expected text, got {value!r}")
+    return value
+
+
+def _truth(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{what}: expected true or false, got {value!r}")
     return value

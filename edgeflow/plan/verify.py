@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT, Program
+from edgeflow.plan.program import CLIENT, Program, Send
 from edgeflow.plan.stage import Stage
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size
@@ -20,7 +21,8 @@ def verify_plan(plan: Plan) -> None:
         InvalidPlanError: If an operator is missing, twice or too early; a piece lies outside of its
             tensor; a device is not in the cluster, or has two shards in a stage or two pieces of a tensor;
             partial sums leave a gap or overlap; or a need is not covered.
-        InfeasiblePlanError: If a device's memory does not hold its weights and buffers.
+        InfeasiblePlanError: If a device's memory does not hold its weights and buffers, or a program sends
+            something to a device that it has no link to.
     """
     _check_operators(plan.graph, plan.stages)
     for stage in plan.stages:
@@ -28,6 +30,7 @@ def verify_plan(plan: Plan) -> None:
         for tensor in stage.outputs:
             _check_sum(plan.graph, stage, tensor)
     programs = plan.programs
+    _check_links(plan.cluster, programs)
     for rank, required in memory_bytes(programs).items():
         device = plan.cluster.devices[rank]
         if required > device.memory_bytes:
@@ -47,6 +50,17 @@ def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:
         for rank, program in programs.items()
         if rank != CLIENT
     }
+
+
+def _check_links(cluster: Cluster, programs: Mapping[int, Program]) -> None:
+    pairs = {
+        (rank, item.peer)
+        for rank, program in programs.items()
+        for item in program.instructions
+        if isinstance(item, Send)
+    }
+    for rank, peer in sorted(pairs):
+        cluster.path(rank, peer)  # raises where there is none
 
 
 def _check_operators(graph: ModelGraph, stages: tuple[Stage, ...]) -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from edgeflow.cluster.cluster import Cluster
-from edgeflow.cost.model import CostModel, Measurement
-from edgeflow.graph.aten import call_overload, overload, symbol_value
-from edgeflow.graph.ir import ModelGraph, Operator, Symbol, TensorRef
-from edgeflow.graph.structure import flatten_inputs, to_torch
+from edgeflow.cost.model import MESSAGE_OVERHEAD_S, CostModel, Measurement
+from edgeflow.cost.work import work_of
+from edgeflow.graph.ir import Array, ModelGraph
+from edgeflow.graph.structure import flatten_inputs
+from edgeflow.plan.program import Buffer, Compute, Program
 from edgeflow.plan.stage import Piece, Shard, Stage
-from edgeflow.plan.stage_kernels import stage_kernels
+from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
+from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.executor.base import Weights
+from edgeflow.runtime.local import weights_of
+from edgeflow.runtime.profile.cases import graph_cases
+from edgeflow.runtime.profile.device import condense
+from edgeflow.runtime.profile.frames import measure_frames
+from edgeflow.runtime.profile.measure import Clock, clock_for, measure, run_base_s
+from edgeflow.sharding.cut import iter_slices
 from edgeflow.sharding.region import Region
 
 
@@ -27,50 +35,135 @@ def calibrate(
     *,
     threads: int = 1,
     repeats: int = 5,
+    slices_s: float = 10.0,
+    frames: bool = True,
     on_operator: Callable[[int, int], None] = lambda done, total: None,
 ) -> CostModel:
     """Return a cost model in which this machine is the fastest device of ``cluster``.
 
-    Every operator is timed alone on its whole input, after one run to warm up; the median counts. What a
-    worker adds around operators is not in it.
+    Every operator is timed on its whole input, in passes over the graph, so that it finds in the caches what
+    it finds in a request; the median counts. Then slices of the operators are timed, and a profile is fitted
+    to them: it says what share of an operator's time a slice takes. Last, frames are sent over the loopback
+    interface: what they cost the processor stands for every device.
 
     Args:
         args: Inputs, as the module takes them.
         kwargs: Keyword inputs, as the module takes them.
         threads: That one operator may use.
-        repeats: Timed runs of each operator.
-        on_operator: Told how many operators are done, of how many.
+        repeats: Timed passes over the graph.
+        slices_s: Time for slices, at most; 0 measures none, and slices are taken to cost by FLOPs and bytes.
+        frames: Whether to measure frames; without, they cost what `CostModel` assumes.
+        on_operator: Told how many operators and slices are done, of how many.
 
     Raises:
         ConfigError: If the inputs do not fit the graph.
     """
     inputs = flatten_inputs(graph, args, kwargs)
-    values: dict[str, Any] = {
-        name: to_torch(array) for name, array in (*inputs.items(), *graph.weights.items())
-    }
-    whole = {kernel.operator: kernel for kernel in _whole_kernels(graph)}
-    last_use = {name: index for index, op in enumerate(graph.operators) for name in op.inputs}
-    measured = {}
+    whole = _whole(graph)
+    program = _one_by_one(graph, whole)
+    cases = graph_cases(graph) if slices_s > 0 else []
+    total = len(whole.kernels) + len(cases)
+    clock = clock_for(threads)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    executor = get_executor("torch", threads=threads)
     try:
-        for index, op in enumerate(graph.operators):
-            seconds, result = _time(_call(op, values), repeats)
-            results = result if isinstance(result, list | tuple) else [result]
-            values.update({name: item for name, item in zip(op.outputs, results, strict=True) if name})
-            for name in dict.fromkeys(op.inputs):
-                if last_use[name] == index and name not in graph.weights:
-                    values.pop(name, None)
-            kernel = whole[op.name]
-            measured[op.name] = Measurement(seconds, kernel.flops, kernel.num_bytes)
-            on_operator(index + 1, len(graph.operators))
+        seconds = _passes(
+            program,
+            weights_of(graph, program),
+            inputs,
+            repeats,
+            executor,
+            clock,
+            lambda done: on_operator(done, total),
+        )
+        samples = measure(
+            cases,
+            executor,
+            budget_s=slices_s,
+            clock=clock,
+            on_case=lambda done, _: on_operator(len(whole.kernels) + done, total),
+        )
     finally:
         torch.set_num_threads(before)
+    measured = {
+        kernel.operator: Measurement(
+            seconds=statistics.median(seconds[kernel.operator]),
+            flops=kernel.flops,
+            num_bytes=kernel.num_bytes,
+            work=work_of(kernel),
+        )
+        for kernel in whole.kernels
+    }
     fastest = max(device.flops_per_second for device in cluster.devices)
-    return CostModel(cluster=cluster, measured=measured, measured_flops_per_second=fastest)
+    message = measure_frames() if frames else None
+    return CostModel(
+        cluster=cluster,
+        message_overhead_s=message.send_s if message else MESSAGE_OVERHEAD_S,
+        message_s_per_byte=message.send_s_per_byte if message else 0.0,
+        measured=measured,
+        measured_flops_per_second=fastest,
+        reference=condense(graph.name, samples) if samples else None,
+    )
 
 
-def _whole_kernels(graph: ModelGraph) -> Any:
+def _passes(
+    program: Program,
+    weights: Weights,
+    inputs: Mapping[str, Array],
+    repeats: int,
+    executor: Executor,
+    clock: Clock,
+    on_operator: Callable[[int], None],
+) -> dict[str, list[float]]:
+    """Run the program once to warm up and ``repeats`` times for the clock; operator -> its seconds."""
+    runnable = executor.prepare(program, weights)
+    computes = [item for item in program.instructions if isinstance(item, Compute)]
+    last_use = {buffer: index for index, item in enumerate(computes) for _, buffer in item.inputs}
+    seconds: dict[str, list[float]] = {item.stage: [] for item in computes}
+    base_s = run_base_s(executor, clock)
+    for number in range(repeats + 1):
+        buffers = {buffer: inputs[name] for name, buffer in program.inputs}
+        for index, item in enumerate(computes):
+            start = clock()
+            runnable.compute(index, buffers)
+            taken = clock() - start - base_s
+            if number:
+                seconds[item.stage].append(max(taken, 1e-7))
+            else:
+                on_operator(index + 1)
+            for _, buffer in item.inputs:
+                if last_use[buffer] == index:
+                    buffers.pop(buffer, None)
+    return seconds
+
+
+def _one_by_one(graph: ModelGraph, whole: StageKernels) -> Program:
+    """A program that runs each operator, whole, as an instruction of its own, named like the operator."""
+    made = [name for op in graph.operators for name in op.outputs if name]
+    numbers = {name: number for number, name in enumerate((*graph.inputs, *made))}
+    computes = []
+    for kernel in whole.kernels:
+        read = dict.fromkeys(item.tensor for item in iter_slices(kernel.steps) if item.tensor in numbers)
+        computes.append(
+            Compute(
+                stage=kernel.operator,
+                kernels=(kernel,),
+                inputs=tuple((name, numbers[name]) for name in read),
+                outputs=tuple((name, numbers[name]) for name, _ in kernel.outputs if name),
+            )
+        )
+    return Program(
+        rank=0,
+        instructions=tuple(computes),
+        buffers=tuple(
+            Buffer(name, Region.full(graph.specs[name].shape), graph.specs[name].dtype) for name in numbers
+        ),
+        inputs=tuple((name, numbers[name]) for name in graph.inputs),
+        weights=whole.weights,
+    )
+
+
+def _whole(graph: ModelGraph) -> StageKernels:
     outputs = tuple(
         (name, Piece(Region.full(graph.specs[name].shape)))
         for op in graph.operators
@@ -83,30 +176,4 @@ def _whole_kernels(graph: ModelGraph) -> Any:
         operators=tuple(op.name for op in graph.operators),
         shards=(Shard(0, outputs),),
     )
-    return stage_kernels(graph, stage, stage.shards[0]).kernels
-
-
-def _call(op: Operator, values: Mapping[str, Any]) -> Callable[[], Any]:
-    def resolve(value: Any) -> Any:
-        if isinstance(value, TensorRef):
-            return values[value.name]
-        if isinstance(value, Symbol):
-            return symbol_value(value)
-        if isinstance(value, tuple):
-            return [resolve(item) for item in value]
-        return value
-
-    function = overload(op.target)
-    arguments = [(name, resolve(value)) for name, value in op.arguments]
-    return lambda: call_overload(function, arguments)
-
-
-def _time(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    seconds = []
-    with torch.inference_mode():
-        result = call()
-        for _ in range(repeats):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), result
+    return stage_kernels(graph, stage, stage.shards[0])

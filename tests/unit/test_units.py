@@ -127,3 +127,10 @@ def test_what_is_printed_can_be_read_back(num_bytes: int) -> None:
 @given(st.floats(1e-6, 1e4))
 def test_printed_seconds_can_be_read_back(seconds: float) -> None:
     assert units.parse_seconds(units.format_seconds(seconds)) == pytest.approx(seconds, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "joules"), [("2 J", 2.0), ("20 nJ", 2e-8), ("50 pJ", 5e-11), ("3 uJ", 3e-6), (0.5, 0.5)]
+)
+def test_joules(text: str | float, joules: float) -> None:
+    assert units.parse_joules(text) == pytest.approx(joules)

@@ -7,7 +7,7 @@ import dataclasses
 import msgspec
 import pytest
 
-from edgeflow.cluster import Cluster, Device, Link
+from edgeflow.cluster import Cluster, Device, Link, Segment
 from edgeflow.errors import ConfigError
 
 GIGABIT = Link(bandwidth_bytes_per_s=125e6, latency_s=0.2e-3)
@@ -15,6 +15,10 @@ GIGABIT = Link(bandwidth_bytes_per_s=125e6, latency_s=0.2e-3)
 
 def device(name: str, flops_per_second: float = 1e9, **more: float) -> Device:
     return Device(name=name, flops_per_second=flops_per_second, memory_bytes=2**30, **more)  # type: ignore[arg-type]
+
+
+def segment(name: str) -> Segment:
+    return Segment(name=name, kind="medium", members=("a",), bandwidth_bytes_per_s=1e6)
 
 
 def test_local_devices_keep_their_ratios() -> None:
@@ -68,6 +72,15 @@ def test_a_device_reaches_itself_through_memory() -> None:
     assert cluster.link(1, 1).bandwidth_bytes_per_s > 1e9
 
 
+def test_a_device_may_be_reached_over_others() -> None:
+    """Activations go from worker to worker, so a chain is enough."""
+    links = tuple((a, b, GIGABIT) for a, b in ("ab", "ba", "bc", "cb"))
+
+    cluster = Cluster(devices=(device("a"), device("b"), device("c")), network=None, links=links)
+
+    assert not cluster.is_connected(0, 2)
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="no device 'c'; devices: device0, device1"):
         Cluster.local([1.0, 1.0]).rank_of("c")
@@ -91,6 +104,34 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ),
         (lambda: Cluster(devices=(device("a"),), network=GIGABIT, source="z"), "no device 'z'"),
         (lambda: Cluster.local([]), "no devices"),
+        (
+            lambda: Cluster(
+                devices=(device("a"), device("b")),
+                network=None,
+                links=(("a", "b", GIGABIT), ("a", "b", None)),
+            ),
+            "link a->b is given 2 times",
+        ),
+        (
+            lambda: Cluster(devices=(device("a"), device("b"), device("c")), network=None),
+            "2 of 3 devices cannot be reached from the source 'a' over any links: b, c",
+        ),
+        (
+            lambda: Cluster(devices=(device("a"), device("b")), network=None, links=(("a", "b", GIGABIT),)),
+            "1 of 2 devices cannot be heard by the source 'a' over any links: b",
+        ),
+        (
+            lambda: Cluster(devices=(device("a"),), network=GIGABIT, segments=(segment("w"), segment("w"))),
+            "2 media or uplinks are called 'w'",
+        ),
+        (
+            lambda: Cluster(devices=(device("a"),), network=GIGABIT, segments=(segment("v"), segment("w"))),
+            "device 'a' is a member of 2 media: 'v' and 'w'",
+        ),
+        (
+            lambda: Cluster(devices=(device("a", joules_per_byte_sent=-1),), network=GIGABIT),
+            "joules_per_byte_sent must be finite and not negative, got -1",
+        ),
         (lambda: Cluster.local([1.0, 0.0]), "device 'device1': flops_per_second must be positive"),
         (lambda: Cluster.local([-1.0]), "got -4e\\+10"),
         (lambda: Cluster.local([1.0], memory="0 B"), "memory_bytes must be positive"),

@@ -72,7 +72,7 @@ def test_one_way_links_go_one_way(tmp_path: Path) -> None:
         ("8 GiB", "8 gigs", "devices.nuc.memory: unknown unit 'gigs'"),
         ("60 GFLOP/s", "fast", "devices.nuc.speed: cannot read 'fast'"),
         ("1 Gbit/s", "1 Gbit", "network.bandwidth: unknown unit 'Gbit'"),
-        ("power_idle:", "idle_power:", "devices.nuc: unknown key 'idle_power'; known keys: memory, "),
+        ("power_idle:", "idle_power:", "devices.nuc: unknown key 'idle_power'; known keys: download, "),
         ("speed: 60 GFLOP/s, ", "", "devices.nuc: missing key 'speed'"),
         (", latency: 0.2 ms", "", "network: missing key 'latency'"),
         ("source: nuc", "source: mac", "no device 'mac'; devices: nuc, pi4"),

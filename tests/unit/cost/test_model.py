@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
+import msgspec
 import pytest
 
 from edgeflow.cluster.cluster import Cluster, Device, Link
-from edgeflow.cost import CostModel, Measurement
-from edgeflow.cost.model import MESSAGE_OVERHEAD_S
+from edgeflow.cluster.profile import DeviceProfile, FamilyCost, MessageCost
+from edgeflow.cost import CostModel, Measurement, work_of
+from edgeflow.cost.learned import LearnedModel, Tree
+from edgeflow.cost.model import ANY_FAMILY, MESSAGE_OVERHEAD_S
 from edgeflow.errors import ConfigError
-from edgeflow.plan.program import CLIENT, Assemble, Kernel, Part
-from edgeflow.sharding.cut import Step
+from edgeflow.plan.program import CLIENT, Assemble, Kernel, Part, Send
+from edgeflow.sharding.cut import Slice, Step
 from edgeflow.sharding.region import Region
 
 
@@ -81,6 +86,126 @@ def test_an_operator_that_was_not_measured_has_its_roofline() -> None:
 def test_measurements_need_the_rate_of_their_device() -> None:
     with pytest.raises(ConfigError, match=r"measured operators need the rate .* got 0 FLOP/s"):
         CostModel(cluster=CLUSTER, measured={"op": Measurement(1.0, 1, 1)})
+
+
+LINEAR = FamilyCost(family="linear", terms=(("call", 1e-3), ("flop", 1e-9), ("weight_byte", 1e-6)))
+PROFILE = DeviceProfile(
+    name="fast",
+    flops_per_second=1e9,
+    memory_bandwidth_bytes_per_s=1e9,
+    memory_bytes=1 << 30,
+    families=(LINEAR,),
+    copy_s=2e-3,
+    copy_s_per_byte=1e-6,
+    message=MessageCost(send_s=3e-3, receive_s=4e-3, send_s_per_byte=1e-6, receive_s_per_byte=2e-6),
+)
+#: The fast device was profiled, the slow one was not.
+PROFILED = msgspec.structs.replace(
+    CLUSTER, devices=(msgspec.structs.replace(CLUSTER.devices[0], profile=PROFILE), CLUSTER.devices[1])
+)
+
+
+def linear(rows: int) -> Kernel:
+    """``rows`` x 10 by 10 x 50: 1,000 FLOPs a row, 2,000 bytes of weights whatever the rows."""
+    arguments = (
+        ("input", Slice("x", Region.full((rows, 10)))),
+        ("weight", Slice("w", Region.full((50, 10)))),
+        ("bias", None),
+    )
+    return Kernel(
+        operator="op",
+        steps=(Step("aten.linear.default", arguments),),
+        outputs=(("y", Region.full((rows, 50))),),
+        flops=1000 * rows,
+        num_bytes=4 * (10 * rows + 500 + 50 * rows),
+    )
+
+
+def test_a_profile_replaces_the_roofline_on_its_device_only() -> None:
+    cost = CostModel(cluster=PROFILED)
+
+    assert cost.kernel_s(0, linear(8)) == pytest.approx(1e-3 + 8_000e-9 + 2_000e-6)
+    assert cost.kernel_s(1, linear(8)) == CostModel(cluster=CLUSTER).kernel_s(1, linear(8))
+
+
+def test_a_slice_of_a_measured_operator_takes_its_share_by_the_reference_profile() -> None:
+    """Not by FLOPs: its weights are read whole, and it has to be started as well."""
+    whole = Measurement(12e-3, flops=8_000, num_bytes=1, work=work_of(linear(8)))
+    cost = CostModel(
+        cluster=CLUSTER, measured={"op": whole}, measured_flops_per_second=1e9, reference=PROFILE
+    )
+
+    share = (1e-3 + 1_000e-9 + 2_000e-6) / (1e-3 + 8_000e-9 + 2_000e-6)
+    assert cost.kernel_s(0, linear(8)) == pytest.approx(12e-3)
+    assert cost.kernel_s(0, linear(1)) == pytest.approx(12e-3 * share)
+    assert cost.kernel_s(1, linear(1)) == pytest.approx(4 * 12e-3 * share)
+
+
+def test_an_operator_that_was_not_measured_follows_the_reference_profile() -> None:
+    cost = CostModel(cluster=CLUSTER, measured_flops_per_second=1e9, reference=PROFILE)
+
+    assert cost.kernel_s(1, linear(8)) == pytest.approx(4 * cost.kernel_s(0, linear(8)))
+    assert cost.kernel_s(0, linear(8)) == pytest.approx(1e-3 + 8_000e-9 + 2_000e-6)
+
+
+def test_without_a_profile_a_slice_that_reads_all_bytes_is_not_cheap() -> None:
+    """1 us of arithmetic and 1 us of traffic: with half of one and all of the other, three quarters."""
+    measured = {"op": Measurement(8e-3, flops=1_000, num_bytes=1_000)}
+    cost = CostModel(cluster=CLUSTER, measured=measured, measured_flops_per_second=1e9)
+
+    assert cost.kernel_s(0, kernel(flops=500, num_bytes=1_000)) == pytest.approx(6e-3)
+
+
+def test_history_corrects_by_device_and_family() -> None:
+    plain = CostModel(cluster=PROFILED)
+    cost = CostModel(
+        cluster=PROFILED, corrections={"fast": {"linear": 1.5}, "slow": {"conv": 9.0, ANY_FAMILY: 2.0}}
+    )
+
+    assert cost.kernel_s(0, linear(8)) == pytest.approx(1.5 * plain.kernel_s(0, linear(8)))
+    relu = kernel(flops=10, num_bytes=80)
+    assert cost.kernel_s(0, relu) == plain.kernel_s(0, relu)
+    assert cost.kernel_s(1, linear(8)) == pytest.approx(2 * plain.kernel_s(1, linear(8)))
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_correction_that_cannot_be(factor: float) -> None:
+    with pytest.raises(ConfigError, match=r"correction of 'conv' on device 'slow' must be positive"):
+        CostModel(cluster=CLUSTER, corrections={"slow": {"conv": factor}})
+
+
+def test_a_correction_of_an_unknown_device() -> None:
+    with pytest.raises(ConfigError, match="no device 'mac'; devices: fast, slow"):
+        CostModel(cluster=CLUSTER, corrections={"mac": {}})
+
+
+def test_trees_correct_the_profile_of_their_device() -> None:
+    leaf = Tree(feature=(-1,), threshold=(0.0,), left=(0,), right=(0,), value=(math.log(1.25),))
+    trees = LearnedModel(base=0.0, trees=(leaf,), num_samples=1, cross_validated_error=0.0, fitted_error=0.0)
+    plain, learned = CostModel(cluster=PROFILED), CostModel(cluster=PROFILED, learned={"fast": trees})
+
+    assert learned.kernel_s(0, linear(8)) == pytest.approx(1.25 * plain.kernel_s(0, linear(8)))
+    assert learned.kernel_s(1, linear(8)) == plain.kernel_s(1, linear(8))
+
+
+def test_frames_and_copies_follow_the_profile() -> None:
+    cost = CostModel(cluster=PROFILED)
+    region = Region.full((10, 100))
+    frame = Send(buffer=0, tensor="x", region=region, dtype="float32", peer=1, tag=0, stage="s")
+    copy = Assemble(
+        buffer=1,
+        tensor="x",
+        region=region,
+        dtype="float32",
+        parts=(Part(0, region),),
+        is_sum=False,
+        stage="s",
+    )
+
+    assert cost.send_s(0, frame, region) == pytest.approx(3e-3 + 4e-3)
+    assert cost.message_s(0, 4000) == pytest.approx(4e-3 + 8e-3)  # the dearer side
+    assert cost.send_s(1, frame, region) == cost.message_s(1) == MESSAGE_OVERHEAD_S
+    assert cost.assemble_s(0, copy, itemsize=4) == pytest.approx(2e-3 + 2 * 4000e-6)
 
 
 def test_assembling_reads_and_writes_every_part() -> None:

@@ -1,0 +1,178 @@
+"""A learned latency model: boosted trees on what a profile's terms leave unexplained.
+
+The trees predict ``log(measured / fitted)`` of a kernel from its features, so that outside of what was
+measured the fitted terms still decide. Training needs scikit-learn (the extra ``train``); the result is plain
+data, saved as JSON and evaluated here, so that planners and workers do not.
+
+References:
+    Ke et al., "LightGBM", NeurIPS 2017 (the algorithm, by way of scikit-learn's HistGradientBoosting);
+    FlexPie, 2025 (gradient-boosted trees as the cost model of a distributed plan).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from edgeflow.cluster.profile import DeviceProfile
+from edgeflow.cost.kernels import Sample, fit_families, profile_s
+from edgeflow.cost.work import FAMILIES, Work
+from edgeflow.errors import ConfigError
+
+#: Fewer samples teach nothing.
+_MIN_SAMPLES: Final = 50
+_NUM_FOLDS: Final = 5
+
+#: Trees change a prediction by a factor of e to this power at most: they correct, they do not invent.
+_MAX_LOG_FACTOR: Final = 1.5
+
+
+class Tree(msgspec.Struct, frozen=True, array_like=True):
+    """A binary tree in arrays, one entry a node, the root first; a leaf has feature -1."""
+
+    feature: tuple[int, ...]
+    threshold: tuple[float, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    value: tuple[float, ...]
+
+    def predict(self, vector: Sequence[float]) -> float:
+        node = 0
+        while self.feature[node] >= 0:
+            is_left = vector[self.feature[node]] <= self.threshold[node]
+            node = self.left[node] if is_left else self.right[node]
+        return self.value[node]
+
+
+class LearnedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Trees whose sum is the logarithm of a factor on a profile's prediction.
+
+    Attributes:
+        base: Added to that sum.
+        cross_validated_error: Median absolute relative error on samples that were held out.
+        fitted_error: The same of the profile's terms alone, on the same samples.
+    """
+
+    base: float
+    trees: tuple[Tree, ...]
+    num_samples: int
+    cross_validated_error: float
+    fitted_error: float
+
+    def factor(self, work: Work) -> float:
+        """What to multiply a profile's prediction by."""
+        vector = learned_features(work)
+        total = self.base + sum(tree.predict(vector) for tree in self.trees)
+        return math.exp(max(-_MAX_LOG_FACTOR, min(_MAX_LOG_FACTOR, total)))
+
+
+def learned_features(work: Work) -> list[float]:
+    """What the trees look at; sizes on a logarithmic scale."""
+    return [
+        float(FAMILIES.index(work.family)),
+        math.log1p(work.flops),
+        math.log1p(work.weight_bytes),
+        math.log1p(work.input_bytes),
+        math.log1p(work.output_bytes),
+        math.log1p(work.inner),
+        float(work.window),
+        float(work.stride),
+        math.log1p(work.groups),
+        math.log1p(work.columns),
+        float(work.num_steps),
+    ]
+
+
+class _Split(NamedTuple):
+    train: list[Sample]
+    test: list[Sample]
+
+
+def learn(profile: DeviceProfile, samples: Sequence[Sample], *, seed: int = 0) -> LearnedModel:
+    """Train on a profile's samples.
+
+    Raises:
+        ConfigError: If scikit-learn is not installed, or there are too few samples.
+    """
+    if len(samples) < _MIN_SAMPLES:
+        raise ConfigError(
+            f"{len(samples)} samples are too few to learn from; at least {_MIN_SAMPLES} are needed"
+        )
+    errors: list[float] = []
+    fitted_errors: list[float] = []
+    for train, test in _folds(samples, seed):
+        fitted = msgspec.structs.replace(profile, families=fit_families(train))
+        trees = _train(fitted, train, seed)
+        for sample in test:
+            plain = profile_s(fitted, sample.work)
+            fitted_errors.append(abs(plain / sample.seconds - 1))
+            errors.append(abs(plain * trees.factor(sample.work) / sample.seconds - 1))
+    return msgspec.structs.replace(
+        _train(profile, samples, seed),
+        cross_validated_error=statistics.median(errors),
+        fitted_error=statistics.median(fitted_errors),
+    )
+
+
+def _folds(samples: Sequence[Sample], seed: int) -> list[_Split]:
+    order = np.random.default_rng(seed).permutation(len(samples))
+    return [
+        _Split(
+            train=[samples[i] for position, i in enumerate(order) if position % _NUM_FOLDS != fold],
+            test=[samples[i] for position, i in enumerate(order) if position % _NUM_FOLDS == fold],
+        )
+        for fold in range(_NUM_FOLDS)
+    ]
+
+
+def _train(profile: DeviceProfile, samples: Sequence[Sample], seed: int) -> LearnedModel:
+    inputs = np.array([learned_features(item.work) for item in samples])
+    target = np.array([math.log(item.seconds / profile_s(profile, item.work)) for item in samples])
+    regressor = _fit(inputs, target, seed)
+    model = LearnedModel(
+        base=float(np.ravel(regressor._baseline_prediction)[0]),
+        trees=tuple(_tree(stage[0].nodes) for stage in regressor._predictors),
+        num_samples=len(samples),
+        cross_validated_error=math.nan,
+        fitted_error=math.nan,
+    )
+    _check_same(model, regressor, inputs)
+    return model
+
+
+def _fit(inputs: Any, target: Any, seed: int) -> Any:
+    try:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise ConfigError("learning needs scikit-learn: pip install 'edgeflow-inference[train]'") from error
+    regressor = HistGradientBoostingRegressor(
+        max_iter=120, learning_rate=0.08, max_leaf_nodes=12, min_samples_leaf=8, random_state=seed
+    )
+    # So few samples are slower on several threads, and much slower where others compute as well.
+    with threadpool_limits(limits=1):
+        return regressor.fit(inputs, target)
+
+
+def _tree(nodes: Any) -> Tree:
+    """Copy a tree out of scikit-learn's own array of nodes."""
+    is_leaf = nodes["is_leaf"].astype(bool)
+    return Tree(
+        feature=tuple(int(index) for index in np.where(is_leaf, -1, nodes["feature_idx"])),
+        threshold=tuple(float(value) for value in np.where(is_leaf, 0.0, nodes["num_threshold"])),
+        left=tuple(int(node) for node in nodes["left"]),
+        right=tuple(int(node) for node in nodes["right"]),
+        value=tuple(float(value) for value in nodes["value"]),
+    )
+
+
+def _check_same(model: LearnedModel, regressor: Any, inputs: Any) -> None:
+    """Compare the copy with the original: the nodes are not part of scikit-learn's public face."""
+    ours = [model.base + sum(tree.predict(list(row)) for tree in model.trees) for row in inputs]
+    if not np.allclose(ours, regressor.predict(inputs), atol=1e-9):
+        raise ConfigError("this version of scikit-learn stores its trees in another way; use the tested one")

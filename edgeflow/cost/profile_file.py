@@ -1,0 +1,75 @@
+"""Profiles as files: what a cluster needs of a device, and the measurements that it was fitted to.
+
+JSON. `edgeflow.cluster.file` reads the condensed part alone; the samples are for refitting and for the
+learned model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edgeflow.cluster.profile import PROFILE_FORMAT, DeviceProfile
+from edgeflow.cost.kernels import Sample
+from edgeflow.cost.learned import LearnedModel
+from edgeflow.errors import CodecError, ConfigError
+
+FORMAT: Final = PROFILE_FORMAT
+
+
+class PeerLink(msgspec.Struct, frozen=True, kw_only=True):
+    """The network to one worker, as it was measured.
+
+    Attributes:
+        method: How.
+    """
+
+    address: str
+    name: str
+    latency_s: float
+    bandwidth_bytes_per_s: float
+    method: str
+
+
+class ProfileFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `edgeflow profile` found out."""
+
+    format: str = FORMAT
+    profile: DeviceProfile
+    samples: tuple[Sample, ...] = ()
+    peers: tuple[PeerLink, ...] = ()
+    learned: LearnedModel | None = None
+
+
+def save_profile(found: ProfileFile, path: Path) -> None:
+    """Write a profile.
+
+    Raises:
+        ConfigError: If the file cannot be written.
+    """
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    except OSError as error:
+        raise ConfigError(f"cannot write profile {path}: {error.strerror or error}") from error
+
+
+def load_profile(path: Path) -> ProfileFile:
+    """Read a profile with its samples.
+
+    Raises:
+        ConfigError: If there is no such file.
+        CodecError: If it is not a profile, or of another version.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read profile {path}: {error.strerror or error}") from error
+    try:
+        found = msgspec.json.decode(content, type=ProfileFile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CodecError(f"{path} is not an edgeflow profile: {error}") from error
+    if found.format != FORMAT:
+        raise CodecError(f"{path} is not an edgeflow profile of a known version: {found.format!r}")
+    return found

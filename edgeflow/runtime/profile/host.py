@@ -1,0 +1,46 @@
+"""What this machine is, and what it is doing just now."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from edgeflow.cluster.profile import Conditions
+
+
+def conditions(threads: int) -> Conditions:
+    """Describe the machine, for whoever reads a profile later."""
+    return Conditions(
+        processor=processor_name(),
+        num_cores=os.cpu_count() or 0,
+        num_threads=threads,
+        torch=metadata.version("torch"),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        load=round(psutil.getloadavg()[0], 2),
+    )
+
+
+def processor_name(root: Path = Path("/")) -> str:
+    """The board's name where it has one (Raspberry Pi, Jetson), else the processor's."""
+    try:
+        board = (root / "proc/device-tree/model").read_text(encoding="utf-8").rstrip("\0\n ")
+        if board:
+            return board
+    except OSError:
+        pass
+    try:
+        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def free_memory_bytes() -> int:
+    """Memory that can be had without swapping."""
+    return int(psutil.virtual_memory().available)
