@@ -240,7 +240,9 @@ def test_a_failed_export_names_the_line_of_the_module(capfd: pytest.CaptureFixtu
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(GraphError, match=r"\(at .*test_capture\.py:\d+: return x if x\.sum\(\) > 0 else -x\)"):
+    with pytest.raises(
+        GraphError, match=r"\(at .*test_capture\.py:\d+: return x if x\.sum\(\) > 0 else -x\)"
+    ):
         capture(Branch(), (x_of(3),))
 
     assert capfd.readouterr() == ("", "")
