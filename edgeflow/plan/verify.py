@@ -20,8 +20,8 @@ def verify_plan(plan: Plan) -> None:
     """Check a plan; lowering it checks that whatever a stage needs is owned by then.
 
     Raises:
-        InvalidPlanError: If an operator is missing, twice in a stage or too early; a piece lies outside of its
-            tensor; a device is not in the cluster, or makes something twice; partial sums leave a gap or
+        InvalidPlanError: If an operator is missing, twice in a stage or too early; a piece lies outside of
+            its tensor; a device is not in the cluster, or makes something twice; partial sums leave a gap or
             overlap, or are made in several stages; or a need is not covered.
         InfeasiblePlanError: If a device's memory does not hold its weights and buffers.
     """
@@ -97,7 +97,8 @@ def _check_shards(graph: ModelGraph, stage: Stage, made: _Made, *, num_devices: 
             others = made.setdefault((shard.device, tensor), [])
             if any(_overlap(piece, other) for other in others):
                 raise InvalidPlanError(
-                    f"stage {stage.name!r}: rank {shard.device} makes parts of {piece.region} of {tensor!r} twice"
+                    f"stage {stage.name!r}: rank {shard.device} makes parts of {piece.region} of {tensor!r} "
+                    "twice"
                 )
             others.append(piece)
 

@@ -103,12 +103,12 @@ class Analysis:
                 continue
             arriving = [name for name in op.inputs if name in labels]
             if arriving or (may_start and self.graph.activation_inputs(op)):
-                dim = self._output_dim(op, labels)
+                dim = self.carried_dim(op, labels)
                 if dim is not None:
                     labels[op.output] = dim
         return labels
 
-    def _output_dim(self, op: Operator, labels: Labels) -> int | None:
+    def carried_dim(self, op: Operator, labels: Labels) -> int | None:
         """The output dim whose halves read the smallest parts of the labelled inputs."""
         region = self.full(op.output)
         best: tuple[float, int] | None = None

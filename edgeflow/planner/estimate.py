@@ -16,7 +16,8 @@ from edgeflow.plan.program import CLIENT
 from edgeflow.plan.stage import Piece, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.planner.analysis import Analysis
-from edgeflow.planner.layout import Layout, close, draft
+from edgeflow.planner.build import draft
+from edgeflow.planner.layout import Layout, close
 from edgeflow.sharding.region import Region
 
 #: Tensor -> rank -> what it owns.

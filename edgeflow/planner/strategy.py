@@ -16,7 +16,8 @@ from edgeflow.plan.plan import Candidate, Plan
 from edgeflow.plan.stage import Stage
 from edgeflow.plan.verify import verify_plan
 from edgeflow.planner.analysis import Analysis, analysis_of
-from edgeflow.planner.layout import Layout, close, draft
+from edgeflow.planner.build import draft
+from edgeflow.planner.layout import Layout, close
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,13 +24,25 @@ def random_layout(rng: Random, task: Task) -> Layout:
     kind = rng.choice(["single", "rows", "rows", "tensor", "tensor"])
     if kind == "single":
         return Layout(kind="single", devices=devices[:1])
+    count = max(1, len(task.analysis.labellings))
     return Layout(
         kind="rows" if kind == "rows" else "tensor",
         devices=devices,
         shares=random_shares(rng, len(devices)),
         exchange=rng.random() < 0.6,
-        labelling=rng.randrange(max(1, len(task.analysis.labellings))),
+        labelling=rng.randrange(count),
+        across=rng.randrange(count) if rng.random() < 0.3 else None,
+        bands=random_bands(rng, len(devices)),
+        reduce=rng.choice(["direct", "scatter", "star"]),
     )
+
+
+def random_bands(rng: Random, count: int) -> tuple[int, ...]:
+    """Return positive numbers that add up to ``count``."""
+    bands: list[int] = []
+    while sum(bands) < count:
+        bands.append(rng.randint(1, count - sum(bands)))
+    return tuple(bands)
 
 
 def random_shares(rng: Random, count: int) -> tuple[float, ...]:
