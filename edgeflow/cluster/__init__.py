@@ -1,3 +1,6 @@
-from edgeflow.cluster.cluster import Cluster, Device, Link
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.cluster.device import Device
+from edgeflow.cluster.network import Hop, Link, Path, Segment
+from edgeflow.cluster.profile import DeviceProfile
 
-__all__ = ["Cluster", "Device", "Link"]
+__all__ = ["Cluster", "Device", "DeviceProfile", "Hop", "Link", "Path", "Segment"]

@@ -1,81 +1,53 @@
-"""WHERE a model runs: devices, the links between them, and where requests come from."""
+"""WHERE a model runs: devices, the network between them, and where requests come from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from edgeflow.errors import ConfigError
+from edgeflow.cluster.device import REFERENCE_FLOPS_PER_SECOND, REFERENCE_MEMORY_BANDWIDTH, Device
+from edgeflow.cluster.network import HOST_LINK, HOST_PATH, Hop, Link, Segment
+from edgeflow.cluster.network import Path as NetworkPath
+from edgeflow.errors import ConfigError, InfeasiblePlanError
 from edgeflow.units import parse_bandwidth, parse_bytes, parse_seconds
 
-#: FLOP/s of a device of speed 1.0 in `Cluster.local`: about one desktop core in fp32. Only ratios matter
-#: until a device is measured.
-REFERENCE_FLOPS_PER_SECOND: Final = 40e9
-REFERENCE_MEMORY_BANDWIDTH: Final = 10e9
+__all__ = [
+    "HOST_LINK",
+    "REFERENCE_FLOPS_PER_SECOND",
+    "REFERENCE_MEMORY_BANDWIDTH",
+    "Cluster",
+    "Device",
+    "Link",
+]
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """Hardware that can run a worker.
-
-    Attributes:
-        name: Unique in the cluster.
-        flops_per_second: Sustained fp32 rate on large convolutions and matrix products.
-        memory_bytes: What edgeflow may use.
-        memory_bandwidth_bytes_per_s: Sustained rate at which operators stream tensors.
-        overhead_s: Time to start one operator.
-        power_idle_w, power_compute_w: Watts at rest, and on top of that while computing.
-    """
-
-    name: str
-    flops_per_second: float
-    memory_bytes: int
-    memory_bandwidth_bytes_per_s: float = REFERENCE_MEMORY_BANDWIDTH
-    overhead_s: float = 10e-6
-    power_idle_w: float = 0.0
-    power_compute_w: float = 0.0
-
-
-class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """One direction of a network path.
-
-    Attributes:
-        bandwidth_bytes_per_s: Sustained rate.
-        latency_s: From the first byte sent to the first byte received, software included.
-    """
-
-    bandwidth_bytes_per_s: float
-    latency_s: float
-
-    def seconds(self, num_bytes: int) -> float:
-        """Time from the start of a send to the last byte received, on an idle link."""
-        return self.latency_s + num_bytes / self.bandwidth_bytes_per_s
-
-
-#: Between a request's source and the device on the same host: memory, not a network.
-HOST_LINK: Final = Link(bandwidth_bytes_per_s=4e9, latency_s=20e-6)
-
-
-class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+class Cluster(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Devices and the network between them.
 
     Attributes:
         devices: In rank order.
-        network: The link between any two devices that `links` does not name.
-        links: ``(from, to)`` names -> link, for pairs that differ; each direction on its own.
+        network: The link between any two devices that `links` does not name; None: they have none.
+        links: ``(from, to)`` names -> link, for pairs that differ; each direction on its own. None: that
+            pair has no link, and a plan that needs one is infeasible.
+        segments: Parts of the network that devices share: media and uplinks; a device is in at most one of
+            each.
         source: Name of the device on whose host requests arrive and answers are wanted.
     """
 
     name: str = "cluster"
     devices: tuple[Device, ...]
-    network: Link
-    links: tuple[tuple[str, str, Link], ...] = ()
+    network: Link | None
+    links: tuple[tuple[str, str, Link | None], ...] = ()
+    segments: tuple[Segment, ...] = ()
     source: str = ""
 
     def __post_init__(self) -> None:
-        _check(self)
+        from edgeflow.cluster.check import check_cluster
+
+        check_cluster(self)
 
     @property
     def ranks(self) -> range:
@@ -92,25 +64,97 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
                 return rank
         raise ConfigError(f"no device {name!r}; devices: {', '.join(d.name for d in self.devices)}")
 
-    def link(self, source: int, destination: int) -> Link:
-        """Return the link between two ranks; rank -1 is the client, on the source device's host."""
-        if source == destination:
-            return HOST_LINK
-        a = self.source_rank if source < 0 else source
-        b = self.source_rank if destination < 0 else destination
-        if a == b:
-            return HOST_LINK
-        return self._pairs.get((self.devices[a].name, self.devices[b].name), self.network)
+    def is_connected(self, source: int, destination: int) -> bool:
+        """Whether a transfer can go from one rank to another."""
+        a, b = self._host(source), self._host(destination)
+        return a == b or self._declared(a, b) is not None
 
-    @property
-    def _pairs(self) -> Mapping[tuple[str, str], Link]:
-        return {(a, b): link for a, b, link in self.links}
+    def path(self, source: int, destination: int) -> NetworkPath:
+        """Return the way between two ranks; rank -1 is the client, on the source device's host.
+
+        Raises:
+            InfeasiblePlanError: If the pair has no link.
+        """
+        pair = self._host(source), self._host(destination)
+        known = self._paths.get(pair)
+        if known is None:
+            known = self._paths[pair] = self._find(*pair)
+        return known
+
+    def link(self, source: int, destination: int) -> Link:
+        """Return the rate and latency between two ranks on an idle network; see `path`."""
+        return self.path(source, destination).link
+
+    def distance_s(self, source: int, destination: int, num_bytes: int) -> float:
+        """Seconds of a transfer on an idle network; infinite where there is no link."""
+        if not self.is_connected(source, destination):
+            return float("inf")
+        return self.path(source, destination).seconds(num_bytes)
 
     @property
     def relative_speeds(self) -> tuple[float, ...]:
         """Each device's FLOP/s as a share of the fastest one's."""
         fastest = max(device.flops_per_second for device in self.devices)
         return tuple(device.flops_per_second / fastest for device in self.devices)
+
+    @cached_property
+    def _paths(self) -> dict[tuple[int, int], NetworkPath]:
+        return {}
+
+    @cached_property
+    def _pairs(self) -> Mapping[tuple[str, str], Link | None]:
+        return {(a, b): link for a, b, link in self.links}
+
+    @cached_property
+    def _segment_of(self) -> Mapping[tuple[str, str], Segment]:
+        """(kind, device) -> segment."""
+        return {(item.kind, name): item for item in self.segments for name in item.members}
+
+    def _host(self, rank: int) -> int:
+        return self.source_rank if rank < 0 else rank
+
+    def _declared(self, a: int, b: int) -> Link | None:
+        return self._pairs.get((self.devices[a].name, self.devices[b].name), self.network)
+
+    def _find(self, a: int, b: int) -> NetworkPath:
+        if a == b:
+            return HOST_PATH
+        link = self._declared(a, b)
+        if link is None:
+            raise InfeasiblePlanError(
+                f"there is no link from device {self.devices[a].name!r} to {self.devices[b].name!r}, "
+                "and the plan sends something there",
+                constraint="link",
+            )
+        hops = list(self._hops(self.devices[a], self.devices[b], link))
+        latency_s = link.latency_s + sum(hop.delay_s for hop in hops)
+        slowest = min(hop.bytes_per_s for hop in hops)
+        # What is sent crosses the link's own latency behind the first resource.
+        hops[0] = msgspec.structs.replace(hops[0], delay_s=hops[0].delay_s + link.latency_s)
+        return NetworkPath(link=Link(bandwidth_bytes_per_s=slowest, latency_s=latency_s), hops=tuple(hops))
+
+    def _hops(self, a: Device, b: Device, link: Link) -> Iterator[Hop]:
+        """Resources from ``a`` to ``b``, in order."""
+        leaving, entering = (self._segment_of.get(("medium", device.name)) for device in (a, b))
+        uplink, downlink = (self._segment_of.get(("uplink", device.name)) for device in (a, b))
+        hops: list[Hop] = []
+        # The radio is the interface of a medium's member, unless a rate of its own is given.
+        if leaving is None or a.upload_bytes_per_s is not None:
+            hops.append(Hop(f"egress:{a.name}", a.upload_bytes_per_s or link.bandwidth_bytes_per_s))
+        if uplink is not None and uplink != downlink:
+            hops.append(_of_segment(uplink, ":out"))
+        if leaving is not None:
+            hops.append(_of_segment(leaving, times=2 if leaving == entering and leaving.is_relayed else 1))
+        if entering is not None and entering != leaving:
+            hops.append(_of_segment(entering))
+        if downlink is not None and downlink != uplink:
+            hops.append(_of_segment(downlink, ":in"))
+        if entering is None or b.download_bytes_per_s is not None:
+            hops.append(Hop(f"ingress:{b.name}", b.download_bytes_per_s or link.bandwidth_bytes_per_s))
+        # A link that is slower than all of these is what transfers of its pair alone take turns at.
+        if link.bandwidth_bytes_per_s < min(hop.bytes_per_s for hop in hops):
+            hops.insert(1, Hop(f"link:{a.name}->{b.name}", link.bandwidth_bytes_per_s))
+        yield from hops
 
     @staticmethod
     def local(
@@ -160,32 +204,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
         return load_cluster(Path(path))
 
 
-def _check(cluster: Cluster) -> None:
-    if not cluster.devices:
-        raise ConfigError(f"cluster {cluster.name!r} has no devices")
-    names = [device.name for device in cluster.devices]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"cluster {cluster.name!r}: {names.count(name)} devices are called {name!r}")
-    for device in cluster.devices:
-        for key in ("flops_per_second", "memory_bytes", "memory_bandwidth_bytes_per_s"):
-            _positive(getattr(device, key), f"device {device.name!r}: {key}")
-        _not_negative(device.overhead_s, f"device {device.name!r}: overhead_s")
-    for what, link in [("network", cluster.network), *((f"link {a}->{b}", x) for a, b, x in cluster.links)]:
-        _positive(link.bandwidth_bytes_per_s, f"{what}: bandwidth_bytes_per_s")
-        _not_negative(link.latency_s, f"{what}: latency_s")
-    for a, b, _ in cluster.links:
-        cluster.rank_of(a)
-        cluster.rank_of(b)
-    if cluster.source:
-        cluster.rank_of(cluster.source)
-
-
-def _positive(value: float, what: str) -> None:
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"{what} must be positive and finite, got {value:g}")
-
-
-def _not_negative(value: float, what: str) -> None:
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"{what} must be finite and not negative, got {value:g}")
+def _of_segment(segment: Segment, direction: str = "", *, times: int = 1) -> Hop:
+    return Hop(
+        f"{segment.kind}:{segment.name}{direction}", segment.bandwidth_bytes_per_s / times, segment.latency_s
+    )

@@ -1,6 +1,17 @@
 """HOW LONG: costs of kernels and transfers, and the predicted timeline of a plan."""
 
+from edgeflow.cost.energy import DeviceEnergy
 from edgeflow.cost.model import CostModel, Measurement
 from edgeflow.cost.timeline import Prediction, predict, predict_programs
+from edgeflow.cost.work import Work, work_of
 
-__all__ = ["CostModel", "Measurement", "Prediction", "predict", "predict_programs"]
+__all__ = [
+    "CostModel",
+    "DeviceEnergy",
+    "Measurement",
+    "Prediction",
+    "Work",
+    "predict",
+    "predict_programs",
+    "work_of",
+]

@@ -1,8 +1,14 @@
-"""HOW LONG: seconds of kernels and transfers on the devices and links of a cluster.
+"""HOW LONG: seconds of kernels, copies and frames on the devices of a cluster.
 
-Compute is a roofline: the time to start the calls, plus the longer of arithmetic at the device's rate and
-traffic at its memory's. Where an operator was measured (whole, on a reference device), its share of that
-measurement replaces the roofline. Ignores caches and that small slices are less efficient than large ones.
+Compute, from the weakest knowledge to the strongest:
+
+1. a roofline of the device's rates: the time to start the calls, plus the longer of arithmetic and traffic;
+2. the device's profile, where it has one: measured curves by family of operators (`edgeflow.cost.kernels`);
+3. operators of this very graph, measured whole; a slice takes its share of that, as the profile has it;
+4. a correction by device and family, from what requests took (the latency history).
+
+Frames cost processor time on both sides, by the frame and by the byte, besides what the network takes
+(`edgeflow.cluster.network`).
 """
 
 from __future__ import annotations
@@ -13,20 +19,34 @@ from typing import Final
 import msgspec
 
 from edgeflow.cluster.cluster import Cluster
+from edgeflow.cluster.device import Device
+from edgeflow.cluster.profile import DeviceProfile, MessageCost
+from edgeflow.cost.kernels import profile_s
+from edgeflow.cost.work import Work, work_of
 from edgeflow.errors import ConfigError
-from edgeflow.plan.program import Assemble, Kernel
+from edgeflow.graph.ir import NUMPY_DTYPES
+from edgeflow.plan.program import Assemble, Compute, Instruction, Kernel, Program, Receive, Send
+from edgeflow.sharding.region import Region
 
 #: Processor time that a worker spends to send or receive one frame, at the reference speed. Measured for
 #: Python gRPC on one desktop core.
 MESSAGE_OVERHEAD_S: Final = 0.25e-3
 
+#: Family name in `CostModel.corrections` that stands for all that are not named.
+ANY_FAMILY: Final = "*"
+
 
 class Measurement(msgspec.Struct, frozen=True):
-    """One whole operator, as measured on a reference device."""
+    """One whole operator, as measured on a reference device.
+
+    Attributes:
+        work: What it does; None: slices are taken to cost by FLOPs and bytes alone.
+    """
 
     seconds: float
     flops: int
     num_bytes: int
+    work: Work | None = None
 
 
 class CostModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,43 +57,164 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         measured: Operator name -> its measurement; may be empty, or lack operators.
         measured_flops_per_second: Rate that `Device.flops_per_second` gives to the device on which
             ``measured`` was taken; other devices scale from it.
-        message_overhead_s: Processor time per frame on each side.
+        reference: Profile of that device; used for devices without one of their own, scaled like
+            ``measured``.
+        message_overhead_s: Processor time per frame on each side, where a device's profile does not say.
+        message_s_per_byte: The same, per byte on top of it.
+        corrections: Device name -> family -> factor on its kernels' seconds; `ANY_FAMILY` for the rest.
     """
 
     cluster: Cluster
     measured: Mapping[str, Measurement] = {}
     measured_flops_per_second: float = 0.0
+    reference: DeviceProfile | None = None
     message_overhead_s: float = MESSAGE_OVERHEAD_S
+    message_s_per_byte: float = 0.0
+    corrections: Mapping[str, Mapping[str, float]] = {}
 
     def __post_init__(self) -> None:
-        if self.measured and self.measured_flops_per_second <= 0:
+        if (self.measured or self.reference) and self.measured_flops_per_second <= 0:
             raise ConfigError(
                 "measured operators need the rate of the device that they were measured on, "
                 f"got {self.measured_flops_per_second:g} FLOP/s"
             )
+        for name, factors in self.corrections.items():
+            self.cluster.rank_of(name)
+            for family, factor in factors.items():
+                if not 0 < factor < float("inf"):
+                    raise ConfigError(
+                        f"correction of {family!r} on device {name!r} must be positive and finite, "
+                        f"got {factor:g}"
+                    )
 
     def kernel_s(self, rank: int, kernel: Kernel) -> float:
         """Seconds of one kernel on a device."""
         device = self.cluster.devices[rank]
         known = self.measured.get(kernel.operator)
+        if known is None and device.profile is None and self.reference is None and not self.corrections:
+            return _roofline_s(device, kernel)  # the common case, and the search asks it very often
+        work = work_of(kernel)
+        return self._factor(device, work) * self._kernel_s(device, kernel, work, known)
+
+    def _kernel_s(self, device: Device, kernel: Kernel, work: Work, known: Measurement | None) -> float:
+        if device.profile is not None:
+            return profile_s(device.profile, work)
+        slowness = self.measured_flops_per_second / device.flops_per_second
         if known is not None:
-            slowness = self.measured_flops_per_second / device.flops_per_second
-            if known.flops:
-                return slowness * known.seconds * kernel.flops / known.flops
-            if known.num_bytes:
-                return slowness * known.seconds * kernel.num_bytes / known.num_bytes
-        return device.overhead_s * len(kernel.steps) + max(
-            kernel.flops / device.flops_per_second, kernel.num_bytes / device.memory_bandwidth_bytes_per_s
-        )
+            share = self._share(device, kernel, work, known)
+            if share is not None:
+                return slowness * known.seconds * share
+        if self.reference is not None:
+            return slowness * profile_s(self.reference, work)
+        return _roofline_s(device, kernel)
+
+    def _share(self, device: Device, kernel: Kernel, work: Work, whole: Measurement) -> float | None:
+        """The part of a whole operator's time that a slice of it takes; None where that is unknown."""
+        if self.reference is not None and whole.work is not None:
+            all_of_it = profile_s(self.reference, whole.work)
+            return profile_s(self.reference, work) / all_of_it if all_of_it > 0 else None
+        # Arithmetic and traffic one after the other: a slice that reads all of the weights is not cheap.
+        byte_s = 1 / device.memory_bandwidth_bytes_per_s
+        flop_s = 1 / device.flops_per_second
+        all_of_it = whole.flops * flop_s + whole.num_bytes * byte_s
+        return (kernel.flops * flop_s + kernel.num_bytes * byte_s) / all_of_it if all_of_it > 0 else None
+
+    def _factor(self, device: Device, work: Work) -> float:
+        factors = self.corrections.get(device.name)
+        if not factors:
+            return 1.0
+        return factors.get(work.family, factors.get(ANY_FAMILY, 1.0))
 
     def assemble_s(self, rank: int, instruction: Assemble, itemsize: int) -> float:
         """Seconds to copy or sum the parts of a buffer."""
-        if rank < 0:
-            rank = self.cluster.source_rank
         moved = sum(part.region.num_elements for part in instruction.parts) * itemsize
-        device = self.cluster.devices[rank]
+        device = self._device(rank)
+        profile = device.profile
+        if profile is not None and profile.copy_s_per_byte > 0:
+            return profile.copy_s + 2 * moved * profile.copy_s_per_byte
         return device.overhead_s + 2 * moved / device.memory_bandwidth_bytes_per_s
 
-    def message_s(self, rank: int) -> float:
-        """Processor seconds that one frame costs on a rank's side."""
-        return self.message_overhead_s if rank >= 0 else 0.0
+    def message_s(self, rank: int, num_bytes: int = 0) -> float:
+        """Processor seconds that one frame costs on a rank's side, sent or received: the dearer of both."""
+        if rank < 0:
+            return 0.0
+        cost = self._message(rank)
+        return max(
+            cost.send_s + num_bytes * cost.send_s_per_byte,
+            cost.receive_s + num_bytes * cost.receive_s_per_byte,
+        )
+
+    def send_s(self, rank: int, frame: Send, within: Region) -> float:
+        """Processor seconds that a rank spends to send a frame.
+
+        Args:
+            within: Region of the buffer that the frame is cut from; if it is not contiguous there, it has
+                to be packed.
+        """
+        if rank < 0:
+            return 0.0
+        cost = self._message(rank)
+        per_byte = cost.send_s_per_byte
+        if not is_contiguous(frame.region, within):
+            per_byte += cost.pack_s_per_byte
+        return cost.send_s + frame.num_bytes * per_byte
+
+    def receive_s(self, rank: int, frame: Receive) -> float:
+        """Processor seconds that a rank spends to receive a frame."""
+        if rank < 0:
+            return 0.0
+        cost = self._message(rank)
+        num_bytes = frame.region.num_elements * NUMPY_DTYPES[frame.dtype].itemsize
+        return cost.receive_s + num_bytes * cost.receive_s_per_byte
+
+    def instruction_s(self, rank: int, instruction: Instruction, program: Program) -> float:
+        """Processor seconds of one instruction of a rank's program; waiting is not in it."""
+        match instruction:
+            case Compute():
+                return sum(self.kernel_s(rank, kernel) for kernel in instruction.kernels)
+            case Assemble():
+                return self.assemble_s(rank, instruction, NUMPY_DTYPES[instruction.dtype].itemsize)
+            case Receive():
+                return self.receive_s(rank, instruction)
+            case Send():
+                return self.send_s(rank, instruction, program.buffers[instruction.buffer].region)
+        return 0.0
+
+    def _device(self, rank: int) -> Device:
+        return self.cluster.devices[rank if rank >= 0 else self.cluster.source_rank]
+
+    def _message(self, rank: int) -> MessageCost:
+        profile = self.cluster.devices[rank].profile
+        if profile is not None and profile.message is not None:
+            return profile.message
+        return MessageCost(
+            send_s=self.message_overhead_s,
+            receive_s=self.message_overhead_s,
+            send_s_per_byte=self.message_s_per_byte,
+            receive_s_per_byte=self.message_s_per_byte,
+        )
+
+
+def _roofline_s(device: Device, kernel: Kernel) -> float:
+    return device.overhead_s * len(kernel.steps) + max(
+        kernel.flops / device.flops_per_second, kernel.num_bytes / device.memory_bandwidth_bytes_per_s
+    )
+
+
+def is_contiguous(region: Region, within: Region) -> bool:
+    """Whether a region is one piece of memory in a row-major buffer that holds ``within``.
+
+    Examples:
+        >>> whole = Region.full((4, 8))
+        >>> from edgeflow.sharding.region import Interval
+        >>> is_contiguous(whole.replace(0, Interval(1, 3)), whole)
+        True
+        >>> is_contiguous(whole.replace(1, Interval(1, 3)), whole)
+        False
+    """
+    is_whole = True  # of the dims after the one looked at
+    for inner, outer in zip(reversed(region.intervals), reversed(within.intervals), strict=True):
+        if not is_whole and inner.length != 1:
+            return False
+        is_whole = is_whole and inner == outer
+    return True

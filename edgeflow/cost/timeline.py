@@ -1,7 +1,8 @@
 """One request on an idle cluster, on a virtual clock: the prediction that plans are compared by.
 
-Every rank runs its program in order; a send leaves when the rank reaches it and its network interface is
-free; a receive waits for its frame. Interfaces serialise what they send and what they take in.
+Every rank runs its program in order; a send leaves when the rank reaches it, and visits the resources on its
+path in turn (`edgeflow.cluster.network`); a receive waits for its frame. Transfers queue at a resource in the
+order in which their first bytes get there.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from edgeflow.cluster.cluster import HOST_LINK
+from edgeflow.cluster.network import Path
+from edgeflow.cost.energy import DeviceEnergy, modelled
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import InvalidPlanError
-from edgeflow.graph.ir import NUMPY_DTYPES
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import CLIENT, Assemble, Compute, Instruction, Program, Receive, Send
 from edgeflow.telemetry import TraceEvent
@@ -29,6 +30,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         compute_s: Rank -> seconds of its kernels.
         transferred_bytes: Over links between devices, and between the client and devices on other hosts.
         num_messages: Frames over those links.
+        busy_s: Resource -> seconds that one request occupies it: ``processor:<device>`` (kernels, copies and
+            frames), and the network's, for example ``egress:<device>`` or ``medium:<name>``.
+        energy: Rank -> modelled energy, of every device of the cluster, idle ones too.
         events: The timeline, if it was asked for.
     """
 
@@ -36,11 +40,37 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     compute_s: Mapping[int, float]
     transferred_bytes: int
     num_messages: int
+    busy_s: Mapping[str, float] = {}
+    energy: Mapping[int, DeviceEnergy] = {}
     events: tuple[TraceEvent, ...] = ()
+
+    @property
+    def period_s(self) -> float:
+        """Least time between two answers when many requests are under way: that of the busiest resource."""
+        return max(self.busy_s.values(), default=0.0)
+
+    @property
+    def bottleneck(self) -> str:
+        """The resource that sets the period."""
+        return max(sorted(self.busy_s), key=lambda name: self.busy_s[name], default="")
+
+    @property
+    def energy_j(self) -> float:
+        """Of one request on an otherwise idle cluster, idle power included; modelled."""
+        return sum(item.total_j for item in self.energy.values())
+
+    @property
+    def active_energy_j(self) -> float:
+        """The same without what the devices spend at rest."""
+        return sum(item.active_j for item in self.energy.values())
 
 
 def predict(plan: Plan, cost: CostModel | None = None, *, with_events: bool = True) -> Prediction:
-    """Predict one request of a plan on an idle cluster."""
+    """Predict one request of a plan on an idle cluster.
+
+    Raises:
+        InfeasiblePlanError: If it sends something between devices that have no link.
+    """
     return predict_programs(plan.programs, cost or CostModel(cluster=plan.cluster), with_events=with_events)
 
 
@@ -50,28 +80,45 @@ def predict_programs(
     """Predict one request of lowered programs.
 
     Raises:
+        InfeasiblePlanError: If one sends something to a device that it has no link to.
         InvalidPlanError: If the programs wait for each other in a circle.
     """
     return _Clockwork(programs, cost, with_events).run()
 
 
+class _Transfer(msgspec.Struct):
+    """A frame on its way.
+
+    Attributes:
+        hop: The resource that it comes to next.
+        last_byte_s: When its last byte gets there, as far as what lies behind it decides that.
+    """
+
+    frame: Send
+    path: Path
+    hop: int = 0
+    last_byte_s: float = 0.0
+
+
 class _Clockwork:
-    """Events in the order of time: a rank's next instruction, or a frame that reaches an interface."""
+    """Events in the order of time: a rank's next instruction, or a frame that reaches a resource."""
 
     def __init__(self, programs: Mapping[int, Program], cost: CostModel, with_events: bool) -> None:
         self._programs = programs
         self._cost = cost
         self._with_events = with_events
-        self._agenda: list[tuple[float, int, int, Send | None]] = []
+        self._agenda: list[tuple[float, int, int | _Transfer]] = []
         self._order = itertools.count()
         self._next = dict.fromkeys(programs, 0)
         self._clock = dict.fromkeys(programs, 0.0)
         self._arrived: dict[int, float] = {}
         self._parked: dict[int, int] = {}
-        self._egress = dict.fromkeys(programs, 0.0)
-        self._ingress = dict.fromkeys(programs, 0.0)
+        self._free_s: dict[str, float] = {}
         self._compute_s = {rank: 0.0 for rank in programs if rank != CLIENT}
-        self._bytes = 0
+        self._processor_s = dict.fromkeys(self._compute_s, 0.0)
+        self._busy_s: dict[str, float] = {}
+        self._sent = dict.fromkeys(cost.cluster.ranks, 0)
+        self._received = dict.fromkeys(cost.cluster.ranks, 0)
         self._messages = 0
         self._events: list[TraceEvent] = []
 
@@ -79,75 +126,93 @@ class _Clockwork:
         for rank in self._programs:
             self._schedule(0.0, rank)
         while self._agenda:
-            time, _, rank, frame = heapq.heappop(self._agenda)
-            if frame is None:
-                self._advance(rank)
+            time, _, what = heapq.heappop(self._agenda)
+            if isinstance(what, _Transfer):
+                self._pass(time, what)
             else:
-                self._take_in(time, rank, frame)
+                self._advance(what)
         if self._parked:
             raise InvalidPlanError(
                 f"ranks {sorted(self._parked.values())} wait for frames that are never sent"
             )
+        devices = self._cost.cluster.devices
+        processors = {f"processor:{devices[rank].name}": s for rank, s in self._processor_s.items()}
         return Prediction(
             latency_s=self._clock[CLIENT],
             compute_s=self._compute_s,
-            transferred_bytes=self._bytes,
+            transferred_bytes=sum(self._sent.values()),
             num_messages=self._messages,
+            busy_s={**processors, **dict(sorted(self._busy_s.items()))},
+            energy={rank: self._energy(rank) for rank in self._cost.cluster.ranks},
             events=tuple(self._events),
         )
 
-    def _schedule(self, time: float, rank: int, frame: Send | None = None) -> None:
-        """Let ``rank`` go on at ``time``, or ``frame`` from it reach its receiver's interface."""
-        heapq.heappush(self._agenda, (time, next(self._order), rank, frame))
+    def _energy(self, rank: int) -> DeviceEnergy:
+        return modelled(
+            self._cost.cluster.devices[rank],
+            elapsed_s=self._clock[CLIENT],
+            busy_s=self._processor_s.get(rank, 0.0),
+            flops=_flops(self._programs[rank]) if rank in self._programs else 0,
+            sent_bytes=self._sent[rank],
+            received_bytes=self._received[rank],
+        )
+
+    def _schedule(self, time: float, what: int | _Transfer) -> None:
+        """Let a rank go on at ``time``, or a frame reach its next resource."""
+        heapq.heappush(self._agenda, (time, next(self._order), what))
 
     def _advance(self, rank: int) -> None:
         """Run one instruction."""
-        instructions = self._programs[rank].instructions
+        program = self._programs[rank]
         index = self._next[rank]
-        if index >= len(instructions):
+        if index >= len(program.instructions):
             return
-        instruction = instructions[index]
+        instruction = program.instructions[index]
         start = self._clock[rank]
         if isinstance(instruction, Receive) and instruction.tag not in self._arrived:
             self._parked[instruction.tag] = rank
             return
         self._next[rank] += 1
-        match instruction:
-            case Compute():
-                seconds = sum(self._cost.kernel_s(rank, kernel) for kernel in instruction.kernels)
-                self._compute_s[rank] += seconds
-                self._clock[rank] = start + seconds
-            case Assemble():
-                itemsize = NUMPY_DTYPES[instruction.dtype].itemsize
-                self._clock[rank] = start + self._cost.assemble_s(rank, instruction, itemsize)
-            case Receive():
-                arrival = self._arrived.pop(instruction.tag)
-                self._clock[rank] = max(start, arrival) + self._cost.message_s(rank)
-            case Send():
-                self._clock[rank] = start + self._cost.message_s(rank)
-                self._send(rank, instruction)
+        ready = start
+        if isinstance(instruction, Receive):
+            ready = max(start, self._arrived.pop(instruction.tag))
+        seconds = self._cost.instruction_s(rank, instruction, program)
+        self._clock[rank] = ready + seconds
+        if rank in self._processor_s:
+            self._processor_s[rank] += seconds
+        if isinstance(instruction, Compute):
+            self._compute_s[rank] += seconds
+        if isinstance(instruction, Send):
+            self._send(rank, instruction)
         if self._with_events:
             self._record(rank, instruction, start)
         self._schedule(self._clock[rank], rank)
 
     def _send(self, rank: int, frame: Send) -> None:
-        link = self._cost.cluster.link(rank, frame.peer)
-        duration = frame.num_bytes / link.bandwidth_bytes_per_s
-        if link is HOST_LINK:
-            self._arrive(frame, self._clock[rank] + link.latency_s + duration)
+        path = self._cost.cluster.path(rank, frame.peer)
+        if path.is_local:
+            self._arrive(frame, self._clock[rank] + path.seconds(frame.num_bytes))
             return
-        leaves = max(self._clock[rank], self._egress[rank])
-        self._egress[rank] = leaves + duration
-        self._bytes += frame.num_bytes
+        source = self._cost.cluster.source_rank
+        self._sent[rank if rank != CLIENT else source] += frame.num_bytes
+        self._received[frame.peer if frame.peer != CLIENT else source] += frame.num_bytes
         self._messages += 1
-        self._schedule(leaves + link.latency_s, rank, frame)
+        self._schedule(self._clock[rank], _Transfer(frame, path))
 
-    def _take_in(self, time: float, source: int, frame: Send) -> None:
-        """The first byte of a frame reaches its receiver's interface, which may be busy."""
-        duration = frame.num_bytes / self._cost.cluster.link(source, frame.peer).bandwidth_bytes_per_s
-        done = max(time, self._ingress[frame.peer]) + duration
-        self._ingress[frame.peer] = done
-        self._arrive(frame, done)
+    def _pass(self, time: float, transfer: _Transfer) -> None:
+        """The first byte of a frame reaches a resource, which may be busy."""
+        hop = transfer.path.hops[transfer.hop]
+        occupied = hop.occupied_s(transfer.frame.num_bytes)
+        start = max(time, self._free_s.get(hop.resource, 0.0))
+        self._free_s[hop.resource] = start + occupied
+        self._busy_s[hop.resource] = self._busy_s.get(hop.resource, 0.0) + occupied
+        # It has not left before its last byte has come.
+        transfer.last_byte_s = max(start + occupied, transfer.last_byte_s) + hop.delay_s
+        transfer.hop += 1
+        if transfer.hop < len(transfer.path.hops):
+            self._schedule(start + hop.delay_s, transfer)
+        else:
+            self._arrive(transfer.frame, transfer.last_byte_s)
 
     def _arrive(self, frame: Send, time: float) -> None:
         self._arrived[frame.tag] = time
@@ -159,6 +224,15 @@ class _Clockwork:
         event = trace_event(rank, instruction, start, self._clock[rank])
         if event is not None:
             self._events.append(event)
+
+
+def _flops(program: Program) -> int:
+    return sum(
+        kernel.flops
+        for instruction in program.instructions
+        if isinstance(instruction, Compute)
+        for kernel in instruction.kernels
+    )
 
 
 def trace_event(

@@ -258,7 +258,7 @@ class _Lowering:
         return sorted(
             (owner for owner in owners if owner.rank != rank),
             key=lambda owner: (
-                self._cluster.link(owner.rank, rank).seconds(num_bytes),
+                self._cluster.distance_s(owner.rank, rank, num_bytes),
                 (owner.rank - rank) % size,
             ),
         )

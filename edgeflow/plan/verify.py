@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT, Program
+from edgeflow.plan.program import CLIENT, Program, Send
 from edgeflow.plan.stage import Piece, Stage
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size
@@ -23,7 +24,8 @@ def verify_plan(plan: Plan) -> None:
         InvalidPlanError: If an operator is missing, twice in a stage or too early; a piece lies outside of
             its tensor; a device is not in the cluster, or makes something twice; partial sums leave a gap or
             overlap, or are made in several stages; or a need is not covered.
-        InfeasiblePlanError: If a device's memory does not hold its weights and buffers.
+        InfeasiblePlanError: If a device's memory does not hold its weights and buffers, or a program sends
+            something to a device that it has no link to.
     """
     _check_operators(plan.graph, plan.stages)
     summed: dict[str, str] = {}
@@ -34,6 +36,7 @@ def verify_plan(plan: Plan) -> None:
         for tensor in stage.outputs:
             _check_sum(plan.graph, stage, tensor, summed)
     programs = plan.programs
+    _check_links(plan.cluster, programs)
     for rank, required in memory_bytes(programs).items():
         device = plan.cluster.devices[rank]
         if required > device.memory_bytes:
@@ -53,6 +56,17 @@ def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:
         for rank, program in programs.items()
         if rank != CLIENT
     }
+
+
+def _check_links(cluster: Cluster, programs: Mapping[int, Program]) -> None:
+    pairs = {
+        (rank, item.peer)
+        for rank, program in programs.items()
+        for item in program.instructions
+        if isinstance(item, Send)
+    }
+    for rank, peer in sorted(pairs):
+        cluster.path(rank, peer)  # raises where there is none
 
 
 def _check_operators(graph: ModelGraph, stages: tuple[Stage, ...]) -> None:

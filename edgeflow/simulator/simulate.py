@@ -2,8 +2,8 @@
 
 Each request runs every rank's program as a process. A device runs one request until that waits for a frame;
 then, of those that can go on, the one that was asked first, as workers do (`edgeflow.runtime.schedule`, whose
-limits on how many may have begun are ignored here). An interface sends one frame at a time and takes one in
-at a time. A single request on an idle cluster takes exactly as long as `edgeflow.cost.predict` says.
+limits on how many may have begun are ignored here). Transfers take turns at the resources on their path. A
+single request on an idle cluster takes exactly as long as `edgeflow.cost.predict` says.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from typing import Any
 import msgspec
 import simpy
 
-from edgeflow.cluster.cluster import HOST_LINK
 from edgeflow.cost.model import CostModel
 from edgeflow.cost.timeline import trace_event
 from edgeflow.errors import ConfigError
-from edgeflow.graph.ir import NUMPY_DTYPES
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT, Assemble, Compute, Instruction, Program, Receive, Send
+from edgeflow.plan.program import CLIENT, Compute, Instruction, Program, Receive, Send
 from edgeflow.plan.verify import memory_bytes
 from edgeflow.telemetry import TraceEvent
 
@@ -91,8 +89,7 @@ class _Run:
         self._programs = plan.programs
         self._with_events = with_events
         self._processor = {rank: simpy.PriorityResource(self.environment) for rank in self._programs}
-        self._egress = {rank: simpy.Resource(self.environment) for rank in self._programs}
-        self._ingress = {rank: simpy.Resource(self.environment) for rank in self._programs}
+        self._resources: dict[str, simpy.Resource] = {}
         self._arrival: dict[int, float] = {}
         self._answer: dict[int, float] = {}
         self._busy_s = dict.fromkeys(self._programs, 0.0)
@@ -122,24 +119,18 @@ class _Run:
         turn = yield from self._take_turn(number, rank)
         for instruction in program.instructions:
             start = self.environment.now
-            match instruction:
-                case Compute():
-                    seconds = sum(self._cost.kernel_s(rank, kernel) for kernel in instruction.kernels)
-                    self._busy_s[rank] += seconds
-                    yield self.environment.timeout(seconds)
-                case Assemble():
-                    itemsize = NUMPY_DTYPES[instruction.dtype].itemsize
-                    yield self.environment.timeout(self._cost.assemble_s(rank, instruction, itemsize))
-                case Receive():
-                    self._end_turn(rank, turn)
-                    yield self._frame(frames, instruction.tag)
-                    turn = yield from self._take_turn(number, rank)
-                    yield self.environment.timeout(self._cost.message_s(rank))
-                case Send():
-                    yield self.environment.timeout(self._cost.message_s(rank))
-                    self.environment.process(
-                        self._transfer(rank, instruction, self._frame(frames, instruction.tag))
-                    )
+            if isinstance(instruction, Receive):
+                self._end_turn(rank, turn)
+                yield self._frame(frames, instruction.tag)
+                turn = yield from self._take_turn(number, rank)
+            seconds = self._cost.instruction_s(rank, instruction, program)
+            yield self.environment.timeout(seconds)
+            if isinstance(instruction, Compute):
+                self._busy_s[rank] += seconds
+            if isinstance(instruction, Send):
+                self.environment.process(
+                    self._transfer(rank, instruction, self._frame(frames, instruction.tag))
+                )
             self._record(number, rank, instruction, start)
         self._end_turn(rank, turn)
         if rank == CLIENT:
@@ -164,25 +155,28 @@ class _Run:
             self._processor[rank].release(turn)
 
     def _transfer(self, rank: int, instruction: Send, arrived: Any) -> _Process:
-        link = self._cost.cluster.link(rank, instruction.peer)
-        duration = instruction.num_bytes / link.bandwidth_bytes_per_s
-        if link is HOST_LINK:
-            yield self.environment.timeout(link.latency_s + duration)
+        """A frame visits the resources of its path in order; see `edgeflow.cluster.network`."""
+        path = self._cost.cluster.path(rank, instruction.peer)
+        if path.is_local:
+            yield self.environment.timeout(path.seconds(instruction.num_bytes))
             arrived.succeed()
             return
         self._bytes += instruction.num_bytes
-        turn = self._egress[rank].request()
-        yield turn
-        self.environment.process(self._leave(rank, turn, duration))
-        yield self.environment.timeout(link.latency_s)
-        with self._ingress[instruction.peer].request() as slot:
-            yield slot
-            yield self.environment.timeout(duration)
+        last_byte_s = 0.0
+        for hop in path.hops:
+            resource = self._resources.setdefault(hop.resource, simpy.Resource(self.environment))
+            turn = resource.request()
+            yield turn
+            occupied = hop.occupied_s(instruction.num_bytes)
+            last_byte_s = max(self.environment.now + occupied, last_byte_s) + hop.delay_s
+            self.environment.process(self._leave(resource, turn, occupied))
+            yield self.environment.timeout(hop.delay_s)
+        yield self.environment.timeout(max(0.0, last_byte_s - self.environment.now))
         arrived.succeed()
 
-    def _leave(self, rank: int, turn: Any, duration: float) -> _Process:
+    def _leave(self, resource: simpy.Resource, turn: Any, duration: float) -> _Process:
         yield self.environment.timeout(duration)
-        self._egress[rank].release(turn)
+        resource.release(turn)
 
     def _record(self, number: int, rank: int, instruction: Instruction, start: float) -> None:
         if self._with_events:
