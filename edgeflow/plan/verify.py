@@ -8,7 +8,7 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT, Program, Send
+from edgeflow.plan.program import CLIENT, Program, Send, WeightSlice
 from edgeflow.plan.stage import Piece, Stage
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size
@@ -27,17 +27,9 @@ def verify_plan(plan: Plan) -> None:
         InfeasiblePlanError: If a device's memory does not hold its weights and buffers, or a program sends
             something to a device that it has no link to.
     """
-    _check_operators(plan.graph, plan.stages)
-    summed: dict[str, str] = {}
-    computed: _Made = {}
-    for stage in plan.stages:
-        made = computed if stage.operators else {}
-        _check_shards(plan.graph, stage, made, num_devices=len(plan.cluster.devices))
-        for tensor in stage.outputs:
-            _check_sum(plan.graph, stage, tensor, summed)
-    programs = plan.programs
-    _check_links(plan.cluster, programs)
-    for rank, required in memory_bytes(programs).items():
+    for way in plan.ways:
+        _verify_way(way)
+    for rank, required in plan_memory_bytes(plan).items():
         device = plan.cluster.devices[rank]
         if required > device.memory_bytes:
             raise InfeasiblePlanError(
@@ -47,6 +39,30 @@ def verify_plan(plan: Plan) -> None:
                 required=required,
                 available=device.memory_bytes,
             )
+
+
+def _verify_way(plan: Plan) -> None:
+    _check_operators(plan.graph, plan.stages)
+    summed: dict[str, str] = {}
+    computed: _Made = {}
+    for stage in plan.stages:
+        made = computed if stage.operators else {}
+        _check_shards(plan.graph, stage, made, num_devices=len(plan.cluster.devices))
+        for tensor in stage.outputs:
+            _check_sum(plan.graph, stage, tensor, summed)
+    _check_links(plan.cluster, plan.programs)
+
+
+def plan_memory_bytes(plan: Plan) -> dict[int, int]:
+    """Rank -> bytes of its weight slices, each once, and of the buffers of every way at its peak."""
+    weights: dict[int, dict[WeightSlice, None]] = {}
+    buffers: dict[int, int] = {}
+    for way in plan.ways:
+        for rank, program in way.programs.items():
+            if rank != CLIENT:
+                weights.setdefault(rank, {}).update(dict.fromkeys(program.weights))
+                buffers[rank] = buffers.get(rank, 0) + program.peak_bytes
+    return {rank: buffers[rank] + sum(item.num_bytes for item in kept) for rank, kept in weights.items()}
 
 
 def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:

@@ -60,7 +60,7 @@ def auto(task: Task) -> Plan:
         refined = _refine(task, plan, chosen)
         if refined is not plan:
             plans.append(refined)
-    return best_of(plans, strategy="auto", failures=failures)
+    return best_of(plans, objective=task.objective, strategy="auto", failures=failures)
 
 
 def _plan(task: Task, layouts: Sequence[Layout], label: str) -> Plan:

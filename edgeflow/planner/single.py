@@ -22,4 +22,4 @@ def single(task: Task) -> Plan:
             plans.append(finish_runs(task, [run], strategy="single", label=label))
         except InfeasiblePlanError as error:
             failures.append((label, error))
-    return best_of(plans, strategy="single", failures=failures)
+    return best_of(plans, objective=task.objective, strategy="single", failures=failures)

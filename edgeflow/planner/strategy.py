@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,7 @@ from edgeflow.plan.verify import verify_plan
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.build import draft
 from edgeflow.planner.layout import Layout, close
+from edgeflow.planner.objective import Objective, mixed_period_s
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +28,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     graph: ModelGraph
     cluster: Cluster
     cost: CostModel
-    objective: str = "latency"
+    objective: Objective = Objective()
 
     @property
     def analysis(self) -> Analysis:
@@ -70,26 +72,53 @@ def stages_of(task: Task, runs: Sequence[Run]) -> tuple[Stage, ...]:
     return close(task.analysis, drafts)
 
 
-def finish(task: Task, stages: tuple[Stage, ...], *, strategy: str, label: str) -> Plan:
-    """Check stages, predict their latency, and return them as a plan with itself as its only candidate.
+def finish(
+    task: Task,
+    stages: tuple[Stage, ...],
+    *,
+    strategy: str,
+    label: str,
+    replicas: tuple[tuple[Stage, ...], ...] = (),
+) -> Plan:
+    """Check stages, predict them, and return them as a plan with itself as its only candidate.
+
+    Of several ways to answer, a request on an idle cluster goes the fastest one; many requests are shared out
+    between them as is best for the period.
 
     Raises:
-        InfeasiblePlanError: If a device's memory does not hold its part.
+        InfeasiblePlanError: If a device's memory does not hold its part, or a link is missing.
     """
     plan = Plan(
         graph=task.graph,
         cluster=task.cluster,
         stages=stages,
         strategy=strategy,
-        objective=task.objective,
+        objective=task.objective.kind,
+        deadline_s=task.objective.deadline_s,
         chosen=label,
+        replicas=replicas,
     )
     verify_plan(plan)
-    latency = predict_programs(plan.programs, task.cost).latency_s
-    done = replace(plan, predicted_latency_s=latency, candidates=(Candidate(label, latency),))
-    # `replace` makes a new object; the programs that were lowered for the check serve it as well.
-    done.__dict__["programs"] = plan.programs
-    return done
+    predictions = [predict_programs(way.programs, task.cost) for way in plan.ways]
+    latency = min(item.latency_s for item in predictions)
+    period, fractions = mixed_period_s([item.busy_s for item in predictions])
+    energy = sum(
+        item.active_energy_j * fraction for item, fraction in zip(predictions, fractions, strict=True)
+    )
+    return with_programs_of(
+        plan,
+        predicted_latency_s=latency,
+        predicted_period_s=period,
+        predicted_energy_j=energy,
+        candidates=(Candidate(label, latency, period_s=period, energy_j=energy),),
+    )
+
+
+def with_programs_of(plan: Plan, **changes: Any) -> Plan:
+    """`dataclasses.replace` for fields that programs do not depend on; what was lowered is kept."""
+    changed = replace(plan, **changes)
+    changed.__dict__.update({name: plan.__dict__[name] for name in ("programs",) if name in plan.__dict__})
+    return changed
 
 
 def finish_runs(task: Task, runs: Sequence[Run], *, strategy: str, label: str) -> Plan:
@@ -97,27 +126,26 @@ def finish_runs(task: Task, runs: Sequence[Run], *, strategy: str, label: str) -
 
 
 def best_of(
-    plans: Sequence[Plan], *, strategy: str, failures: Sequence[tuple[str, InfeasiblePlanError]] = ()
+    plans: Sequence[Plan],
+    *,
+    objective: Objective,
+    strategy: str,
+    failures: Sequence[tuple[str, InfeasiblePlanError]] = (),
 ) -> Plan:
-    """Return the plan with the least predicted latency, the others and the failures as candidates.
+    """Return the best plan under the objective, the others and the failures as candidates.
 
     Raises:
         InfeasiblePlanError: If there is no plan: the failure that lacked least.
     """
     if not plans:
         raise least_infeasible([error for _, error in failures])
-    best = min(plans, key=lambda plan: plan.predicted_latency_s)
+    best = min(plans, key=objective.score)
     candidates = [item for plan in plans for item in plan.candidates]
     candidates += [Candidate(label, None, str(error)) for label, error in failures]
-    unique = {item.label: item for item in sorted(candidates, key=_worst_first)}
-    ordered = sorted(unique.values(), key=_worst_first, reverse=True)
-    done = replace(best, strategy=strategy, candidates=tuple(ordered))
-    done.__dict__["programs"] = best.programs
-    return done
-
-
-def _worst_first(item: Candidate) -> float:
-    return -(item.latency_s if item.latency_s is not None else float("inf"))
+    unique: dict[str, Candidate] = {}
+    for item in sorted(candidates, key=objective.score):
+        unique.setdefault(item.label, item)
+    return with_programs_of(best, strategy=strategy, candidates=tuple(unique.values()))
 
 
 def least_infeasible(errors: Sequence[InfeasiblePlanError]) -> InfeasiblePlanError:

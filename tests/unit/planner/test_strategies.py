@@ -31,7 +31,7 @@ def test_a_strategy_that_does_not_exist() -> None:
 
 
 def test_an_objective_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match="no objective 'beauty'; known: latency"):
+    with pytest.raises(ConfigError, match="no objective 'beauty'; known: latency, throughput, energy"):
         plan(graph("mlp"), Cluster.local(), objective="beauty")
 
 
