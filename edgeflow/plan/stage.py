@@ -11,7 +11,7 @@ import msgspec
 from edgeflow.sharding.region import Interval, Region
 
 
-class Piece(msgspec.Struct, frozen=True):
+class Piece(msgspec.Struct, frozen=True, cache_hash=True):
     """What one device makes of one tensor.
 
     Attributes:

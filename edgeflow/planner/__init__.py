@@ -11,30 +11,42 @@ from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.auto import auto
+from edgeflow.planner.brute_force import brute_force
 from edgeflow.planner.coedge import coedge
+from edgeflow.planner.galaxy import galaxy
 from edgeflow.planner.megatron import megatron
 from edgeflow.planner.objective import Objective
+from edgeflow.planner.pipeline import pipeline
+from edgeflow.planner.replicate import replicate
 from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Strategy, Task
+from edgeflow.planner.voltage import voltage
 
 __all__ = ["Objective", "Strategy", "Task", "plan", "strategies"]
 
-#: In the order in which they are shown: the plainest first, ours last.
-_STRATEGIES: Mapping[str, Strategy] = {
+#: Strategies from elsewhere, in the order in which they are shown: the plainest first.
+_PUBLISHED: Mapping[str, Strategy] = {
     "single": single,
+    "replicate": replicate,
     "coedge": coedge,
     "megatron": megatron,
-    "auto": auto,
+    "galaxy": galaxy,
+    "voltage": voltage,
+    "pipeline": pipeline,
 }
+
+
+def _auto(task: Task) -> Plan:
+    return auto(task, tuple(_PUBLISHED.values()))
+
+
+_STRATEGIES: Mapping[str, Strategy] = {**_PUBLISHED, "auto": _auto, "brute_force": brute_force}
 
 
 def strategies() -> Mapping[str, str]:
     """Return the strategies' names and what each does, in one line."""
-    return {name: (_docstring(strategy)).splitlines()[0] for name, strategy in _STRATEGIES.items()}
-
-
-def _docstring(strategy: Strategy) -> str:
-    return sys.modules[strategy.__module__].__doc__ or ""
+    modules = {name: made.__module__ for name, made in {**_STRATEGIES, "auto": auto}.items()}
+    return {name: (sys.modules[module].__doc__ or name).splitlines()[0] for name, module in modules.items()}
 
 
 def plan(

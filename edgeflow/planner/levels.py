@@ -68,7 +68,7 @@ def _needs(analysis: Analysis, unit: tuple[str, ...], mine: Mapping[str, Piece])
     if not outputs:
         return {}
     if len(unit) == 1:
-        return analysis.cutter.cut(op, outputs[0][1].region, outputs[0][1].contraction).needs
+        return analysis.cutter.needs(op, outputs[0][1].region, outputs[0][1].contraction)
     stage = Stage(name="", kind="", operators=unit, shards=())
     return dict(stage_kernels(analysis.graph, stage, Shard(0, outputs)).needs)
 

@@ -83,6 +83,8 @@ def mixed_period_s(busy_s: Sequence[Mapping[str, float]]) -> tuple[float, tuple[
         return max(busy_s[0].values(), default=0.0), (1.0,)
     resources = sorted({name for busy in busy_s for name in busy})
     count = len(busy_s)
+    if not resources:
+        return 0.0, (1.0, *[0.0] * (count - 1))
     loads = np.array([[busy.get(name, 0.0) for busy in busy_s] + [-1.0] for name in resources])
     solved = linprog(
         c=[0.0] * count + [1.0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -14,15 +15,18 @@ from edgeflow.cost.timeline import predict_programs
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan.plan import Candidate, Plan
-from edgeflow.plan.stage import Stage
+from edgeflow.plan.program import Kernel
+from edgeflow.plan.stage import Piece, Shard, Stage
+from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.plan.verify import verify_plan
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.build import draft
 from edgeflow.planner.layout import Layout, close
 from edgeflow.planner.objective import Objective, mixed_period_s
+from edgeflow.sharding.region import Region
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What a strategy is given."""
 
     graph: ModelGraph
@@ -34,14 +38,32 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     def analysis(self) -> Analysis:
         return analysis_of(self.graph)
 
-    @property
+    @cached_property
+    def alone_s(self) -> tuple[float, ...]:
+        """Rank -> seconds of all kernels of the graph there, by what is known of the device."""
+        kernels = whole_kernels(self.graph)
+        return tuple(
+            sum(self.cost.kernel_s(rank, kernel) for kernel in kernels) for rank in self.cluster.ranks
+        )
+
+    @cached_property
     def speeds(self) -> tuple[float, ...]:
-        return tuple(device.flops_per_second for device in self.cluster.devices)
+        """Rank -> how fast the device is at this graph, relative to the fastest one."""
+        least = min(self.alone_s)
+        return tuple(least / seconds if seconds else 1.0 for seconds in self.alone_s)
 
     @property
     def fastest(self) -> tuple[int, ...]:
         """Ranks, fastest first; equals in rank order."""
         return tuple(sorted(self.cluster.ranks, key=lambda rank: (-self.speeds[rank], rank)))
+
+
+def whole_kernels(graph: ModelGraph) -> tuple[Kernel, ...]:
+    """The kernels that make every result of the graph whole, in order."""
+    names = tuple(name for op in graph.operators for name in op.outputs if name)
+    pieces = tuple((name, Piece(Region.full(graph.specs[name].shape))) for name in names)
+    stage = Stage(name="", kind="", operators=tuple(op.name for op in graph.operators), shards=())
+    return stage_kernels(graph, stage, Shard(0, pieces)).kernels
 
 
 #: A strategy decides; it returns a finished plan or raises `InfeasiblePlanError`.
@@ -121,8 +143,35 @@ def with_programs_of(plan: Plan, **changes: Any) -> Plan:
     return changed
 
 
+def finish_ways(task: Task, ways: Sequence[Plan], *, strategy: str, label: str) -> Plan:
+    """Return one plan that answers in any of these ways; ways that would get no requests are left out.
+
+    Raises:
+        InfeasiblePlanError: If a device's memory does not hold what all of them need of it.
+    """
+    ordered = sorted(ways, key=lambda way: way.predicted_latency_s)
+    _, fractions = mixed_period_s([predict_programs(way.programs, task.cost).busy_s for way in ordered])
+    # The fastest way stays in any case: a request alone goes there.
+    used = [way for way, fraction in zip(ordered, fractions, strict=True) if fraction > 1e-6]
+    others = tuple(way.stages for way in used if way is not ordered[0])
+    return finish(task, ordered[0].stages, strategy=strategy, label=label, replicas=others)
+
+
 def finish_runs(task: Task, runs: Sequence[Run], *, strategy: str, label: str) -> Plan:
     return finish(task, stages_of(task, runs), strategy=strategy, label=label)
+
+
+def whole_on(task: Task, *, strategy: str) -> tuple[list[Plan], list[tuple[str, InfeasiblePlanError]]]:
+    """Return the whole graph on each device that can hold it, and why the others cannot."""
+    plans, failures = [], []
+    for rank, device in enumerate(task.cluster.devices):
+        run = Run(task.graph.operators, Layout(kind="single", devices=(rank,)))
+        label = f"single on {device.name}"
+        try:
+            plans.append(finish_runs(task, [run], strategy=strategy, label=label))
+        except InfeasiblePlanError as error:
+            failures.append((label, error))
+    return plans, failures
 
 
 def best_of(

@@ -38,7 +38,7 @@ def graph(name: str) -> ModelGraph:
     return ef.capture(module, args, kwargs=kwargs)
 
 
-@pytest.mark.parametrize("strategy", list(ef.strategies()))
+@pytest.mark.parametrize("strategy", [name for name in ef.strategies() if name != "brute_force"])
 @pytest.mark.parametrize("model", ["tiny-resnet", "tiny-vit"])
 def test_plans_are_as_they_were(model: str, strategy: str, update_golden: bool) -> None:
     path = _FOLDER / f"{model}-{strategy}.json"
