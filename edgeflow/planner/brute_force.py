@@ -58,7 +58,7 @@ def num_plans(task: Task) -> int:
     """How many plans the space holds; where that is clearly too many, fewer than it holds."""
     num_stretches = len(task.analysis.stretches)
     at_least = int(2 ** len(task.cluster.ranks) - 1) ** num_stretches
-    return at_least if at_least > MAX_PLANS else len(all_layouts(task)) ** num_stretches
+    return at_least if at_least > MAX_PLANS else int(len(all_layouts(task)) ** num_stretches)
 
 
 def all_layouts(task: Task) -> list[Layout]:

@@ -14,6 +14,7 @@ import edgeflow as ef
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.testing import zoo
+from tests.strategies import STRATEGIES
 
 TOLERANCE = 1e-4
 SPEEDS = (1.0, 0.7, 0.4, 0.25, 0.6)
@@ -59,7 +60,7 @@ def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 3, 5])
-@pytest.mark.parametrize("strategy", list(ef.strategies()))
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("model", [*_SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in _LARGE)])
 def test_any_number_of_unequal_devices_answers_what_the_module_does(
     model: str, strategy: str, num_devices: int

@@ -29,6 +29,7 @@ from edgeflow.planner.strategy import Task
 from edgeflow.testing.random_models import outputs_of, random_cluster, random_model
 from tests.property.plans import random_layout_stages, random_stages
 from tests.property.programs import check_programs
+from tests.strategies import STRATEGIES
 
 #: Largest difference from the module, as a share of the answer's largest value.
 _TOLERANCE = 1e-4
@@ -141,13 +142,14 @@ def test_memory_is_kept_or_refused(seed: int) -> None:
             required = max(memory_bytes(alone.programs).values())
             limit = int(required * Random(cluster_seed).uniform(0.3, 1.5))
             short = with_memory(cluster, limit)
-            for name in ef.strategies():
+            for name in STRATEGIES:
                 try:
                     plan = ef.plan(graph, short, strategy=name)
                 except InfeasiblePlanError as error:
                     assert error.constraint == "memory"
                     assert error.available == limit < (error.required or 0)
-                    assert limit < required or name in ("coedge", "megatron")
+                    # Others may need more than one device alone does: they hold what they do not need to.
+                    assert limit < required or name not in ("single", "replicate", "pipeline", "auto")
                 else:
                     assert max(memory_bytes(plan.programs).values()) <= limit
 

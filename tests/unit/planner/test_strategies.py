@@ -28,7 +28,7 @@ def test_strategies_are_listed_with_what_they_do() -> None:
 
 
 def test_a_strategy_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match="no strategy 'magic'; known: single, replicate, .*auto"):
+    with pytest.raises(ConfigError, match=r"no strategy 'magic'; known: single, replicate, .*auto"):
         plan(graph("mlp"), Cluster.local(), strategy="magic")
 
 
