@@ -31,8 +31,8 @@ def brute_force(task: Task) -> Plan:
     if count > MAX_PLANS:
         raise InfeasiblePlanError(
             f"brute_force is for tiny inputs: {len(task.analysis.stretches)} stretches on "
-            f"{len(task.cluster.ranks)} devices have at least {float(count):.2g} plans, at most {MAX_PLANS:,} "
-            "are tried",
+            f"{len(task.cluster.ranks)} devices have at least {float(count):.2g} plans, "
+            f"at most {MAX_PLANS:,} are tried",
             constraint="plans",
             required=float(count),
             available=MAX_PLANS,
