@@ -175,7 +175,7 @@ def choose_rivals(chosen: Plan, cost: CostModel) -> dict[str, Plan]:
             return
 
     plans = [chosen, *(plan for strategy in ef.strategies() for plan in make(strategy))]
-    splits = [plan for plan in plans if len(plan.devices) > 1]
+    splits = [plan for plan in plans if len(plan.devices) > 1 and not plan.replicas]
     singles = [plan for plan in plans if len(plan.devices) == 1]
     rivals = {}
     if splits:

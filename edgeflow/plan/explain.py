@@ -9,7 +9,7 @@ from edgeflow.plan.plan import Candidate, Plan
 from edgeflow.plan.program import CLIENT, Compute, Program, Send
 from edgeflow.plan.stage import Stage
 from edgeflow.plan.stage_kernels import stage_kernels
-from edgeflow.plan.verify import memory_bytes
+from edgeflow.plan.verify import plan_memory_bytes
 from edgeflow.units import format_bytes, format_flops, format_seconds
 
 _KINDS = {
@@ -30,7 +30,9 @@ def explain_plan(plan: Plan) -> str:
         f"of {plan.cluster.name!r}",
         f"strategy {plan.strategy}: {plan.chosen or plan.strategy}, predicted "
         f"{format_seconds(plan.predicted_latency_s)}",
+        *_objective(plan),
         *_verdict(plan),
+        *_bound(plan),
         "",
         "stages",
         *_stage_lines(plan),
@@ -39,15 +41,44 @@ def explain_plan(plan: Plan) -> str:
         *_device_lines(plan),
     ]
     if len(plan.candidates) > 1:
-        lines += ["", "weighed", *_candidate_lines(plan.candidates, plan.chosen)]
+        lines += ["", "weighed", *_candidate_lines(plan.candidates, plan.chosen, plan.objective)]
     return "\n".join(lines)
+
+
+def _objective(plan: Plan) -> Iterable[str]:
+    """What else was predicted, where more than latency was asked for."""
+    if plan.objective != "latency":
+        per_s = 1 / plan.predicted_period_s if plan.predicted_period_s > 0 else float("inf")
+        yield (
+            f"objective {plan.objective}: {per_s:,.1f} requests a second, "
+            f"{plan.predicted_energy_j:.3g} J a request (modelled)"
+        )
+    if plan.deadline_s is not None:
+        late_s = plan.predicted_latency_s - plan.deadline_s
+        how = (
+            f"missed by {format_seconds(late_s)}"
+            if late_s > 0
+            else f"kept with {format_seconds(-late_s)} to spare"
+        )
+        yield f"deadline {format_seconds(plan.deadline_s)}: {how}"
+    if plan.replicas:
+        yield f"{len(plan.ways)} ways to answer; each request goes to the one expected to be done first"
+
+
+def _bound(plan: Plan) -> Iterable[str]:
+    if plan.lower_bound_s > 0:
+        gap = plan.predicted_latency_s / plan.lower_bound_s - 1
+        yield (
+            f"no plan is predicted to take less than {format_seconds(plan.lower_bound_s)}; "
+            f"this one takes {100 * gap:.0f} % more"
+        )
 
 
 def _verdict(plan: Plan) -> Iterable[str]:
     alone = [
         item for item in plan.candidates if item.label.startswith("single on ") and item.latency_s is not None
     ]
-    if not alone:
+    if not alone or plan.replicas:
         return
     best = min(alone, key=lambda item: item.latency_s or 0.0)
     assert best.latency_s is not None
@@ -61,6 +92,13 @@ def _verdict(plan: Plan) -> Iterable[str]:
 
 def _stage_lines(plan: Plan) -> Iterable[str]:
     """Runs of stages of one kind on the same devices, with each device's share of their work."""
+    for number, way in enumerate(plan.ways):
+        if plan.replicas:
+            yield f"  way {number + 1}"
+        yield from _way_lines(way)
+
+
+def _way_lines(plan: Plan) -> Iterable[str]:
     for (kind, devices), group in groupby(plan.stages, key=lambda stage: (stage.kind, stage.devices)):
         stages = list(group)
         work = _flops_by_device(plan, stages)
@@ -92,16 +130,16 @@ def _flops_by_device(plan: Plan, stages: Sequence[Stage]) -> Mapping[int, int]:
 
 
 def _device_lines(plan: Plan) -> Iterable[str]:
-    memory = memory_bytes(plan.programs)
+    memory = plan_memory_bytes(plan)
     for rank, device in enumerate(plan.cluster.devices):
-        program = plan.programs.get(rank)
-        if program is None:
+        programs = [way.programs[rank] for way in plan.ways if rank in way.programs]
+        if not programs:
             yield f"  {device.name:<12} idle"
             continue
-        sent, messages = _sent(program)
+        sent, messages = (sum(numbers) for numbers in zip(*map(_sent, programs), strict=True))
         yield (
-            f"  {device.name:<12} {format_flops(_flops(program)):>12}, sends {format_bytes(sent):>10} in "
-            f"{messages} messages, needs {format_bytes(memory[rank])} of {format_bytes(device.memory_bytes)}"
+            f"  {device.name:<12} {format_flops(sum(map(_flops, programs))):>12}, sends "
+            f"{format_bytes(sent):>10} in {messages} messages, needs {format_bytes(memory[rank])} of {format_bytes(device.memory_bytes)}"
         )
     sent, messages = _sent(plan.programs[CLIENT])
     yield f"  {'client':<12} {'':>12}  sends {format_bytes(sent):>10} in {messages} messages"
@@ -122,10 +160,21 @@ def _sent(program: Program) -> tuple[int, int]:
     return sum(item.num_bytes for item in sends), len(sends)
 
 
-def _candidate_lines(candidates: Sequence[Candidate], chosen: str) -> Iterable[str]:
+def _figures(item: Candidate, objective: str) -> str:
+    """What was predicted of a candidate: its latency, and what else it was weighed by."""
+    if item.latency_s is None:
+        return item.reason
+    latency = format_seconds(item.latency_s)
+    if objective == "throughput" and item.period_s:
+        return f"{latency:>10}, {1 / item.period_s:,.1f} requests/s"
+    if objective == "energy" and item.energy_j is not None:
+        return f"{latency:>10}, {item.energy_j:.3g} J"
+    return latency
+
+
+def _candidate_lines(candidates: Sequence[Candidate], chosen: str, objective: str) -> Iterable[str]:
     for item in candidates[:_MAX_CANDIDATES]:
         mark = "*" if item.label == chosen else " "
-        cost = item.reason if item.latency_s is None else format_seconds(item.latency_s)
-        yield f"{mark} {item.label:<42} {cost}"
+        yield f"{mark} {item.label:<42} {_figures(item, objective)}"
     if len(candidates) > _MAX_CANDIDATES:
         yield f"  and {len(candidates) - _MAX_CANDIDATES} more"

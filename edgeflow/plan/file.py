@@ -24,15 +24,19 @@ class _File(msgspec.Struct, kw_only=True):
     cluster: Cluster
     strategy: str
     objective: str
+    deadline_s: float | None
     predicted_latency_s: float | None
+    predicted_period_s: float | None
+    predicted_energy_j: float | None
+    lower_bound_s: float | None
     chosen: str
     candidates: tuple[Candidate, ...]
     stages: tuple[Stage, ...]
+    replicas: tuple[tuple[Stage, ...], ...]
 
 
 def save_plan(plan: Plan, path: Path) -> None:
     """Write a plan; see `Plan.save`."""
-    latency = plan.predicted_latency_s
     data = _File(
         format=_FORMAT,
         graph_name=plan.graph.name,
@@ -40,10 +44,15 @@ def save_plan(plan: Plan, path: Path) -> None:
         cluster=plan.cluster,
         strategy=plan.strategy,
         objective=plan.objective,
-        predicted_latency_s=latency if math.isfinite(latency) else None,
+        deadline_s=plan.deadline_s,
+        predicted_latency_s=_or_none(plan.predicted_latency_s),
+        predicted_period_s=_or_none(plan.predicted_period_s),
+        predicted_energy_j=_or_none(plan.predicted_energy_j),
+        lower_bound_s=_or_none(plan.lower_bound_s),
         chosen=plan.chosen,
         candidates=plan.candidates,
         stages=plan.stages,
+        replicas=plan.replicas,
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(data)))
 
@@ -71,9 +80,23 @@ def load_plan(path: Path, graph: ModelGraph) -> Plan:
         stages=data.stages,
         strategy=data.strategy,
         objective=data.objective,
-        predicted_latency_s=math.nan if data.predicted_latency_s is None else data.predicted_latency_s,
+        deadline_s=data.deadline_s,
+        predicted_latency_s=_or_nan(data.predicted_latency_s),
+        predicted_period_s=_or_nan(data.predicted_period_s),
+        predicted_energy_j=_or_nan(data.predicted_energy_j),
+        lower_bound_s=_or_nan(data.lower_bound_s),
         candidates=data.candidates,
         chosen=data.chosen,
+        replicas=data.replicas,
     )
     verify_plan(plan)
     return plan
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

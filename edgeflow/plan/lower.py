@@ -33,6 +33,9 @@ from edgeflow.sharding.region import Region, subtract_all
 
 _OUTPUTS = "outputs"
 
+#: Where a section stands in a program: the stage, and which of the device's shards in it.
+_Slot = tuple[int, int]
+
 
 @dataclass(slots=True)
 class _Section:
@@ -48,7 +51,7 @@ class _Held:
 
     buffer: int
     region: Region
-    section: int
+    section: _Slot
 
 
 @dataclass(slots=True)
@@ -66,10 +69,10 @@ class _Machine:
 
     rank: int
     buffers: list[Buffer] = field(default_factory=list)
-    sections: defaultdict[int, _Section] = field(default_factory=lambda: defaultdict(_Section))
+    sections: defaultdict[_Slot, _Section] = field(default_factory=lambda: defaultdict(_Section))
     held: defaultdict[str, list[_Held]] = field(default_factory=lambda: defaultdict(list))
     weights: dict[WeightSlice, None] = field(default_factory=dict)
-    inner_bytes: dict[int, int] = field(default_factory=dict)
+    inner_bytes: dict[_Slot, int] = field(default_factory=dict)
 
     def new_buffer(self, tensor: str, region: Region, dtype: str) -> int:
         self.buffers.append(Buffer(tensor, region, dtype))
@@ -98,7 +101,7 @@ class _Lowering:
         inputs = []
         for name in self._graph.inputs:
             region = Region.full(self._graph.specs[name].shape)
-            held = self._keep(client, name, region, section=-1)
+            held = self._keep(client, name, region, section=(-1, 0))
             self._owners[name] = [_Owner(CLIENT, held, Piece(region))]
             inputs.append((name, held.buffer))
         for index, stage in enumerate(stages):
@@ -107,7 +110,7 @@ class _Lowering:
         for name in dict.fromkeys(self._graph.outputs):
             region = Region.full(self._graph.specs[name].shape)
             # An answer is handed over as exactly the tensor: a buffer that holds just that region.
-            outputs.append((name, self._acquire(client, name, region, len(stages), _OUTPUTS).buffer))
+            outputs.append((name, self._acquire(client, name, region, (len(stages), 0), _OUTPUTS).buffer))
         return {
             rank: _finish(
                 machine,
@@ -122,7 +125,7 @@ class _Lowering:
             raise InvalidPlanError(f"rank {rank} is not in a cluster of {len(self._cluster.devices)} devices")
         return self._machines.setdefault(rank, _Machine(rank))
 
-    def _keep(self, machine: _Machine, tensor: str, region: Region, *, section: int) -> _Held:
+    def _keep(self, machine: _Machine, tensor: str, region: Region, *, section: _Slot) -> _Held:
         buffer = machine.new_buffer(tensor, region, self._graph.specs[tensor].dtype)
         held = _Held(buffer, region, section)
         machine.held[tensor].append(held)
@@ -130,25 +133,29 @@ class _Lowering:
 
     def _stage(self, index: int, stage: Stage) -> None:
         made: dict[str, list[_Owner]] = {}
-        for shard in stage.shards:
+        for position, shard in enumerate(stage.shards):
             machine = self._machine(shard.device)
+            slot = (index, position)
             if stage.operators:
-                owned = self._compute(index, stage, shard, machine)
+                owned = self._compute(slot, stage, shard, machine)
             else:
                 owned = [
-                    (name, piece, self._acquire(machine, name, piece.region, index, stage.name))
+                    (name, piece, self._acquire(machine, name, piece.region, slot, stage.name))
                     for name, piece in shard.outputs
                 ]
             for name, piece, held in owned:
                 made.setdefault(name, []).append(_Owner(shard.device, held, piece))
-        self._owners.update(made)
+        for name, owners in made.items():
+            # Stages may each make a part of a tensor; handing it over leaves it to its new owners alone.
+            before = self._owners.get(name, []) if stage.operators else []
+            self._owners[name] = [*before, *owners]
 
     def _compute(
-        self, index: int, stage: Stage, shard: Shard, machine: _Machine
+        self, slot: _Slot, stage: Stage, shard: Shard, machine: _Machine
     ) -> list[tuple[str, Piece, _Held]]:
         work: StageKernels = stage_kernels(self._graph, stage, shard)
         inputs = tuple(
-            (name, self._acquire(machine, name, region, index, stage.name).buffer)
+            (name, self._acquire(machine, name, region, slot, stage.name).buffer)
             for name, region in work.needs
         )
         owned = []
@@ -157,20 +164,20 @@ class _Lowering:
         for name, piece in shard.outputs:
             region = regions[name]
             if piece.contraction is None:
-                held = self._keep(machine, name, region, section=index)
+                held = self._keep(machine, name, region, section=slot)
             else:  # a partial sum is not the tensor: nobody may read it as such
                 dtype = self._graph.specs[name].dtype
-                held = _Held(machine.new_buffer(name, region, dtype), region, index)
+                held = _Held(machine.new_buffer(name, region, dtype), region, slot)
             owned.append((name, Piece(region, piece.contraction), held))
             outputs.append((name, held.buffer))
-        machine.sections[index].before.append(
+        machine.sections[slot].before.append(
             Compute(stage=stage.name, kernels=work.kernels, inputs=inputs, outputs=tuple(outputs))
         )
-        machine.inner_bytes[index] = work.peak_bytes
+        machine.inner_bytes[slot] = work.peak_bytes
         machine.weights.update(dict.fromkeys(work.weights))
         return owned
 
-    def _acquire(self, machine: _Machine, tensor: str, region: Region, section: int, stage: str) -> _Held:
+    def _acquire(self, machine: _Machine, tensor: str, region: Region, section: _Slot, stage: str) -> _Held:
         """Return a buffer on ``machine`` that holds at least ``region``; fetch what is missing."""
         for held in machine.held[tensor]:
             exact_enough = held.region == region if stage == _OUTPUTS else held.region.contains(region)
@@ -201,7 +208,7 @@ class _Lowering:
         return held
 
     def _partial_parts(
-        self, machine: _Machine, tensor: str, region: Region, owners: list[_Owner], section: int, stage: str
+        self, machine: _Machine, tensor: str, region: Region, owners: list[_Owner], section: _Slot, stage: str
     ) -> list[Part]:
         """Every owner's share of a sum, in rank order: all devices add in one order and agree to the bit."""
         parts = []
@@ -219,7 +226,7 @@ class _Lowering:
         return parts
 
     def _cover(
-        self, machine: _Machine, tensor: str, region: Region, owners: list[_Owner], section: int, stage: str
+        self, machine: _Machine, tensor: str, region: Region, owners: list[_Owner], section: _Slot, stage: str
     ) -> list[Part]:
         """Parts that cover ``region``: what is here already, then the rest from the nearest owners."""
         parts = []
@@ -257,7 +264,7 @@ class _Lowering:
         )
 
     def _transfer(
-        self, owner: _Owner, machine: _Machine, tensor: str, region: Region, section: int, stage: str
+        self, owner: _Owner, machine: _Machine, tensor: str, region: Region, section: _Slot, stage: str
     ) -> int:
         """Send ``region`` as soon as the owner has it; receive it where it is needed. Returns the buffer."""
         dtype = self._graph.specs[tensor].dtype
@@ -294,11 +301,11 @@ def _finish(
 ) -> Program:
     instructions: list[Instruction] = []
     inner: dict[int, int] = {}
-    for index in sorted(machine.sections):
-        section = machine.sections[index]
+    for slot in sorted(machine.sections):
+        section = machine.sections[slot]
         for instruction in section.before:
             if isinstance(instruction, Compute):
-                inner[len(instructions)] = machine.inner_bytes[index]
+                inner[len(instructions)] = machine.inner_bytes[slot]
             instructions.append(instruction)
         instructions.extend(section.sends)
     kept = {buffer for _, buffer in outputs}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,11 +26,13 @@ __all__ = ["Candidate", "Piece", "Plan", "Shard", "Stage"]
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """What was weighed: a label and its predicted latency, or why it could not be."""
+    """What was weighed: a label and what was predicted of it, or why it could not be."""
 
     label: str
     latency_s: float | None = None
     reason: str = ""
+    period_s: float | None = None
+    energy_j: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,10 +42,16 @@ class Plan:
     Attributes:
         stages: In topological order.
         strategy: Name of the strategy that was asked for.
-        objective: What it minimised: ``latency``.
+        objective: What it is best at: ``latency``, ``throughput`` or ``energy``.
+        deadline_s: The latency that it was to keep, if one was asked for.
         predicted_latency_s: From a request's arrival to its whole answer, on an idle cluster.
+        predicted_period_s: Time between two answers when requests never cease.
+        predicted_energy_j: That one request adds to what the devices spend at rest; modelled.
+        lower_bound_s: Latency that no plan on this cluster is predicted to beat; NaN where it was not asked.
         candidates: What was weighed on the way, the chosen one among them.
         chosen: Label of the candidate that this plan is.
+        replicas: Stages of further ways to answer, each complete. A request is answered in one of the ways,
+            the one that is expected to be done first; more than one is for throughput.
     """
 
     graph: ModelGraph
@@ -51,9 +59,14 @@ class Plan:
     stages: tuple[Stage, ...]
     strategy: str
     objective: str = "latency"
+    deadline_s: float | None = None
     predicted_latency_s: float = float("nan")
+    predicted_period_s: float = float("nan")
+    predicted_energy_j: float = float("nan")
+    lower_bound_s: float = float("nan")
     candidates: tuple[Candidate, ...] = ()
     chosen: str = ""
+    replicas: tuple[tuple[Stage, ...], ...] = ()
 
     @cached_property
     def programs(self) -> Mapping[int, Program]:
@@ -61,17 +74,28 @@ class Plan:
         return lower(self.graph, self.cluster, self.stages)
 
     @cached_property
+    def ways(self) -> tuple[Plan, ...]:
+        """The ways to answer a request, each a plan without replicas; most plans have one, themselves."""
+        if not self.replicas:
+            return (self,)
+        first = replace(self, replicas=())
+        if "programs" in self.__dict__:
+            first.__dict__["programs"] = self.programs
+        return (first, *(replace(first, stages=stages) for stages in self.replicas))
+
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the graph, the cluster and the stages."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(self.graph.fingerprint.encode())
-        digest.update(msgspec.json.encode([self.cluster, self.stages]))
+        digest.update(msgspec.json.encode([self.cluster, self.stages, self.replicas]))
         return digest.hexdigest()
 
     @property
     def devices(self) -> tuple[int, ...]:
         """Ranks that compute something."""
-        return tuple(sorted({shard.device for stage in self.stages for shard in stage.shards}))
+        stages = [stage for way in (self.stages, *self.replicas) for stage in way]
+        return tuple(sorted({shard.device for stage in stages for shard in stage.shards}))
 
     def explain(self) -> str:
         """Return in plain words what each device does, what it costs, and what was rejected."""

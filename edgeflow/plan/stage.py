@@ -11,7 +11,7 @@ import msgspec
 from edgeflow.sharding.region import Interval, Region
 
 
-class Piece(msgspec.Struct, frozen=True):
+class Piece(msgspec.Struct, frozen=True, cache_hash=True):
     """What one device makes of one tensor.
 
     Attributes:
@@ -53,7 +53,10 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         operators: Names, in topological order. Empty when the stage only re-partitions (for instance a
             reduce-scatter): then each shard receives its pieces of existing tensors and owns them from
             there on.
-        shards: One per device that takes part.
+        shards: One per device that takes part; several of one device (tiles, for instance) run one after
+            another, each with its own memory.
+
+    An operator may stand in several stages, each of which makes other parts of what it makes.
     """
 
     name: str
@@ -63,7 +66,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def devices(self) -> tuple[int, ...]:
-        return tuple(shard.device for shard in self.shards)
+        """Ranks that take part, each once, in the order of first mention."""
+        return tuple(dict.fromkeys(shard.device for shard in self.shards))
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Final
+from weakref import WeakKeyDictionary
+
 import msgspec
 
 from edgeflow.errors import InvalidPlanError
@@ -41,12 +44,44 @@ def stage_kernels(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels
     """Propagate the shard's regions backwards through the stage's operators.
 
     Where two consumers need different regions of a tensor, their hull is made once. A halo that is
-    recomputed instead of exchanged is simply this, through several convolutions.
+    recomputed instead of exchanged is simply this, through several convolutions. Answers are remembered:
+    planning weighs many plans that differ in a few stages.
 
     Raises:
         InvalidPlanError: If the shard names a tensor that the stage does not make, or an operator of the
             stage reads a partial sum.
     """
+    known = _KNOWN.get(graph)
+    if known is None:
+        known = _KNOWN[graph] = _Known()
+    key = (stage.operators, shard.outputs)
+    found = known.answers.get(key)
+    if found is None:
+        found = _propagate(graph, stage, shard)
+        known.keep(key, found)
+    return found
+
+
+class _Known:
+    """Answers for one graph; all are dropped when they hold too many kernels."""
+
+    def __init__(self) -> None:
+        self.answers: dict[object, StageKernels] = {}
+        self._num_kernels = 0
+
+    def keep(self, key: object, answer: StageKernels) -> None:
+        self._num_kernels += len(answer.kernels) + 1
+        if self._num_kernels > _MAX_KNOWN_KERNELS:
+            self.answers.clear()
+            self._num_kernels = len(answer.kernels) + 1
+        self.answers[key] = answer
+
+
+_KNOWN: WeakKeyDictionary[ModelGraph, _Known] = WeakKeyDictionary()
+_MAX_KNOWN_KERNELS: Final = 200_000
+
+
+def _propagate(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels:
     operators = [graph.by_name[name] for name in stage.operators]
     made_here = {name for op in operators for name in op.outputs if name}
     wanted: dict[str, Region] = {}

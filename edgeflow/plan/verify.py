@@ -8,30 +8,28 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT, Program, Send
-from edgeflow.plan.stage import Stage
+from edgeflow.plan.program import CLIENT, Program, Send, WeightSlice
+from edgeflow.plan.stage import Piece, Stage
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size
+
+#: Device, tensor -> what the device has made of it so far.
+_Made = dict[tuple[int, str], list[Piece]]
 
 
 def verify_plan(plan: Plan) -> None:
     """Check a plan; lowering it checks that whatever a stage needs is owned by then.
 
     Raises:
-        InvalidPlanError: If an operator is missing, twice or too early; a piece lies outside of its
-            tensor; a device is not in the cluster, or has two shards in a stage or two pieces of a tensor;
-            partial sums leave a gap or overlap; or a need is not covered.
+        InvalidPlanError: If an operator is missing, twice in a stage or too early; a piece lies outside of
+            its tensor; a device is not in the cluster, or makes something twice; partial sums leave a gap or
+            overlap, or are made in several stages; or a need is not covered.
         InfeasiblePlanError: If a device's memory does not hold its weights and buffers, or a program sends
             something to a device that it has no link to.
     """
-    _check_operators(plan.graph, plan.stages)
-    for stage in plan.stages:
-        _check_shards(plan.graph, stage, num_devices=len(plan.cluster.devices))
-        for tensor in stage.outputs:
-            _check_sum(plan.graph, stage, tensor)
-    programs = plan.programs
-    _check_links(plan.cluster, programs)
-    for rank, required in memory_bytes(programs).items():
+    for way in plan.ways:
+        _verify_way(way)
+    for rank, required in plan_memory_bytes(plan).items():
         device = plan.cluster.devices[rank]
         if required > device.memory_bytes:
             raise InfeasiblePlanError(
@@ -41,6 +39,30 @@ def verify_plan(plan: Plan) -> None:
                 required=required,
                 available=device.memory_bytes,
             )
+
+
+def _verify_way(plan: Plan) -> None:
+    _check_operators(plan.graph, plan.stages)
+    summed: dict[str, str] = {}
+    computed: _Made = {}
+    for stage in plan.stages:
+        made = computed if stage.operators else {}
+        _check_shards(plan.graph, stage, made, num_devices=len(plan.cluster.devices))
+        for tensor in stage.outputs:
+            _check_sum(plan.graph, stage, tensor, summed)
+    _check_links(plan.cluster, plan.programs)
+
+
+def plan_memory_bytes(plan: Plan) -> dict[int, int]:
+    """Rank -> bytes of its weight slices, each once, and of the buffers of every way at its peak."""
+    weights: dict[int, dict[WeightSlice, None]] = {}
+    buffers: dict[int, int] = {}
+    for way in plan.ways:
+        for rank, program in way.programs.items():
+            if rank != CLIENT:
+                weights.setdefault(rank, {}).update(dict.fromkeys(program.weights))
+                buffers[rank] = buffers.get(rank, 0) + program.peak_bytes
+    return {rank: buffers[rank] + sum(item.num_bytes for item in kept) for rank, kept in weights.items()}
 
 
 def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:
@@ -69,8 +91,8 @@ def _check_operators(graph: ModelGraph, stages: tuple[Stage, ...]) -> None:
         for name in stage.operators:
             if name not in graph.by_name:
                 raise InvalidPlanError(f"stage {stage.name!r} names operator {name!r}, which the graph lacks")
-            if name in seen:
-                raise InvalidPlanError(f"operator {name!r} is in stages {seen[name]!r} and {stage.name!r}")
+            if seen.get(name) == stage.name:
+                raise InvalidPlanError(f"operator {name!r} is twice in stage {stage.name!r}")
             seen[name] = stage.name
             for tensor in graph.activation_inputs(graph.by_name[name]):
                 producer = graph.producer.get(tensor)
@@ -84,9 +106,7 @@ def _check_operators(graph: ModelGraph, stages: tuple[Stage, ...]) -> None:
         raise InvalidPlanError(f"{len(missing)} operators are in no stage, the first is {missing[0]!r}")
 
 
-def _check_shards(graph: ModelGraph, stage: Stage, *, num_devices: int) -> None:
-    if len(set(stage.devices)) != len(stage.devices):
-        raise InvalidPlanError(f"stage {stage.name!r}: a device has two shards: {list(stage.devices)}")
+def _check_shards(graph: ModelGraph, stage: Stage, made: _Made, *, num_devices: int) -> None:
     for shard in stage.shards:
         if not 0 <= shard.device < num_devices:
             raise InvalidPlanError(
@@ -104,14 +124,34 @@ def _check_shards(graph: ModelGraph, stage: Stage, *, num_devices: int) -> None:
                     f"stage {stage.name!r}, rank {shard.device}: {piece.region} is no region of "
                     f"{tensor!r} {spec.shape}"
                 )
+            others = made.setdefault((shard.device, tensor), [])
+            if any(_overlap(piece, other) for other in others):
+                raise InvalidPlanError(
+                    f"stage {stage.name!r}: rank {shard.device} makes parts of {piece.region} of {tensor!r} "
+                    "twice"
+                )
+            others.append(piece)
 
 
-def _check_sum(graph: ModelGraph, stage: Stage, tensor: str) -> None:
-    """Partial sums must run over the whole summed-over dim, each element of it once."""
+def _overlap(a: Piece, b: Piece) -> bool:
+    if a.region.intersect(b.region).is_empty:
+        return False
+    if a.contraction is None or b.contraction is None:
+        return True
+    return a.contraction.intersect(b.contraction).length > 0
+
+
+def _check_sum(graph: ModelGraph, stage: Stage, tensor: str, summed: dict[str, str]) -> None:
+    """Partial sums must run over the whole summed-over dim, each element of it once, in one stage."""
     pieces = [piece for shard in stage.shards if (piece := shard.piece(tensor)) is not None]
+    if stage.operators and tensor in summed:
+        raise InvalidPlanError(
+            f"stage {stage.name!r} makes {tensor!r} too, of which stage {summed[tensor]!r} makes partial sums"
+        )
     intervals = sorted(piece.contraction for piece in pieces if piece.contraction is not None)
     if not intervals:
         return
+    summed[tensor] = stage.name
     where = f"stage {stage.name!r}: the partial sums of {tensor!r}"
     if not stage.operators:
         raise InvalidPlanError(f"{where} cannot be: a stage without operators hands over what is summed")

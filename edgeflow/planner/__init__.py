@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from edgeflow.cluster.cluster import Cluster
@@ -10,31 +11,42 @@ from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.auto import auto
+from edgeflow.planner.brute_force import brute_force
 from edgeflow.planner.coedge import coedge
+from edgeflow.planner.galaxy import galaxy
 from edgeflow.planner.megatron import megatron
+from edgeflow.planner.objective import Objective
+from edgeflow.planner.pipeline import pipeline
+from edgeflow.planner.replicate import replicate
 from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Strategy, Task
+from edgeflow.planner.voltage import voltage
 
-__all__ = ["Strategy", "Task", "plan", "strategies"]
+__all__ = ["Objective", "Strategy", "Task", "plan", "strategies"]
 
-_STRATEGIES: dict[str, Strategy] = {
+#: Strategies from elsewhere, in the order in which they are shown: the plainest first.
+_PUBLISHED: Mapping[str, Strategy] = {
     "single": single,
+    "replicate": replicate,
     "coedge": coedge,
     "megatron": megatron,
-    "auto": auto,
+    "galaxy": galaxy,
+    "voltage": voltage,
+    "pipeline": pipeline,
 }
-_OBJECTIVES = ("latency",)
+
+
+def _auto(task: Task) -> Plan:
+    return auto(task, tuple(_PUBLISHED.values()))
+
+
+_STRATEGIES: Mapping[str, Strategy] = {**_PUBLISHED, "auto": _auto, "brute_force": brute_force}
 
 
 def strategies() -> Mapping[str, str]:
     """Return the strategies' names and what each does, in one line."""
-    return {name: (_docstring(strategy)).splitlines()[0] for name, strategy in _STRATEGIES.items()}
-
-
-def _docstring(strategy: Strategy) -> str:
-    import sys
-
-    return sys.modules[strategy.__module__].__doc__ or ""
+    modules = {name: made.__module__ for name, made in {**_STRATEGIES, "auto": auto}.items()}
+    return {name: (sys.modules[module].__doc__ or name).splitlines()[0] for name, module in modules.items()}
 
 
 def plan(
@@ -43,22 +55,29 @@ def plan(
     strategy: str = "auto",
     objective: str = "latency",
     *,
+    deadline_s: float | None = None,
     cost: CostModel | None = None,
 ) -> Plan:
     """Decide which device computes what.
 
     Args:
         strategy: One of `strategies`.
-        objective: ``latency``: the time of one request on an idle cluster.
+        objective: ``latency``: the time of one request on an idle cluster. ``throughput``: the time between
+            two answers when requests never cease. ``energy``: what one request adds to the consumption.
+        deadline_s: Latency to keep. A plan that misses it loses against any that keeps it; where none does,
+            the one that misses it by least is returned, which its ``predicted_latency_s`` shows.
         cost: Costs on this cluster; the roofline of its devices by default.
 
     Raises:
-        ConfigError: If there is no such strategy or objective.
+        ConfigError: If there is no such strategy or objective, or the deadline is not positive.
         InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
     """
     if strategy not in _STRATEGIES:
         raise ConfigError(f"no strategy {strategy!r}; known: {', '.join(_STRATEGIES)}")
-    if objective not in _OBJECTIVES:
-        raise ConfigError(f"no objective {objective!r}; known: {', '.join(_OBJECTIVES)}")
-    task = Task(graph=graph, cluster=cluster, cost=cost or CostModel(cluster=cluster), objective=objective)
+    task = Task(
+        graph=graph,
+        cluster=cluster,
+        cost=cost or CostModel(cluster=cluster),
+        objective=Objective.of(objective, deadline_s),
+    )
     return _STRATEGIES[strategy](task)

@@ -116,12 +116,12 @@ class Analysis:
                 and self.graph.activation_inputs(op)
             )
             if arriving or starts:
-                dim = self._output_dim(op, labels)
+                dim = self.carried_dim(op, labels)
                 if dim is not None:
                     labels.update({name: dim for name in op.outputs if name})
         return labels
 
-    def _output_dim(self, op: Operator, labels: Labels) -> int | None:
+    def carried_dim(self, op: Operator, labels: Labels) -> int | None:
         """The output dim whose halves read the smallest parts of the labelled inputs.
 
         Of two that read equally little the one that reads something of more of them: half of the channels

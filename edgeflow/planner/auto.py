@@ -1,211 +1,196 @@
-"""`auto`: for each stretch rows, tokens, heads and columns, or one device, whatever is predicted fastest.
+"""`auto`: the union of all strategies, searched, and never worse than any of them under the cost model.
 
-1. Dynamic programming over stretches: the state is the layout of the stretch just done, the step its
-   estimated time plus the transfers that the change of layout needs. Layouts: one device each; rows with
-   halos exchanged or recomputed, and tensor-parallel, on subsets of devices with shares in proportion to
-   speed.
-2. Every other strategy's plan is a candidate too, so under the cost model `auto` is never worse than any.
-3. Local search on the exact prediction: change the layout of one run of stretches, shift shares.
+1. Every other strategy's plan is a candidate.
+2. Dynamic programming over stretches (`edgeflow.planner.search`): for each stretch one device, rows, columns
+   or a grid with halos exchanged or recomputed, or heads and hidden columns with sums added directly,
+   scattered or at a hub, on subsets of the devices. Searched with everything allowed and with kinds kept
+   apart, and for energy with several prices of a second.
+3. Local search on the exact prediction, from the best few: shares follow what devices were busy for, one run
+   of stretches takes the layout beside it, a device is left out.
+4. For throughput: ways that run beside each other, a split on some devices and replicas on the rest.
+5. On tiny inputs, everything (`edgeflow.planner.brute_force`).
 
-The search is a heuristic: step 1 takes stages as barriers, step 3 stops at a local optimum.
+Step 2 takes stages as barriers and step 3 stops at a local optimum, so the result carries a lower bound, from
+which its gap can be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations, groupby
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Final
 
+import msgspec
+
+from edgeflow.cost.timeline import predict_programs
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT
-from edgeflow.planner.coedge import coedge
-from edgeflow.planner.estimate import Estimate, Estimator, transfer_s
+from edgeflow.planner.bound import lower_bound_s
+from edgeflow.planner.brute_force import MAX_PLANS, brute_force, num_plans
 from edgeflow.planner.layout import Layout
-from edgeflow.planner.megatron import has_pairs, megatron
-from edgeflow.planner.single import single
-from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs
+from edgeflow.planner.megatron import has_pairs
+from edgeflow.planner.search import Choice, Search
+from edgeflow.planner.space import shares_of, singles, splits, subsets
+from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs, finish_ways, with_programs_of
 
-#: Strategies whose plans are always candidates.
-RIVALS: tuple[Strategy, ...] = (single, coedge, megatron)
+#: Exact predictions that one local search may make, and how many plans it starts from.
+_MAX_STEPS: Final = 8
+_MAX_STARTS: Final = 2
+#: Prices of a second, in joules, for energy: from "only energy counts" upwards.
+_PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)
 
-_MAX_ALL_SUBSETS = 4
-_SEARCH_EVALUATIONS = 40
 
+def auto(task: Task, rivals: Sequence[Strategy]) -> Plan:
+    """Return the best plan that was found, with the others as candidates.
 
-def auto(task: Task) -> Plan:
-    """Return the plan with the least predicted latency that was found.
+    Args:
+        rivals: Strategies whose plans are always candidates.
 
     Raises:
         InfeasiblePlanError: If nothing fits; names the binding device and the bytes.
     """
-    plans: list[Plan] = []
-    failures: list[tuple[str, InfeasiblePlanError]] = []
-    for rival in RIVALS:
+    pool = _Pool(task)
+    for rival in rivals:
+        pool.add(rival.__name__, partial(rival, task))
+    if task.graph.operators and len(task.cluster.devices) > 1:
+        _search(task, pool)
+        if num_plans(task) <= MAX_PLANS:
+            pool.add("brute_force", partial(brute_force, task))
+        if task.objective.kind == "throughput":
+            _beside_each_other(task, pool)
+    best = best_of(pool.plans, objective=task.objective, strategy="auto", failures=pool.failures)
+    return with_programs_of(best, lower_bound_s=lower_bound_s(task))
+
+
+class _Pool:
+    """Plans that were found, and what could not be."""
+
+    def __init__(self, task: Task) -> None:
+        self.plans: list[Plan] = []
+        self.failures: list[tuple[str, InfeasiblePlanError]] = []
+        self._task = task
+
+    def add(self, label: str, make: Callable[[], Plan]) -> Plan | None:
         try:
-            plans.append(rival(task))
+            plan = make()
         except InfeasiblePlanError as error:
-            failures.append((rival.__name__, error))
-    searched: list[tuple[Plan, list[Layout]]] = []
-    for label, layouts in _families(task):
-        chosen = _search(task, layouts)
-        try:
-            plan = _plan(task, chosen, label)
-        except InfeasiblePlanError as error:
-            failures.append((label, error))
-            continue
-        searched.append((plan, chosen))
-    plans += [plan for plan, _ in searched]
-    if searched:
-        plan, chosen = min(searched, key=lambda item: item[0].predicted_latency_s)
-        refined = _refine(task, plan, chosen)
-        if refined is not plan:
-            plans.append(refined)
-    return best_of(plans, strategy="auto", failures=failures)
+            self.failures.append((label, error))
+            return None
+        self.plans.append(plan)
+        return plan
 
 
-def _plan(task: Task, layouts: Sequence[Layout], label: str) -> Plan:
-    runs = [Run(stretch, layout) for stretch, layout in zip(task.analysis.stretches, layouts, strict=True)]
-    return finish_runs(task, runs, strategy="auto", label=label)
+def _search(task: Task, pool: _Pool) -> None:
+    layouts = singles(task)
+    for devices in subsets(task):
+        layouts += splits(task, devices, shares_of(task, devices))
+    search = Search(task.analysis, task.cost, layouts)
+    found: list[tuple[Plan, Choice]] = []
+    seen: set[Choice] = set()
+    for label, choice in _choices(task, search, layouts):
+        if choice not in seen:
+            seen.add(choice)
+            plan = pool.add(label, partial(_plan, task, choice, label))
+            if plan is not None:
+                found.append((plan, choice))
+    found.sort(key=lambda item: task.objective.score(item[0]))
+    for plan, choice in found[:_MAX_STARTS]:
+        better = _refine(task, plan, choice)
+        if better is not plan:
+            pool.plans.append(better)
 
 
-def _subsets(task: Task) -> list[tuple[int, ...]]:
-    """Subsets of at least two devices: all where they are few, else the fastest 2, 3, 4, ... , n."""
-    count = len(task.cluster.devices)
-    if count <= _MAX_ALL_SUBSETS:
-        return [subset for size in range(2, count + 1) for subset in combinations(task.cluster.ranks, size)]
-    sizes = [size for size in range(2, count + 1) if size <= 8 or size == count or (size & (size - 1)) == 0]
-    return [tuple(sorted(task.fastest[:size])) for size in sizes]
+def _choices(task: Task, search: Search, layouts: Sequence[Layout]) -> Iterator[tuple[str, Choice]]:
+    """Results of several searches: everything, and kinds kept apart.
 
-
-def _layouts(task: Task) -> list[Layout]:
-    layouts = [Layout(kind="single", devices=(rank,)) for rank in task.fastest[:8]]
-    for devices in _subsets(task):
-        shares = tuple(task.speeds[rank] for rank in devices)
-        layouts.append(Layout(kind="tensor", devices=devices, shares=shares))
-        for exchange in (True, False):
-            layouts.append(Layout(kind="rows", devices=devices, shares=shares, exchange=exchange))
-    return layouts
-
-
-def _families(task: Task) -> Iterator[tuple[str, list[Sequence[Layout]]]]:
-    """Sets of layouts to search in, one a stretch: everything, and kinds kept apart.
-
-    The last one mixes on purpose: tensor-parallel wherever a column-parallel product meets a row-parallel
-    one, rows elsewhere. It needs the least memory, and is what remains when copies of all weights do not
-    fit.
+    The one that mixes on purpose, tensor-parallel wherever a column-parallel product meets a row-parallel one
+    and rows elsewhere, needs the least memory: it remains when copies of all weights do not fit.
     """
-    layouts = _layouts(task)
     count = len(task.analysis.stretches)
-    if len(task.cluster.devices) == 1 or not count:
-        return
     rows = [layout for layout in layouts if layout.kind in ("rows", "single")]
     tensor = [layout for layout in layouts if layout.kind in ("tensor", "single")]
     strictly = [layout for layout in layouts if layout.kind == "tensor"]
-    yield "search over all layouts", [layouts] * count
-    yield "search over rows and single", [rows] * count
-    yield "search over tensor and single", [tensor] * count
-    yield (
-        "search over rows, and tensor for pairs",
-        [strictly if has_pairs(task, stretch) else rows for stretch in task.analysis.stretches],
-    )
+    if task.objective.kind == "energy":
+        for price in _PRICES_J_PER_S:
+            found = search.best([layouts] * count, seconds=price, joules=1.0)
+            yield f"search with {price:g} J a second", found
+    yield "search over all layouts", search.best([layouts] * count)
+    yield "search over rows and single", search.best([rows] * count)
+    yield "search over tensor and single", search.best([tensor] * count)
+    if strictly:
+        paired = [strictly if has_pairs(task, stretch) else rows for stretch in task.analysis.stretches]
+        yield "search over rows, and tensor for pairs", search.best(paired)
 
 
-def _search(task: Task, layouts: Sequence[Sequence[Layout]]) -> list[Layout]:
-    """Dynamic programming over stretches; returns the layout of each, out of those allowed for it."""
-    estimator = Estimator(task.analysis, task.cost)
-    stretches = task.analysis.stretches
-    estimates = [
-        {layout: estimator.estimate(stretch, layout) for layout in allowed}
-        for stretch, allowed in zip(stretches, layouts, strict=True)
-    ]
-    made_in = {
-        name: index for index, stretch in enumerate(stretches) for op in stretch for name in op.outputs
-    }
-    best = {
-        layout: transfer_s(task.cost, estimate.needs, {}, estimator.itemsizes) + estimate.seconds
-        for layout, estimate in estimates[0].items()
-    }
-    back: list[dict[Layout, Layout]] = []
-    for index in range(1, len(stretches)):
-        steps, choices = {}, {}
-        for layout, after in estimates[index].items():
-            options = {
-                before: seconds + _change_s(task, estimator, estimates, made_in, index, before, after)
-                for before, seconds in best.items()
-            }
-            choices[layout] = min(options, key=options.__getitem__)
-            steps[layout] = options[choices[layout]] + after.seconds
-        best = steps
-        back.append(choices)
-    answer = {name: {CLIENT: task.analysis.full(name)} for name in task.graph.outputs}
-    last = {
-        layout: seconds + transfer_s(task.cost, answer, estimates[-1][layout].owned, estimator.itemsizes)
-        for layout, seconds in best.items()
-    }
-    path = [min(last, key=last.__getitem__)]
-    for choices in reversed(back):
-        path.append(choices[path[-1]])
-    return path[::-1]
+def _plan(task: Task, choice: Choice, label: str) -> Plan:
+    runs = [Run(stretch, layout) for stretch, layout in zip(task.analysis.stretches, choice, strict=True)]
+    return finish_runs(task, runs, strategy="auto", label=label)
 
 
-def _change_s(
-    task: Task,
-    estimator: Estimator,
-    estimates: Sequence[Mapping[Layout, Estimate]],
-    made_in: Mapping[str, int],
-    index: int,
-    before: Layout,
-    after: Estimate,
-) -> float:
-    """Transfers when stretch ``index`` follows one in layout ``before``.
-
-    Tensors from further back are taken to be laid out like the stretch before.
-    """
-    owned = {}
-    for name in after.needs:
-        if name in made_in:
-            known = estimates[made_in[name]]
-            owned[name] = known.get(before, next(iter(known.values()))).owned[name]
-    return transfer_s(task.cost, after.needs, owned, estimator.itemsizes)
-
-
-def _refine(task: Task, plan: Plan, layouts: list[Layout]) -> Plan:
-    """Hill-climb on the exact prediction: one run's layout, or one device's share, at a time."""
-    best = plan
-    evaluations = 0
+def _refine(task: Task, plan: Plan, choice: Choice) -> Plan:
+    """Hill-climb on the exact prediction."""
+    best, steps, seen = plan, 0, {choice}
     improved = True
-    while improved and evaluations < _SEARCH_EVALUATIONS:
+    while improved and steps < _MAX_STEPS:
         improved = False
-        for changed in _neighbours(layouts):
-            if evaluations >= _SEARCH_EVALUATIONS:
+        for changed in _neighbours(task, best, choice):
+            if steps >= _MAX_STEPS:
                 break
-            evaluations += 1
+            if changed in seen:
+                continue
+            seen.add(changed)
+            steps += 1
             try:
                 candidate = _plan(task, changed, "search, refined")
             except InfeasiblePlanError:
                 continue
-            if candidate.predicted_latency_s < best.predicted_latency_s * 0.999:
-                best, layouts, improved = candidate, changed, True
+            if task.objective.score(candidate) < task.objective.score(best):
+                best, choice, improved = candidate, changed, True
                 break
     return best
 
 
-def _neighbours(layouts: Sequence[Layout]) -> Iterator[list[Layout]]:
-    spans = []
-    for _, span in groupby(range(len(layouts)), key=lambda index: layouts[index]):
-        members = list(span)
-        spans.append((members[0], members[-1] + 1))
-    # A run becomes like the one beside it.
+def _neighbours(task: Task, plan: Plan, choice: Choice) -> Iterator[Choice]:
+    """Changed choices, the most promising first."""
+    yield _evened_out(task, plan, choice)
+    spans = _spans(choice)
     for position, (start, stop) in enumerate(spans):
         for other in (position - 1, position + 1):
             if 0 <= other < len(spans):
-                replacement = layouts[spans[other][0]]
-                yield [*layouts[:start], *[replacement] * (stop - start), *layouts[stop:]]
-    # One device takes more or less everywhere.
-    ranks = sorted({rank for layout in layouts if layout.kind != "single" for rank in layout.devices})
-    for rank in ranks:
-        for factor in (0.85, 1.15):
-            yield [_with_share(layout, rank, factor) for layout in layouts]
+                replacement = choice[spans[other][0]]
+                yield (*choice[:start], *[replacement] * (stop - start), *choice[stop:])
+    for rank in sorted({rank for layout in choice if layout.kind != "single" for rank in layout.devices}):
+        yield tuple(_with_share(layout, rank, 0.0) for layout in choice)
+    for rank in sorted({rank for layout in choice if layout.kind != "single" for rank in layout.devices}):
+        for factor in (0.9, 1.1):
+            yield tuple(_with_share(layout, rank, factor) for layout in choice)
+
+
+def _spans(choice: Choice) -> list[tuple[int, int]]:
+    """Runs of stretches in one layout."""
+    spans = []
+    for _, span in groupby(range(len(choice)), key=lambda index: choice[index]):
+        members = list(span)
+        spans.append((members[0], members[-1] + 1))
+    return spans
+
+
+def _evened_out(task: Task, plan: Plan, choice: Choice) -> Choice:
+    """Shares such that all would have been busy equally long, had time been in proportion to the share."""
+    busy_s = predict_programs(plan.programs, task.cost).compute_s
+    changed = []
+    for layout in choice:
+        if layout.kind == "single":
+            changed.append(layout)
+            continue
+        mean = sum(busy_s.get(rank, 0.0) for rank in layout.devices) / len(layout.devices)
+        shares = tuple(
+            share * (mean / busy_s[rank]) ** 0.7 if busy_s.get(rank) else share
+            for rank, share in zip(layout.devices, layout.shares, strict=True)
+        )
+        changed.append(msgspec.structs.replace(layout, shares=shares))
+    return tuple(changed)
 
 
 def _with_share(layout: Layout, rank: int, factor: float) -> Layout:
@@ -215,10 +200,18 @@ def _with_share(layout: Layout, rank: int, factor: float) -> Layout:
         share * factor if device == rank else share
         for device, share in zip(layout.devices, layout.shares, strict=True)
     )
-    return Layout(
-        kind=layout.kind,
-        devices=layout.devices,
-        shares=shares,
-        exchange=layout.exchange,
-        labelling=layout.labelling,
-    )
+    return msgspec.structs.replace(layout, shares=shares) if any(shares) else layout
+
+
+def _beside_each_other(task: Task, pool: _Pool) -> None:
+    """Add mixtures: each plan found so far beside replicas on the devices that it leaves alone."""
+    alone = {plan.devices[0]: plan for plan in pool.plans if len(plan.devices) == 1 and not plan.replicas}
+    for plan in [item for item in pool.plans if len(item.devices) > 1 and not item.replicas]:
+        others = [whole for rank, whole in alone.items() if rank not in plan.devices]
+        if others:
+            label = f"{plan.chosen}, beside {len(others)} replicas"
+            pool.add(label, partial(_ways, task, [plan, *others], label))
+
+
+def _ways(task: Task, ways: Sequence[Plan], label: str) -> Plan:
+    return finish_ways(task, ways, strategy="auto", label=label)

@@ -1,12 +1,13 @@
 """Fast estimates of one stretch in one layout, for the search; plans are compared by exact predictions.
 
-An estimate takes every stage as a barrier: the slowest device's transfers and kernels, one after another.
-It ignores overlap between stages and contention on links.
+An estimate takes every stage as a barrier: first its transfers, all at once, until the busiest processor or
+network resource is done with them, then its kernels on the slowest device. It ignores overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,8 +17,12 @@ from edgeflow.plan.program import CLIENT
 from edgeflow.plan.stage import Piece, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.planner.analysis import Analysis
-from edgeflow.planner.layout import Layout, close, draft
+from edgeflow.planner.build import draft
+from edgeflow.planner.layout import Layout, close
 from edgeflow.sharding.region import Region
+
+#: By which the cost of a byte is read off the cost of a frame.
+_MANY_BYTES: Final = 1 << 20
 
 #: Tensor -> rank -> what it owns.
 Ownership = Mapping[str, Mapping[int, Piece]]
@@ -32,57 +37,108 @@ class Estimate(msgspec.Struct, frozen=True):
         seconds: Of its kernels and of the transfers inside of it.
         needs: What it reads from outside.
         owned: Who owns what of its results afterwards.
+        busy_s: Rank -> seconds of its kernels.
+        energy_j: That its kernels and the transfers inside of it add to what the devices spend at rest.
     """
 
     seconds: float
     needs: Needs
     owned: Ownership
+    busy_s: Mapping[int, float]
+    energy_j: float
 
 
-def transfer_s(cost: CostModel, needs: Needs, owned: Ownership, itemsizes: Mapping[str, int]) -> float:
-    """Seconds until every rank has what it needs, given who owns what: the slowest receiver.
+class _Way(NamedTuple):
+    """What a frame occupies on its way between two ranks, fixed and by the byte."""
 
-    A tensor that ``owned`` does not name is where the client is.
-    """
-    per_rank: dict[int, float] = {}
-    latency: dict[int, float] = {}
-    for tensor, readers in needs.items():
-        owners = owned.get(tensor)
-        for rank, need in readers.items():
-            seconds, delay = _fetch_s(cost, rank, need, owners, itemsizes[tensor])
-            per_rank[rank] = per_rank.get(rank, 0.0) + seconds
-            latency[rank] = max(latency.get(rank, 0.0), delay)
-    return max((seconds + latency[rank] for rank, seconds in per_rank.items()), default=0.0)
+    latency_s: float
+    fixed_s: tuple[tuple[str | int, float], ...]
+    per_byte_s: tuple[tuple[str | int, float], ...]
+    fixed_j: float
+    per_byte_j: float
 
 
-def _fetch_s(
-    cost: CostModel, rank: int, need: Region, owners: Mapping[int, Piece] | None, itemsize: int
-) -> tuple[float, float]:
-    """(seconds on the wire and the processor, latency) for one rank to get one region."""
-    if owners is None:
-        link = cost.cluster.link(CLIENT, rank)
-        return cost.message_s(
-            rank
-        ) + need.num_elements * itemsize / link.bandwidth_bytes_per_s, link.latency_s
-    mine = owners.get(rank)
-    missing = need.num_elements
-    if mine is not None and mine.contraction is None:
-        missing -= mine.region.intersect(need).num_elements
-    if missing <= 0:
-        return 0.0, 0.0
-    seconds = latency = 0.0
-    for owner, piece in owners.items():
-        if owner == rank:
-            continue
-        overlap = piece.region.intersect(need).num_elements
-        if piece.contraction is None:
-            overlap = min(overlap, missing)
-            missing -= overlap
-        if overlap:
-            link = cost.cluster.link(owner, rank)
-            seconds += 2 * cost.message_s(rank) + overlap * itemsize / link.bandwidth_bytes_per_s
-            latency = max(latency, link.latency_s)
-    return seconds, latency
+class Network:
+    """Estimates of transfers on one cluster."""
+
+    def __init__(self, cost: CostModel, itemsizes: Mapping[str, int]) -> None:
+        self._cost = cost
+        self._itemsizes = itemsizes
+        self._ways: dict[tuple[int, int], _Way] = {}
+
+    def moved(self, needs: Needs, owned: Ownership) -> tuple[float, float]:
+        """Return what it takes until every rank has what it needs, given who owns what.
+
+        All transfers start at once; it ends when the busiest processor or network resource is done and the
+        last byte is there. A tensor that ``owned`` does not name is where the client is.
+
+        Returns:
+            Seconds, and the joules that it adds to what devices spend at rest.
+        """
+        busy_s: dict[str | int, float] = {}
+        latency_s = energy_j = 0.0
+        for source, target, num_bytes in self._frames(needs, owned):
+            way = self._ways.get((source, target)) or self._way(source, target)
+            latency_s = max(latency_s, way.latency_s)
+            energy_j += way.fixed_j + way.per_byte_j * num_bytes
+            for name, seconds in way.fixed_s:
+                busy_s[name] = busy_s.get(name, 0.0) + seconds
+            for name, seconds in way.per_byte_s:
+                busy_s[name] = busy_s.get(name, 0.0) + seconds * num_bytes
+        return latency_s + max(busy_s.values(), default=0.0), energy_j
+
+    def _frames(self, needs: Needs, owned: Ownership) -> Iterator[tuple[int, int, int]]:
+        """Who sends whom how many bytes."""
+        for tensor, readers in needs.items():
+            owners = owned.get(tensor)
+            itemsize = self._itemsizes[tensor]
+            for rank, need in readers.items():
+                missing = need.num_elements
+                if owners is None:
+                    yield CLIENT, rank, missing * itemsize
+                    continue
+                mine = owners.get(rank)
+                if mine is not None and mine.contraction is None:
+                    missing -= mine.region.overlap(need)
+                for owner, piece in owners.items():
+                    if missing <= 0:
+                        break
+                    overlap = 0 if owner == rank else piece.region.overlap(need)
+                    if piece.contraction is None:
+                        overlap = min(overlap, missing)
+                        missing -= overlap
+                    if overlap:
+                        yield owner, rank, overlap * itemsize
+
+    def _way(self, source: int, target: int) -> _Way:
+        way = self._ways[source, target] = self._find(source, target)
+        return way
+
+    def _find(self, source: int, target: int) -> _Way:
+        cluster, cost = self._cost.cluster, self._cost
+        if not cluster.is_connected(source, target):
+            return _Way(float("inf"), (), (), 0.0, 0.0)
+        path = cluster.path(source, target)
+        fixed_s: list[tuple[str | int, float]] = []
+        per_byte_s: list[tuple[str | int, float]] = [(hop.resource, hop.occupied_s(1)) for hop in path.hops]
+        fixed_j = per_byte_j = 0.0
+        for rank in (source, target):
+            first = cost.message_s(rank)
+            more = (cost.message_s(rank, _MANY_BYTES) - first) / _MANY_BYTES
+            fixed_s.append((rank, first))
+            if more:
+                per_byte_s.append((rank, more))
+            if rank >= 0:
+                fixed_j += first * cluster.devices[rank].power_compute_w
+                per_byte_j += more * cluster.devices[rank].power_compute_w
+        if not path.hops:  # on one host, where copies do not wait for each other
+            per_byte_s.append((f"host:{source}:{target}", 1 / path.link.bandwidth_bytes_per_s))
+        else:
+            sender, receiver = (
+                cluster.devices[rank if rank >= 0 else cluster.source_rank] for rank in (source, target)
+            )
+            per_byte_j += sender.joules_per_byte_sent + receiver.joules_per_byte_received
+        return _Way(path.link.latency_s, tuple(fixed_s), tuple(per_byte_s), fixed_j, per_byte_j)
 
 
 class Estimator:
@@ -92,7 +148,8 @@ class Estimator:
         self._analysis = analysis
         self._cost = cost
         self._known: dict[tuple[object, Layout], tuple[Estimate, dict[str, int]]] = {}
-        self.itemsizes = {name: spec.itemsize for name, spec in analysis.graph.specs.items()}
+        itemsizes = {name: spec.itemsize for name, spec in analysis.graph.specs.items()}
+        self.network = Network(cost, itemsizes)
 
     def estimate(self, operators: Sequence[Operator], layout: Layout) -> Estimate:
         key, positions = self._signature(operators, layout)
@@ -110,6 +167,8 @@ class Estimator:
             estimate.seconds,
             {rename[name]: value for name, value in estimate.needs.items()},
             {rename[name]: value for name, value in estimate.owned.items()},
+            estimate.busy_s,
+            estimate.energy_j,
         )
 
     def _signature(self, operators: Sequence[Operator], layout: Layout) -> tuple[object, dict[str, int]]:
@@ -150,7 +209,8 @@ class Estimator:
         inside = {name for op in operators for name in op.outputs}
         owned: dict[str, dict[int, Piece]] = {}
         outside: dict[str, dict[int, Region]] = {}
-        seconds = 0.0
+        busy_s: dict[int, float] = {}
+        seconds = energy_j = 0.0
         for stage in stages:
             needs, compute = self._stage(stage)
             for tensor, readers in needs.items():
@@ -159,22 +219,33 @@ class Estimator:
                         known = outside.setdefault(tensor, {}).get(rank)
                         outside[tensor][rank] = region if known is None else known.hull(region)
             inner = {tensor: readers for tensor, readers in needs.items() if tensor in inside}
-            seconds += transfer_s(self._cost, inner, owned, self.itemsizes) + max(
-                compute.values(), default=0.0
-            )
+            moved_s, moved_j = self.network.moved(inner, owned)
+            seconds += moved_s + max(compute.values(), default=0.0)
+            energy_j += moved_j
+            for rank, busy in compute.items():
+                busy_s[rank] = busy_s.get(rank, 0.0) + busy
+            made: dict[str, dict[int, Piece]] = {}
             for shard in stage.shards:
                 for tensor, piece in shard.outputs:
-                    owned.setdefault(tensor, {})[shard.device] = piece
+                    made.setdefault(tensor, {})[shard.device] = piece
+            owned.update(made)
         members = {op.name for op in operators}
         leaving = {tensor: value for tensor, value in owned.items() if self._leaves(tensor, members)}
-        return Estimate(seconds, outside, leaving)
+        devices = self._cost.cluster.devices
+        energy_j += sum(busy * devices[rank].power_compute_w for rank, busy in busy_s.items())
+        return Estimate(seconds, outside, leaving, busy_s, energy_j)
 
     def _stage(self, stage: Stage) -> tuple[dict[str, dict[int, Region]], dict[int, float]]:
         needs: dict[str, dict[int, Region]] = {}
-        compute = {}
+        compute: dict[int, float] = {}
         for shard in stage.shards:
+            if not stage.operators:
+                for tensor, piece in shard.outputs:
+                    needs.setdefault(tensor, {})[shard.device] = piece.region
+                continue
             work = stage_kernels(self._analysis.graph, stage, shard)
-            compute[shard.device] = sum(self._cost.kernel_s(shard.device, kernel) for kernel in work.kernels)
+            seconds = sum(self._cost.kernel_s(shard.device, kernel) for kernel in work.kernels)
+            compute[shard.device] = compute.get(shard.device, 0.0) + seconds
             for tensor, region in work.needs:
                 needs.setdefault(tensor, {})[shard.device] = region
         return needs, compute

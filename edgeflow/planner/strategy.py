@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
+from typing import Any
 
 import msgspec
 
@@ -13,32 +15,55 @@ from edgeflow.cost.timeline import predict_programs
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan.plan import Candidate, Plan
-from edgeflow.plan.stage import Stage
+from edgeflow.plan.program import Kernel
+from edgeflow.plan.stage import Piece, Shard, Stage
+from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.plan.verify import verify_plan
 from edgeflow.planner.analysis import Analysis, analysis_of
-from edgeflow.planner.layout import Layout, close, draft
+from edgeflow.planner.build import draft
+from edgeflow.planner.layout import Layout, close
+from edgeflow.planner.objective import Objective, mixed_period_s
+from edgeflow.sharding.region import Region
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What a strategy is given."""
 
     graph: ModelGraph
     cluster: Cluster
     cost: CostModel
-    objective: str = "latency"
+    objective: Objective = Objective()
 
     @property
     def analysis(self) -> Analysis:
         return analysis_of(self.graph)
 
-    @property
+    @cached_property
+    def alone_s(self) -> tuple[float, ...]:
+        """Rank -> seconds of all kernels of the graph there, by what is known of the device."""
+        kernels = whole_kernels(self.graph)
+        return tuple(
+            sum(self.cost.kernel_s(rank, kernel) for kernel in kernels) for rank in self.cluster.ranks
+        )
+
+    @cached_property
     def speeds(self) -> tuple[float, ...]:
-        return tuple(device.flops_per_second for device in self.cluster.devices)
+        """Rank -> how fast the device is at this graph, relative to the fastest one."""
+        least = min(self.alone_s)
+        return tuple(least / seconds if seconds else 1.0 for seconds in self.alone_s)
 
     @property
     def fastest(self) -> tuple[int, ...]:
         """Ranks, fastest first; equals in rank order."""
         return tuple(sorted(self.cluster.ranks, key=lambda rank: (-self.speeds[rank], rank)))
+
+
+def whole_kernels(graph: ModelGraph) -> tuple[Kernel, ...]:
+    """The kernels that make every result of the graph whole, in order."""
+    names = tuple(name for op in graph.operators for name in op.outputs if name)
+    pieces = tuple((name, Piece(Region.full(graph.specs[name].shape))) for name in names)
+    stage = Stage(name="", kind="", operators=tuple(op.name for op in graph.operators), shards=())
+    return stage_kernels(graph, stage, Shard(0, pieces)).kernels
 
 
 #: A strategy decides; it returns a finished plan or raises `InfeasiblePlanError`.
@@ -69,54 +94,107 @@ def stages_of(task: Task, runs: Sequence[Run]) -> tuple[Stage, ...]:
     return close(task.analysis, drafts)
 
 
-def finish(task: Task, stages: tuple[Stage, ...], *, strategy: str, label: str) -> Plan:
-    """Check stages, predict their latency, and return them as a plan with itself as its only candidate.
+def finish(
+    task: Task,
+    stages: tuple[Stage, ...],
+    *,
+    strategy: str,
+    label: str,
+    replicas: tuple[tuple[Stage, ...], ...] = (),
+) -> Plan:
+    """Check stages, predict them, and return them as a plan with itself as its only candidate.
+
+    Of several ways to answer, a request on an idle cluster goes the fastest one; many requests are shared out
+    between them as is best for the period.
 
     Raises:
-        InfeasiblePlanError: If a device's memory does not hold its part.
+        InfeasiblePlanError: If a device's memory does not hold its part, or a link is missing.
     """
     plan = Plan(
         graph=task.graph,
         cluster=task.cluster,
         stages=stages,
         strategy=strategy,
-        objective=task.objective,
+        objective=task.objective.kind,
+        deadline_s=task.objective.deadline_s,
         chosen=label,
+        replicas=replicas,
     )
     verify_plan(plan)
-    latency = predict_programs(plan.programs, task.cost).latency_s
-    done = replace(plan, predicted_latency_s=latency, candidates=(Candidate(label, latency),))
-    # `replace` makes a new object; the programs that were lowered for the check serve it as well.
-    done.__dict__["programs"] = plan.programs
-    return done
+    predictions = [predict_programs(way.programs, task.cost) for way in plan.ways]
+    latency = min(item.latency_s for item in predictions)
+    period, fractions = mixed_period_s([item.busy_s for item in predictions])
+    energy = sum(
+        item.active_energy_j * fraction for item, fraction in zip(predictions, fractions, strict=True)
+    )
+    return with_programs_of(
+        plan,
+        predicted_latency_s=latency,
+        predicted_period_s=period,
+        predicted_energy_j=energy,
+        candidates=(Candidate(label, latency, period_s=period, energy_j=energy),),
+    )
+
+
+def with_programs_of(plan: Plan, **changes: Any) -> Plan:
+    """`dataclasses.replace` for fields that programs do not depend on; what was lowered is kept."""
+    changed = replace(plan, **changes)
+    changed.__dict__.update({name: plan.__dict__[name] for name in ("programs",) if name in plan.__dict__})
+    return changed
+
+
+def finish_ways(task: Task, ways: Sequence[Plan], *, strategy: str, label: str) -> Plan:
+    """Return one plan that answers in any of these ways; ways that would get no requests are left out.
+
+    Raises:
+        InfeasiblePlanError: If a device's memory does not hold what all of them need of it.
+    """
+    ordered = sorted(ways, key=lambda way: way.predicted_latency_s)
+    _, fractions = mixed_period_s([predict_programs(way.programs, task.cost).busy_s for way in ordered])
+    # The fastest way stays in any case: a request alone goes there.
+    used = [way for way, fraction in zip(ordered, fractions, strict=True) if fraction > 1e-6]
+    others = tuple(way.stages for way in used if way is not ordered[0])
+    return finish(task, ordered[0].stages, strategy=strategy, label=label, replicas=others)
 
 
 def finish_runs(task: Task, runs: Sequence[Run], *, strategy: str, label: str) -> Plan:
     return finish(task, stages_of(task, runs), strategy=strategy, label=label)
 
 
+def whole_on(task: Task, *, strategy: str) -> tuple[list[Plan], list[tuple[str, InfeasiblePlanError]]]:
+    """Return the whole graph on each device that can hold it, and why the others cannot."""
+    plans, failures = [], []
+    for rank, device in enumerate(task.cluster.devices):
+        run = Run(task.graph.operators, Layout(kind="single", devices=(rank,)))
+        label = f"single on {device.name}"
+        try:
+            plans.append(finish_runs(task, [run], strategy=strategy, label=label))
+        except InfeasiblePlanError as error:
+            failures.append((label, error))
+    return plans, failures
+
+
 def best_of(
-    plans: Sequence[Plan], *, strategy: str, failures: Sequence[tuple[str, InfeasiblePlanError]] = ()
+    plans: Sequence[Plan],
+    *,
+    objective: Objective,
+    strategy: str,
+    failures: Sequence[tuple[str, InfeasiblePlanError]] = (),
 ) -> Plan:
-    """Return the plan with the least predicted latency, the others and the failures as candidates.
+    """Return the best plan under the objective, the others and the failures as candidates.
 
     Raises:
         InfeasiblePlanError: If there is no plan: the failure that lacked least.
     """
     if not plans:
         raise least_infeasible([error for _, error in failures])
-    best = min(plans, key=lambda plan: plan.predicted_latency_s)
+    best = min(plans, key=objective.score)
     candidates = [item for plan in plans for item in plan.candidates]
     candidates += [Candidate(label, None, str(error)) for label, error in failures]
-    unique = {item.label: item for item in sorted(candidates, key=_worst_first)}
-    ordered = sorted(unique.values(), key=_worst_first, reverse=True)
-    done = replace(best, strategy=strategy, candidates=tuple(ordered))
-    done.__dict__["programs"] = best.programs
-    return done
-
-
-def _worst_first(item: Candidate) -> float:
-    return -(item.latency_s if item.latency_s is not None else float("inf"))
+    unique: dict[str, Candidate] = {}
+    for item in sorted(candidates, key=objective.score):
+        unique.setdefault(item.label, item)
+    return with_programs_of(best, strategy=strategy, candidates=tuple(unique.values()))
 
 
 def least_infeasible(errors: Sequence[InfeasiblePlanError]) -> InfeasiblePlanError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
 from edgeflow.graph.ir import ModelGraph, Operator
@@ -16,12 +17,23 @@ class Cutter:
     def __init__(self, graph: ModelGraph) -> None:
         self._specs = graph.specs
         self._known: dict[tuple[str, Region, Interval | None], Cut] = {}
+        self._needs: dict[tuple[str, Region, Interval | None], Mapping[str, Region]] = {}
 
     def cut(self, op: Operator, region: Region, contraction: Interval | None = None) -> Cut:
         key = (op.name, region, contraction)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = cut(op, self._specs, region, contraction)
+        return known
+
+    def needs(
+        self, op: Operator, region: Region, contraction: Interval | None = None
+    ) -> Mapping[str, Region]:
+        """`Cut.needs` of that cut."""
+        key = (op.name, region, contraction)
+        known = self._needs.get(key)
+        if known is None:
+            known = self._needs[key] = self.cut(op, region, contraction).needs
         return known
 
 

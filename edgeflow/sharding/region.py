@@ -78,7 +78,10 @@ class Region(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
 
     @property
     def is_empty(self) -> bool:
-        return any(stop <= start for start, stop in self.intervals)
+        for start, stop in self.intervals:  # noqa: SIM110  # twice as fast as any(), and asked very often
+            if stop <= start:
+                return True
+        return False
 
     def is_full(self, shape: Sequence[int]) -> bool:
         return all(
@@ -91,7 +94,23 @@ class Region(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
         return Region(tuple(dims))
 
     def intersect(self, other: Region) -> Region:
-        return Region(tuple(a.intersect(b) for a, b in zip(self.intervals, other.intervals, strict=True)))
+        # Planning asks this some hundred thousand times, so it goes without the intervals' own method.
+        parts = []
+        for (start, stop), (low, high) in zip(self.intervals, other.intervals, strict=True):
+            start = start if start > low else low
+            stop = stop if stop < high else high
+            parts.append(Interval(start, stop if stop > start else start))
+        return Region(tuple(parts))
+
+    def overlap(self, other: Region) -> int:
+        """Number of elements that both hold."""
+        count = 1
+        for (start, stop), (low, high) in zip(self.intervals, other.intervals, strict=True):
+            length = (stop if stop < high else high) - (start if start > low else low)
+            if length <= 0:
+                return 0
+            count *= length
+        return count
 
     def hull(self, other: Region) -> Region:
         """The smallest box that holds both; an empty region adds nothing."""
@@ -104,7 +123,10 @@ class Region(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     def contains(self, other: Region) -> bool:
         if other.is_empty:
             return True
-        return all(a.contains(b) for a, b in zip(self.intervals, other.intervals, strict=True))
+        for (start, stop), (low, high) in zip(self.intervals, other.intervals, strict=True):
+            if start > low or stop < high:
+                return False
+        return True
 
     def subtract(self, other: Region) -> tuple[Region, ...]:
         """Return disjoint boxes that cover ``self`` without ``other``; at most two per dim."""

@@ -383,3 +383,20 @@ def test_a_coordinator_that_vanishes_leaves_nothing_on_the_workers(
         connection.close()  # as its death would
     workers.wait_until_free()
     session.close()
+
+
+def test_a_plan_of_several_ways_shares_its_requests_out(module: Any, workers: Any) -> None:
+    """Whole copies on three workers: many requests at once are answered by all of them, each rightly."""
+    (example,) = images(1)
+    cluster = ef.Cluster.local([1.0, 1.0, 1.0])
+    plan = ef.plan(ef.capture(module, (example,)), cluster, strategy="replicate", objective="throughput")
+    inputs = images(12)
+    with ef.deploy(plan, workers=workers.start(3), timeout_s=TIMEOUT_S) as session:
+        for image, answer in zip(inputs, session.stream(inputs), strict=True):
+            assert_close(answer, module(image))
+        futures = [session.submit(image) for image in inputs]
+        for image, future in zip(inputs, futures, strict=True):
+            assert_close(future.result(), module(image))
+        assert_close(session.run(example), module(example))
+        ranks = {event.rank for event in session.trace() if event.kind == "compute"}
+    assert ranks == {0, 1, 2}

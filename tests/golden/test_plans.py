@@ -19,6 +19,7 @@ from edgeflow.cluster.cluster import Device, Link
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Stage
 from edgeflow.testing import zoo
+from tests.strategies import STRATEGIES
 
 _FOLDER = Path(__file__).parent / "plans"
 
@@ -38,7 +39,7 @@ def graph(name: str) -> ModelGraph:
     return ef.capture(module, args, kwargs=kwargs)
 
 
-@pytest.mark.parametrize("strategy", list(ef.strategies()))
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("model", ["tiny-resnet", "tiny-vit"])
 def test_plans_are_as_they_were(model: str, strategy: str, update_golden: bool) -> None:
     path = _FOLDER / f"{model}-{strategy}.json"

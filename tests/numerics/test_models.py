@@ -17,6 +17,7 @@ from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.testing import zoo, zoo_vision
 from edgeflow.testing.zoo_text import TEXT
+from tests.strategies import STRATEGIES
 
 TOLERANCE = 1e-4
 SPEEDS = (1.0, 0.7, 0.4, 0.25, 0.6)
@@ -74,7 +75,7 @@ def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]
 def _cases() -> Iterator[Any]:
     """Models, strategies, numbers of devices; of the many vision models the fast suite takes a few each."""
     for model in (*_SMALL, *_VISION, *_LARGE):
-        for strategy, num_devices in itertools.product(ef.strategies(), (1, 2, 3, 5)):
+        for strategy, num_devices in itertools.product(STRATEGIES, (1, 2, 3, 5)):
             is_typical = num_devices == (1 if strategy == "single" else 3)
             is_slow = model in _LARGE or (model in _VISION and not is_typical)
             marks = [pytest.mark.slow] if is_slow else []

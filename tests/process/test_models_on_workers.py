@@ -13,6 +13,7 @@ from edgeflow.runtime.coordinator.processes import LocalWorkers
 pytest.importorskip("torch")
 
 from tests.numerics.test_models import SPEEDS, TOLERANCE, loaded, tensors_of
+from tests.strategies import STRATEGIES
 
 _SMALL = ("openworld-tiny", "tiny-bert")
 _LARGE = ("openworld-base", "hf-resnet50", "hf-vit-base", "hf-bert-base")
@@ -37,7 +38,7 @@ def test_every_strategy_on_one_to_five_workers_answers_what_the_module_does(
         # A network that costs nothing: `auto` would leave small models on one device otherwise.
         cluster = ef.Cluster.local(SPEEDS[:num_devices], bandwidth="100 Gbit/s", latency=0)
         cost = CostModel(cluster=cluster, message_overhead_s=0.0)
-        for strategy in ef.strategies():
+        for strategy in STRATEGIES:
             plan = ef.plan(graph, cluster, strategy=strategy, cost=cost)
             with ef.deploy(plan, workers=addresses[:num_devices]) as session:
                 found = dict(tensors_of(session.run(*example.args, **example.kwargs)))

@@ -13,8 +13,8 @@ from edgeflow.planner.strategy import Run, Task, stages_of
 from edgeflow.sharding.region import Interval, Region, split_interval
 from edgeflow.sharding.rules import contraction_size
 
-#: Device -> what it owns of one tensor.
-Pieces = dict[int, Piece]
+#: Tile, device -> what the device owns of one tensor; most have one tile.
+Pieces = dict[tuple[int, int], Piece]
 
 
 def random_layout(rng: Random, task: Task) -> Layout:
@@ -24,13 +24,25 @@ def random_layout(rng: Random, task: Task) -> Layout:
     kind = rng.choice(["single", "rows", "rows", "tensor", "tensor"])
     if kind == "single":
         return Layout(kind="single", devices=devices[:1])
+    count = max(1, len(task.analysis.labellings))
     return Layout(
         kind="rows" if kind == "rows" else "tensor",
         devices=devices,
         shares=random_shares(rng, len(devices)),
         exchange=rng.random() < 0.6,
-        labelling=rng.randrange(max(1, len(task.analysis.labellings))),
+        labelling=rng.randrange(count),
+        across=rng.randrange(count) if rng.random() < 0.3 else None,
+        bands=random_bands(rng, len(devices)),
+        reduce=rng.choice(["direct", "scatter", "star"]),
     )
+
+
+def random_bands(rng: Random, count: int) -> tuple[int, ...]:
+    """Return positive numbers that add up to ``count``."""
+    bands: list[int] = []
+    while sum(bands) < count:
+        bands.append(rng.randint(1, count - sum(bands)))
+    return tuple(bands)
 
 
 def random_shares(rng: Random, count: int) -> tuple[float, ...]:
@@ -68,8 +80,9 @@ def random_stages(rng: Random, graph: ModelGraph, cluster: Cluster) -> tuple[Sta
     stages: list[Stage] = []
     made: list[str] = list(graph.inputs)
     for operators in random_runs(rng, random_order(rng, graph)):
-        stages.append(_stage(rng, graph, cluster, operators, f"s{len(stages)}"))
-        made += stages[-1].outputs
+        stage = _stage(rng, graph, cluster, operators, f"s{len(stages)}")
+        made += stage.outputs
+        stages += _in_turn(rng, stage)
         while rng.random() < 0.25:
             names = rng.sample(made, rng.randint(1, min(3, len(made))))
             pieces = {
@@ -108,13 +121,23 @@ def _stage(
     return _named_stage(name, "rows", tuple(op.name for op in operators), pieces)
 
 
+def _in_turn(rng: Random, stage: Stage) -> list[Stage]:
+    """Return the stage, or two that each do a part of it: some shards first, then the others."""
+    has_sums = any(piece.contraction is not None for shard in stage.shards for _, piece in shard.outputs)
+    if has_sums or len(stage.shards) < 2 or rng.random() < 0.7:
+        return [stage]
+    middle = rng.randint(1, len(stage.shards) - 1)
+    return [
+        Stage(name=f"{stage.name}{part}", kind=stage.kind, operators=stage.operators, shards=shards)
+        for part, shards in (("a", stage.shards[:middle]), ("b", stage.shards[middle:]))
+    ]
+
+
 def _named_stage(name: str, kind: str, operators: tuple[str, ...], pieces: dict[str, Pieces]) -> Stage:
-    devices = sorted({device for owners in pieces.values() for device in owners})
+    keys = sorted({key for owners in pieces.values() for key in owners})
     shards = tuple(
-        Shard(
-            device, tuple((tensor, owners[device]) for tensor, owners in pieces.items() if device in owners)
-        )
-        for device in devices
+        Shard(key[1], tuple((tensor, owners[key]) for tensor, owners in pieces.items() if key in owners))
+        for key in keys
     )
     return Stage(name=name, kind=kind, operators=operators, shards=shards)
 
@@ -127,23 +150,29 @@ def _random_pieces(
     if may_sum and size is not None and size > 1 and rng.random() < 0.5:
         devices = rng.sample(cluster.ranks, rng.randint(1, len(cluster.ranks)))
         intervals = split_interval(size, random_shares(rng, len(devices)))
-        return {d: Piece(full, i) for d, i in zip(devices, intervals, strict=True) if i.length}
+        return {(0, d): Piece(full, i) for d, i in zip(devices, intervals, strict=True) if i.length}
     return _random_boxes(rng, cluster, full)
 
 
 def _random_boxes(rng: Random, cluster: Cluster, full: Region) -> Pieces:
-    """Return pieces that cover ``full``: one whole, several copies, or a grid whose cells may overlap."""
+    """Return pieces that cover ``full``: one whole, several copies, tiles, or a grid that may overlap."""
     devices = rng.sample(cluster.ranks, rng.randint(1, len(cluster.ranks)))
     if rng.random() < 0.2:
-        return {device: Piece(full) for device in devices}
+        return {(0, device): Piece(full) for device in devices}
+    if rng.random() < 0.2:
+        keys = [(tile, device) for tile in range(rng.randint(2, 4)) for device in devices]
+        rng.shuffle(keys)
+        return {key: Piece(box) for key, box in _grid(rng, full, keys)}
     return {
-        device: Piece(_grown(rng, box, full) if rng.random() < 0.2 else box)
-        for device, box in _grid(rng, full, devices)
+        key: Piece(_grown(rng, box, full) if rng.random() < 0.2 else box)
+        for key, box in _grid(rng, full, [(0, device) for device in devices])
     }
 
 
-def _grid(rng: Random, region: Region, devices: Sequence[int]) -> Iterator[tuple[int, Region]]:
-    """Divide a region between devices, recursively along random dims."""
+def _grid(
+    rng: Random, region: Region, devices: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], Region]]:
+    """Divide a region between tiles of devices, recursively along random dims."""
     dims = [dim for dim, interval in enumerate(region.intervals) if interval.length > 1]
     if len(devices) == 1 or not dims:
         yield devices[0], region
@@ -156,7 +185,7 @@ def _grid(rng: Random, region: Region, devices: Sequence[int]) -> Iterator[tuple
             yield from _grid(rng, region.replace(dim, interval.shift(region[dim].start)), group)
 
 
-def _divided(rng: Random, devices: Sequence[int]) -> list[Sequence[int]]:
+def _divided(rng: Random, devices: Sequence[tuple[int, int]]) -> list[Sequence[tuple[int, int]]]:
     """Divide devices into two groups, or into groups of one."""
     if rng.random() < 0.5:
         return [[device] for device in devices]

@@ -29,6 +29,7 @@ from edgeflow.planner.strategy import Task
 from edgeflow.testing.random_models import outputs_of, random_cluster, random_model
 from tests.property.plans import random_layout_stages, random_stages
 from tests.property.programs import check_programs
+from tests.strategies import STRATEGIES
 
 #: Largest difference from the module, as a share of the answer's largest value.
 _TOLERANCE = 1e-4
@@ -91,13 +92,24 @@ def test_strategies(seed: int, tmp_path: Path) -> None:
     graph, args, expected = drawn(seed)
     with clusters(seed) as each:
         for _, cluster in each:
-            plans = {name: ef.plan(graph, cluster, strategy=name) for name in ef.strategies()}
+            plans = plans_of(graph, cluster)
             for plan in plans.values():
                 check(plan, args, expected)
                 assert plan.predicted_latency_s == predict(plan).latency_s
                 assert plans["auto"].predicted_latency_s <= plan.predicted_latency_s
                 plan.save(tmp_path / "plan.json")
                 assert Plan.load(tmp_path / "plan.json", graph).fingerprint == plan.fingerprint
+
+
+def plans_of(graph: ModelGraph, cluster: Cluster) -> dict[str, Plan]:
+    """Return every strategy's plan; the exhaustive one refuses what is not tiny."""
+    plans = {}
+    for name in ef.strategies():
+        try:
+            plans[name] = ef.plan(graph, cluster, strategy=name)
+        except InfeasiblePlanError as error:
+            assert name == "brute_force" and error.constraint == "plans"
+    return plans
 
 
 @_seeds
@@ -130,13 +142,14 @@ def test_memory_is_kept_or_refused(seed: int) -> None:
             required = max(memory_bytes(alone.programs).values())
             limit = int(required * Random(cluster_seed).uniform(0.3, 1.5))
             short = with_memory(cluster, limit)
-            for name in ef.strategies():
+            for name in STRATEGIES:
                 try:
                     plan = ef.plan(graph, short, strategy=name)
                 except InfeasiblePlanError as error:
                     assert error.constraint == "memory"
                     assert error.available == limit < (error.required or 0)
-                    assert limit < required or name in ("coedge", "megatron")
+                    # Others may need more than one device alone does: they hold what they do not need to.
+                    assert limit < required or name not in ("single", "replicate", "pipeline", "auto")
                 else:
                     assert max(memory_bytes(plan.programs).values()) <= limit
 

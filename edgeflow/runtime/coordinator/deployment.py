@@ -6,10 +6,12 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 
+from edgeflow.cost import predict
 from edgeflow.errors import ConfigError
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.coordinator.processes import LocalWorkers
+from edgeflow.runtime.coordinator.replicas import AnySession, ReplicatedSession
 from edgeflow.runtime.coordinator.session import Session
 from edgeflow.runtime.executor import executor_names
 
@@ -23,7 +25,7 @@ def deploy(
     executor: str = "torch",
     timeout_s: float = 60.0,
     emulate_speeds: bool = True,
-) -> Session:
+) -> AnySession:
     """Bring a plan onto workers, and return a session that answers requests.
 
     Either all workers hold the plan when this returns, or none does when it raises.
@@ -51,9 +53,9 @@ def deploy(
         raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
     if local == (workers is not None):
         raise ConfigError("give either the addresses of workers, or local=True")
-    ranks = sorted(rank for rank in plan.programs if rank != CLIENT)
+    ranks = sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
     if workers is not None:
-        return Session(plan, _new_epoch(), _addresses(plan, workers, ranks), timeout_s=timeout_s)
+        return _open(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s)
     if executor not in executor_names():
         raise ConfigError(f"no executor {executor!r}; known: {', '.join(executor_names())}")
     if threads < 1:
@@ -66,10 +68,24 @@ def deploy(
         memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
     )
     try:
-        return Session(plan, _new_epoch(), processes.addresses, timeout_s=timeout_s, processes=processes)
+        return _open(plan, processes.addresses, timeout_s=timeout_s, processes=processes)
     except BaseException:
         processes.close()
         raise
+
+
+def _open(
+    plan: Plan, addresses: Mapping[int, str], *, timeout_s: float, processes: LocalWorkers | None = None
+) -> AnySession:
+    if not plan.replicas:
+        return Session(plan, _new_epoch(), addresses, timeout_s=timeout_s, processes=processes)
+
+    def open_way(way: Plan) -> Session:
+        used = {rank: addresses[rank] for rank in way.programs if rank != CLIENT}
+        return Session(way, _new_epoch(), used, timeout_s=timeout_s)
+
+    expected_s = [predict(way, with_events=False).latency_s for way in plan.ways]
+    return ReplicatedSession(plan, open_way, expected_s=expected_s, processes=processes)
 
 
 def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapping[int, str]:

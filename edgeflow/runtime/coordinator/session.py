@@ -140,7 +140,7 @@ class Session:
         pending: deque[tuple[int, Future[Any]]] = deque()
         try:
             for item in items:
-                args, kwargs = _arguments(item)
+                args, kwargs = arguments_of(item)
                 pending.append(self._submit(flatten_inputs(self.plan.graph, args, kwargs)))
                 if len(pending) == max_in_flight:
                     yield pending.popleft()[1].result()
@@ -441,7 +441,8 @@ def _settle(future: Future[Any] | None, *, result: Any = None, error: BaseExcept
         future.set_result(result)
 
 
-def _arguments(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """What an item of a stream means: the only argument, all positional ones, or the keyword ones."""
     if isinstance(item, tuple):
         return item, {}
     if isinstance(item, dict):

@@ -61,7 +61,9 @@ def test_a_form_is_made_of_words_that_rules_know(function: Any, names: list[str]
 
 
 def test_a_native_group_norm_is_a_group_norm() -> None:
-    native = captured(Calls(lambda x: aten.native_group_norm(x, None, None, 2, 6, 4, 3, 1e-5)[0]), x_of(2, 6, 4))
+    native = captured(
+        Calls(lambda x: aten.native_group_norm(x, None, None, 2, 6, 4, 3, 1e-5)[0]), x_of(2, 6, 4)
+    )
     plain = captured(Calls(lambda x: F.group_norm(x, 3, eps=1e-5)), x_of(2, 6, 4))
 
     assert targets(native) == targets(plain)

@@ -22,6 +22,9 @@ def refused(*stages: Stage, match: str) -> None:
         verify_plan(plan(mlp(), *stages))
 
 
+_FULL = Piece(Region.full((2, 4)))
+
+
 def after(*devices: int) -> Stage:
     return stage("after", ["relu_1"], whole(mlp(), "relu_1", *devices))
 
@@ -38,9 +41,31 @@ def test_an_operator_is_missing() -> None:
     refused(pair(whole(mlp(), "linear_1", 0)), match="1 operators are in no stage, the first is 'relu_1'")
 
 
-def test_an_operator_stands_twice() -> None:
-    both = stage("both", [*_PAIR, "relu_1"], whole(mlp(), "relu_1", 0))
-    refused(both, after(0), match="'relu_1' is in stages 'both' and 'after'")
+def test_an_operator_stands_twice_in_a_stage() -> None:
+    refused(
+        stage("a", [*_PAIR, "linear_1"], whole(mlp(), "linear_1", 0)),
+        match="'linear_1' is twice in stage 'a'",
+    )
+
+
+def test_a_device_makes_in_two_stages_the_same() -> None:
+    both = stage("both", [*_PAIR, "relu_1"], {0: {"linear_1": _FULL, "relu_1": _FULL}})
+    refused(both, after(0), match=r"'after': rank 0 makes parts of \[0:2, 0:4\] of 'relu_1' twice")
+
+
+def test_stages_may_each_make_a_part() -> None:
+    """And each device what the other lacks of it."""
+    top, bottom = Region.of([(0, 1), (0, 4)]), Region.of([(1, 2), (0, 4)])
+    first = stage("first", [*_PAIR, "relu_1"], {0: {"linear_1": _FULL, "relu_1": Piece(top)}})
+    verify_plan(plan(mlp(), first, stage("second", ["relu_1"], {1: {"relu_1": Piece(bottom)}})))
+
+
+def test_partial_sums_are_made_in_one_stage() -> None:
+    again = stage("again", ["linear_1"], {1: {"linear_1": _FULL}})
+    parts = pair(summed(mlp(), "linear_1", {0: (0, 6)}))
+    refused(
+        parts, again, after(0), match="'again' makes 'linear_1' too, of which stage 'pair' makes partial sums"
+    )
 
 
 def test_an_operator_stands_before_what_it_reads() -> None:
@@ -81,10 +106,10 @@ def test_a_device_is_not_of_the_cluster(rank: int) -> None:
     )
 
 
-def test_a_device_has_two_shards() -> None:
+def test_a_device_makes_the_same_in_two_shards() -> None:
     shard = Shard(0, tuple(whole(mlp(), "linear_1", 0)[0].items()))
     twice = Stage(name="pair", kind="", operators=tuple(_PAIR), shards=(shard, shard))
-    refused(twice, after(0), match=r"a device has two shards: \[0, 0\]")
+    refused(twice, after(0), match=r"rank 0 makes parts of \[0:2, 0:4\] of 'linear_1' twice")
 
 
 def test_a_device_has_two_pieces_of_a_tensor() -> None:

@@ -10,7 +10,8 @@ from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Stage, verify_plan
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.layout import Layout, close, draft
+from edgeflow.planner.build import draft
+from edgeflow.planner.layout import Layout, close
 from edgeflow.planner.strategy import Run, Task, merge_runs
 from edgeflow.sharding.region import Interval
 from tests.unit.plan.tiny import convs

@@ -19,6 +19,7 @@ from edgeflow.runtime.executor import Executor, Runnable, get_executor
 from edgeflow.runtime.executor.base import Weights
 from edgeflow.runtime.local import execute, run_programs, weights_of
 from edgeflow.sharding.region import Region
+from tests.strategies import STRATEGIES
 from tests.unit.plan.tiny import cut, mlp, plan, stage, whole
 
 _X = torch.linspace(-1, 1, 8).reshape(2, 4)
@@ -41,7 +42,7 @@ class _Named(nn.Module):
         return {"sum": y.sum(dim=1), "parts": (y, [y.relu(), x])}
 
 
-@pytest.mark.parametrize("strategy", list(ef.strategies()))
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_structures_come_back_as_the_module_makes_them(strategy: str) -> None:
     graph = ef.capture(_Named(), (_X,), kwargs={"scale": torch.tensor(3.0)})
     made = ef.plan(graph, ef.Cluster.local([1.0, 0.5, 0.2]), strategy=strategy)

@@ -1,0 +1,67 @@
+"""Who gets which part of one tensor: intervals of a dim, or boxes of a grid, in proportion to shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+
+from edgeflow.planner.analysis import Labels
+from edgeflow.sharding.region import Interval, Region, split_interval
+
+#: Tensor, its whole region -> device -> its part. Devices that get nothing are left out; None if the tensor
+#: is not divided at all.
+Partition = Callable[[str, Region], Mapping[int, Region] | None]
+
+
+def rows_partition(labels: Labels, devices: Sequence[int], shares: Sequence[float]) -> Partition:
+    """Cut every labelled tensor along its label."""
+
+    def partition(tensor: str, full: Region) -> Mapping[int, Region] | None:
+        dim = labels.get(tensor)
+        if dim is None:
+            return None
+        intervals = split_interval(full[dim].length, shares)
+        return along(full, dim, devices, intervals)
+
+    return partition
+
+
+def grid_partition(
+    labels: Labels, across: Labels, devices: Sequence[int], shares: Sequence[float], bands: Sequence[int]
+) -> Partition:
+    """Cut tensors with both labels into bands along the first and each band along the second.
+
+    A tensor with the first label only (tokens of a flattened map) is cut along that, in the same order.
+
+    Args:
+        bands: Numbers of devices, in order, that share a band; they add up to all devices.
+    """
+    stops = list(accumulate(bands))
+    members = [range(stop - count, stop) for stop, count in zip(stops, bands, strict=True)]
+    heights = [sum(shares[index] for index in band) for band in members]
+    rows = rows_partition(labels, devices, shares)
+
+    def partition(tensor: str, full: Region) -> Mapping[int, Region] | None:
+        first, second = labels.get(tensor), across.get(tensor)
+        if first is None or second is None or first == second:
+            return rows(tensor, full)
+        boxes: dict[int, Region] = {}
+        for band, interval in zip(members, split_interval(full[first].length, heights), strict=True):
+            if interval.length:
+                inside = full.replace(first, interval)
+                cuts = split_interval(full[second].length, [shares[index] for index in band])
+                boxes |= along(inside, second, [devices[index] for index in band], cuts)
+        return boxes
+
+    return partition
+
+
+def along(
+    region: Region, dim: int, devices: Sequence[int], intervals: Sequence[Interval]
+) -> dict[int, Region]:
+    """Return the parts of ``region`` along ``dim``, without empty ones."""
+    return {
+        device: region.replace(dim, interval)
+        for device, interval in zip(devices, intervals, strict=True)
+        if interval.length
+    }
