@@ -13,6 +13,7 @@ from edgeflow.plan.plan import Plan
 from edgeflow.planner.auto import auto
 from edgeflow.planner.coedge import coedge
 from edgeflow.planner.megatron import megatron
+from edgeflow.planner.modnn import modnn
 from edgeflow.planner.objective import Objective
 from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Strategy, Task
@@ -22,6 +23,7 @@ __all__ = ["Objective", "Strategy", "Task", "plan", "strategies"]
 #: In the order in which they are shown: the plainest first, ours last.
 _STRATEGIES: Mapping[str, Strategy] = {
     "single": single,
+    "modnn": modnn,
     "coedge": coedge,
     "megatron": megatron,
     "auto": auto,

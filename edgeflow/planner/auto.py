@@ -22,11 +22,12 @@ from edgeflow.planner.coedge import coedge
 from edgeflow.planner.estimate import Estimate, Estimator, transfer_s
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.megatron import has_pairs, megatron
+from edgeflow.planner.modnn import modnn
 from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs
 
 #: Strategies whose plans are always candidates.
-RIVALS: tuple[Strategy, ...] = (single, coedge, megatron)
+RIVALS: tuple[Strategy, ...] = (single, modnn, coedge, megatron)
 
 _MAX_ALL_SUBSETS = 4
 _SEARCH_EVALUATIONS = 40
