@@ -12,6 +12,8 @@ from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.auto import auto
 from edgeflow.planner.coedge import coedge
+from edgeflow.planner.deeperthings import deeperthings
+from edgeflow.planner.deepthings import deepthings
 from edgeflow.planner.megatron import megatron
 from edgeflow.planner.modnn import modnn
 from edgeflow.planner.objective import Objective
@@ -24,6 +26,8 @@ __all__ = ["Objective", "Strategy", "Task", "plan", "strategies"]
 _STRATEGIES: Mapping[str, Strategy] = {
     "single": single,
     "modnn": modnn,
+    "deepthings": deepthings,
+    "deeperthings": deeperthings,
     "coedge": coedge,
     "megatron": megatron,
     "auto": auto,

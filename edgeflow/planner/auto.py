@@ -19,6 +19,8 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import CLIENT
 from edgeflow.planner.coedge import coedge
+from edgeflow.planner.deeperthings import deeperthings
+from edgeflow.planner.deepthings import deepthings
 from edgeflow.planner.estimate import Estimate, Estimator, transfer_s
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.megatron import has_pairs, megatron
@@ -27,7 +29,7 @@ from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs
 
 #: Strategies whose plans are always candidates.
-RIVALS: tuple[Strategy, ...] = (single, modnn, coedge, megatron)
+RIVALS: tuple[Strategy, ...] = (single, modnn, deepthings, deeperthings, coedge, megatron)
 
 _MAX_ALL_SUBSETS = 4
 _SEARCH_EVALUATIONS = 40
