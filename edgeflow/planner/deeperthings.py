@@ -1,11 +1,12 @@
 """DeeperThings: convolutions split by channels over all devices, in pairs where that spares an exchange.
 
 Each convolution runs in one of four ways. *Output* (LOP): each device makes some of its output channels and
-reads the whole input. *Input* (LIP): each reads some of the input channels and makes partial sums of the whole
-output. *Pair* (FUSE1 and FUSE2): output channels of one convolution are the input channels of the next, and
-nothing is exchanged in between. What is gathered, summed and handed out goes by way of the gateway, the device
-where requests arrive, which also runs everything else: pools, sums, fully connected layers. Only two
-convolutions by output, or one and a pair, that follow each other exchange channels directly.
+reads the whole input. *Input* (LIP): each reads some of the input channels and makes partial sums of the
+whole output. *Pair* (FUSE1 and FUSE2): output channels of one convolution are the input channels of the
+next, and nothing is exchanged in between. What is gathered, summed and handed out goes by way of the
+gateway, the device where requests arrive, which also runs everything else: pools, sums, fully connected
+layers. Only two convolutions by output, or one and a pair, that follow each other exchange channels
+directly.
 
 The choice is the least number of bytes between N devices, for layers of ``M`` bytes read and ``K`` made:
 
@@ -15,11 +16,11 @@ The choice is the least number of bytes between N devices, for layers of ``M`` b
     pair                    (N-1) M of the first + (N-1) K of the second
 
 The paper solves an integer programme; here it is dynamic programming along chains of convolutions that
-follow each other, which is the same minimum, since no term joins layers that do not. Channels are shared out in
-proportion to speed; the paper's devices, and the objective, are equal. Left out: tiles for the early layers
-(they are in `deepthings`). In graphs that are not chains a convolution whose result is read by several, or by
-anything but a convolution, ends a chain; grouped ones, which cannot be summed in part, are only split by
-output. Formulas follow the authors' published script.
+follow each other, which is the same minimum, since no term joins layers that do not. Channels are shared
+out in proportion to speed; the paper's devices, and the objective, are equal. Left out: tiles for the early
+layers (they are in `deepthings`). In graphs that are not chains a convolution whose result is read by
+several, or by anything but a convolution, ends a chain; grouped ones, which cannot be summed in part, are
+only split by output. Formulas follow the authors' published script.
 
 References:
     Stahl, Hoffman, Mueller-Gritschneder, Gerstlauer, Schlichtmann, "DeeperThings: Fully Distributed CNN
@@ -67,6 +68,9 @@ class Convolution(msgspec.Struct, frozen=True):
     made_bytes: int
     may_sum: bool
 
+
+#: How the last convolution so far is split -> the least bytes, and how all so far are.
+_Best = dict[Way | None, tuple[Fraction, tuple[Way, ...]]]
 
 #: Convolutions of which each alone reads what the one before makes.
 Chain = tuple[Convolution, ...]
@@ -127,11 +131,11 @@ def cheapest(chain: Chain, count: int) -> tuple[tuple[Way, ...], Fraction]:
     Returns:
         A way for each convolution, and the bytes, exactly.
     """
-    best: dict[Way, tuple[Fraction, tuple[Way, ...]]] = {}
+    best: _Best = {}
     for index, item in enumerate(chain):
         is_last = index + 1 == len(chain)
-        steps: dict[Way, tuple[Fraction, tuple[Way, ...]]] = {}
-        before: Mapping[Way | None, tuple[Fraction, tuple[Way, ...]]] = {**best} or {None: (Fraction(0), ())}
+        steps: _Best = {}
+        before: _Best = best or {None: (Fraction(0), ())}
         for way in _WAYS:
             if is_last and way in ("reused", "first"):
                 continue

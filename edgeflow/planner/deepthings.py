@@ -1,16 +1,17 @@
 """DeepThings: the first layers fused into a grid of tiles, the rest of the network on the gateway.
 
-Fused tile partitioning: the map after the last fused layer is cut into N x M tiles (sizes rounded up, the last
-ones take what remains), and each tile is propagated back to the image. With reuse, tiles are taken like the
-squares of a checkerboard: those of one colour run in full and keep, of each layer, the borders that their
-neighbours lack; the others then compute only what is left, layer by layer, and fetch the borders. The gateway
-is the device where requests arrive; it puts tiles together and runs the remaining layers.
+Fused tile partitioning: the map after the last fused layer is cut into N x M tiles (sizes rounded up, the
+last ones take what remains), and each tile is propagated back to the image. With reuse, tiles are taken
+like the squares of a checkerboard: those of one colour run in full and keep, of each layer, the borders
+that their neighbours lack; the others then compute only what is left, layer by layer, and fetch the
+borders. The gateway is the device where requests arrive; it puts tiles together and runs the remaining
+layers.
 
-Tiles are dealt out beforehand, in proportion to speed: stealing work at run time, by which the paper balances
-its equal devices, is not here, and neither is its fallback to a full tile when a neighbour is late (a plan
-waits). How many layers are fused, how fine the grid is, and whether borders are reused, which the paper leaves
-to the user, is the best predicted among a few. Borders go from device to device, not by way of the gateway.
-Partition, reuse and schedule follow the authors' published C source.
+Tiles are dealt out beforehand, in proportion to speed: stealing work at run time, by which the paper
+balances its equal devices, is not here, and neither is its fallback to a full tile when a neighbour is late
+(a plan waits). How many layers are fused, how fine the grid is, and whether borders are reused, which the
+paper leaves to the user, is the best predicted among a few. Borders go from device to device, not by way of
+the gateway. Partition, reuse and schedule follow the authors' published C source.
 
 References:
     Zhao, Barijough, Gerstlauer, "DeepThings: Distributed Adaptive Deep Learning Inference on
@@ -96,7 +97,9 @@ def tiled(task: Task, length: int, grid: Position, *, reuse: bool) -> tuple[Stag
     if rest:
         stages += close(analysis, [single_draft(analysis, rest, task.cluster.source_rank)])
     return tuple(
-        msgspec.structs.replace(stage, name=f"s{index}", kind=stage.kind if len(stage.devices) > 1 else "single")
+        msgspec.structs.replace(
+            stage, name=f"s{index}", kind=stage.kind if len(stage.devices) > 1 else "single"
+        )
         for index, stage in enumerate(stages)
     )
 
@@ -141,9 +144,13 @@ def _best_choices(task: Task, lengths: Sequence[int]) -> list[tuple[int, Positio
 def _seconds_alone(task: Task) -> list[float]:
     """Seconds of each operator, whole, on the gateway."""
     names = names_of(task.graph.operators)
-    outputs = tuple((name, Piece(task.analysis.full(name))) for op in task.graph.operators for name in op.outputs if name)
+    outputs = tuple(
+        (name, Piece(task.analysis.full(name))) for op in task.graph.operators for name in op.outputs if name
+    )
     rank = task.cluster.source_rank
-    work = stage_kernels(task.graph, Stage(name="", kind="", operators=names, shards=()), Shard(rank, outputs))
+    work = stage_kernels(
+        task.graph, Stage(name="", kind="", operators=names, shards=()), Shard(rank, outputs)
+    )
     return [task.cost.kernel_s(rank, kernel) for kernel in work.kernels]
 
 

@@ -7,8 +7,8 @@ gathered. What follows a convolution elementwise runs on the strips, pools and e
 owner. A fully connected layer is cut by columns over all devices where that is expected to be faster than
 the group owner alone.
 
-Reconstructed from the abstract and from descriptions in later papers, since the body of the paper was not at
-hand. Left out: clustering the non-zeros of sparse weight matrices (modified spectral co-clustering,
+Reconstructed from the abstract and from descriptions in later papers, since the body of the paper was not
+at hand. Left out: clustering the non-zeros of sparse weight matrices (modified spectral co-clustering,
 fine-grain cross partition), since weights here are dense; and the time to wake radios up, of which the cost
 model has the frames' own costs.
 
@@ -104,7 +104,9 @@ def _is_faster(task: Task, members: Sequence[Operator], cut: Draft, owner: int) 
         work_s, num_bytes = _work(task, members, device, region)
         if device != owner:
             result_bytes = region.num_elements * itemsize
-            sent_s += task.cluster.distance_s(owner, device, num_bytes) + task.cost.message_s(owner, num_bytes)
+            sent_s += task.cluster.distance_s(owner, device, num_bytes) + task.cost.message_s(
+                owner, num_bytes
+            )
             work_s += task.cost.message_s(device, num_bytes) + task.cost.message_s(device, result_bytes)
             gather_s += task.cluster.distance_s(device, owner, result_bytes)
             gather_s += task.cost.message_s(owner, result_bytes)

@@ -1,9 +1,9 @@
-"""Fused tiles: the result of many layers in a grid of boxes, each made from the image on; borders reused or not.
+"""Fused tiles: many layers' result in a grid of boxes, each made from the image on; borders reused or not.
 
 A tile of the last map needs, of every map before, its own box and a border around it that grows towards the
-image; neighbouring tiles overlap there. Without reuse each makes all of it. With reuse tiles of one colour of a
-checkerboard make all of it, and the others only what no neighbour has made; these run layer by layer, since
-every layer begins with the neighbours' borders.
+image; neighbouring tiles overlap there. Without reuse each makes all of it. With reuse tiles of one colour
+of a checkerboard make all of it, and the others only what no neighbour has made; these run layer by layer,
+since every layer begins with the neighbours' borders.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def fusable(analysis: Analysis, edges: Sequence[Labels]) -> tuple[int, ...]:
 
 
 def grid_boxes(full: Region, dims: Sequence[int], grid: Position) -> dict[Position, Region]:
-    """Cut a map into ``grid`` tiles along one or two dims: sizes rounded up, what remains goes to the last."""
+    """Cut a map into tiles along one or two dims: sizes rounded up, the last take what remains."""
     rows = _rounded_up(full[dims[0]].length, grid[0])
     if len(dims) == 1:
         return {(i, 0): full.replace(dims[0], row) for i, row in enumerate(rows)}
@@ -119,8 +119,8 @@ def reusing_stages(
 ) -> tuple[Stage, ...] | None:
     """One colour in full, the other with its neighbours' borders: a stage, then one a layer and round.
 
-    In a round every device runs one tile, so that the maps of one tile at a time are in its memory. None where
-    what the neighbours leave is not a box.
+    In a round every device runs one tile, so that the maps of one tile at a time are in its memory. None
+    where what the neighbours leave is not a box.
     """
     in_full = {
         tile: _made(tile_work(analysis, operators, box)) for tile, box in boxes.items() if is_first(tile)

@@ -1,7 +1,7 @@
-"""YOLOv2: the detector that papers on fused tiles measure, up to the map that its boxes are read from.
+"""YOLOv2, which papers on fused tiles measure, up to the map that its boxes are read from.
 
-Convolutions carry no BatchNorm and no bias except the last: at inference it is folded, and what is compared with
-papers (bytes of maps and filters, FLOPs) does not depend on it.
+Convolutions carry no BatchNorm and no bias except the last: at inference it is folded, and what is compared
+with papers (bytes of maps and filters, FLOPs) does not depend on it.
 """
 
 from __future__ import annotations
@@ -11,24 +11,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-#: Filters of a convolution of 3x3, or 1x1 where negative; "M" is a pool of 2x2. The first 16 layers, the layers
-#: up to the map that is passed through, and the ones after it.
+#: Filters of a convolution of 3x3, or 1x1 where negative; "M" is a pool of 2x2. The first 16 layers, the
+#: layers up to the map that is passed through, and the ones after it.
 _FUSED = (32, "M", 64, "M", 128, -64, 128, "M", 256, -128, 256, "M", 512, -256, 512, -256)
 _MIDDLE = (512,)
 _DEEP = ("M", 1024, -512, 1024, -512, 1024, 1024, 1024)
 
 
 def fused_layers() -> nn.Module:
-    """Return the first 16 layers: 12 convolutions and 4 pools, 13 MiB of filters; random as torch makes them."""
+    """Return the first 16 layers: 12 convolutions and 4 pools, 13 MiB of filters."""
     return nn.Sequential(*_layers(_FUSED, 3)).eval()
 
 
 class YoloV2(nn.Module):
-    """The whole network for images of 32 n x 32 n: ``x_NCHW`` to ``y_N(425)(H/32)(W/32)``, 194 MiB.
-
-    Args:
-        image_size: Only to say what the module takes; the weights do not depend on it.
-    """
+    """The whole network: images, rows and columns multiples of 32, to 425 channels at 1/32 of their size."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -105,8 +105,7 @@ def test_no_other_choice_has_fewer_bytes(num_devices: int) -> None:
     legal = [
         ways
         for ways in product("oifs", repeat=3)
-        if ways[-1] != "f"
-        and all((ways[i] == "s") == (i > 0 and ways[i - 1] == "f") for i in range(3))
+        if ways[-1] != "f" and all((ways[i] == "s") == (i > 0 and ways[i - 1] == "f") for i in range(3))
     ]
     assert len(legal) == 12
     assert cheapest(chain, num_devices)[1] == min(map(total, legal))

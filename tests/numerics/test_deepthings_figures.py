@@ -46,7 +46,9 @@ def layer_bytes(kernel: Kernel) -> int:
     """Bytes of the maps that a layer reads and writes; activations are in place, so they need none."""
     if "relu" in kernel.operator:
         return 0
-    read = {item.tensor: item.region for item in iter_slices(kernel.steps) if item.tensor not in graph().weights}
+    read = {
+        item.tensor: item.region for item in iter_slices(kernel.steps) if item.tensor not in graph().weights
+    }
     regions: list[Region] = [*read.values(), *(region for _, region in kernel.outputs)]
     return sum(region.num_elements * 4 for region in regions)
 

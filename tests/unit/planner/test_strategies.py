@@ -14,6 +14,8 @@ from edgeflow.planner import plan, strategies
 from edgeflow.sharding.region import Interval
 from tests.unit.planner.graphs import captured, graph
 
+_ALL = ["single", "modnn", "deepthings", "deeperthings", "coedge", "megatron", "auto"]
+
 
 def intervals(stage: Stage, dim: int) -> dict[int, int]:
     """Device -> length of what it owns of the stage's first output along ``dim``."""
@@ -21,12 +23,12 @@ def intervals(stage: Stage, dim: int) -> dict[int, int]:
 
 
 def test_strategies_are_listed_with_what_they_do() -> None:
-    assert list(strategies()) == ["single", "modnn", "coedge", "megatron", "auto"]
+    assert list(strategies()) == _ALL
     assert all(len(line) > 20 and "\n" not in line for line in strategies().values())
 
 
 def test_a_strategy_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match="no strategy 'magic'; known: single, modnn, coedge, megatron, auto"):
+    with pytest.raises(ConfigError, match=f"no strategy 'magic'; known: {', '.join(_ALL)}"):
         plan(graph("mlp"), Cluster.local(), strategy="magic")
 
 
@@ -35,7 +37,7 @@ def test_an_objective_that_does_not_exist() -> None:
         plan(graph("mlp"), Cluster.local(), objective="beauty")
 
 
-@pytest.mark.parametrize("strategy", ["single", "modnn", "coedge", "megatron", "auto"])
+@pytest.mark.parametrize("strategy", _ALL)
 def test_on_one_device_every_strategy_is_the_same(strategy: str) -> None:
     made = plan(graph("tiny-vit"), Cluster.local(), strategy=strategy)
 
@@ -44,7 +46,7 @@ def test_on_one_device_every_strategy_is_the_same(strategy: str) -> None:
     assert made.predicted_latency_s == plan(graph("tiny-vit"), Cluster.local()).predicted_latency_s
 
 
-@pytest.mark.parametrize("strategy", ["single", "modnn", "coedge", "megatron", "auto"])
+@pytest.mark.parametrize("strategy", _ALL)
 def test_a_model_without_operators_has_a_plan(strategy: str) -> None:
     made = plan(captured(nn.Identity(), 2, 3), Cluster.local([1.0, 0.5]), strategy=strategy)
 
