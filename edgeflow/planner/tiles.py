@@ -160,12 +160,15 @@ def _neighbours(tile: Position, others: Mapping[Position, Made]) -> list[Positio
 def _rest(
     analysis: Analysis, operators: Sequence[Operator], box: Region, given: Sequence[Made]
 ) -> Made | None:
-    """What a tile makes of every tensor when it takes what its neighbours have made."""
+    """What a tile makes of every tensor when it takes what its neighbours have made.
+
+    A neighbour may have made nothing of a tensor, where strides pass over it.
+    """
     wanted: Made = {operators[-1].output: box}
     rest: Made = {}
     for op in reversed(operators):
         need = wanted.get(op.output)
-        left = () if need is None else subtract_all(need, [made[op.output] for made in given])
+        left = () if need is None else subtract_all(need, [made[op.output] for made in given if op.output in made])
         if not left:
             continue
         hull = left[0]
@@ -230,12 +233,15 @@ def _published(
             mine = [rest[name]] if name in rest else []
             missing = subtract_all(need, (*mine, *kept.get(name, ())))
             for other in near:
+                theirs = in_full[other].get(name)
+                if theirs is None:
+                    continue
                 for box in missing:
-                    border = box.intersect(in_full[other][name])
+                    border = box.intersect(theirs)
                     if not border.is_empty:
                         published[other].append((name, Piece(border)))
                         kept.setdefault(name, []).append(border)
-                missing = tuple(part for box in missing for part in box.subtract(in_full[other][name]))
+                missing = tuple(part for box in missing for part in box.subtract(theirs))
     return published
 
 
