@@ -45,7 +45,7 @@ from edgeflow.planner.tiles import (
 )
 from edgeflow.sharding.region import Region
 
-#: How many lengths of the fused part are weighed, and how many choices of all are predicted exactly.
+#: How many lengths of the fused part are weighed, and how many choices are predicted exactly where they fit.
 _MAX_LENGTHS: Final = 3
 _MAX_EXACT: Final = 2
 
@@ -69,14 +69,17 @@ def deepthings(task: Task) -> Plan:
             return finish_runs(task, [Run(task.graph.operators, alone)], strategy="deepthings", label=label)
         except InfeasiblePlanError as error:
             failures.append((label, error))
-    for (length, grid), reuse in product(_best_choices(task, lengths), (True, False)):
-        how = "borders reused" if reuse else "borders made again"
-        label = f"deepthings {grid[0]}x{grid[1]} tiles of {length} operators, {how}"
-        try:
-            stages = tiled(task, length, grid, reuse=reuse)
-            plans.append(finish(task, stages, strategy="deepthings", label=label))
-        except InfeasiblePlanError as error:
-            failures.append((label, error))
+    for index, (length, grid) in enumerate(_choices(task, lengths)):
+        if index >= _MAX_EXACT and plans:
+            break
+        for reuse in (True, False):
+            how = "borders reused" if reuse else "borders made again"
+            label = f"deepthings {grid[0]}x{grid[1]} tiles of {length} operators, {how}"
+            try:
+                stages = tiled(task, length, grid, reuse=reuse)
+                plans.append(finish(task, stages, strategy="deepthings", label=label))
+            except InfeasiblePlanError as error:
+                failures.append((label, error))
     return best_of(plans, objective=task.objective, strategy="deepthings", failures=failures)
 
 
@@ -128,8 +131,8 @@ def _lengths(task: Task) -> list[int]:
     return [-length for _, (_, length) in sorted(smallest.items())]
 
 
-def _best_choices(task: Task, lengths: Sequence[int]) -> list[tuple[int, Position]]:
-    """The lengths and grids that are expected to be fastest: by tiles without reuse, and no overlap."""
+def _choices(task: Task, lengths: Sequence[int]) -> list[tuple[int, Position]]:
+    """Lengths and grids, those expected to be fastest first: tiles without reuse, nothing overlaps."""
     edges = len(edges_of(task.analysis))
     sizes = sorted({2, 3, ceil(sqrt(2 * len(task.cluster.devices)))})
     grids = [(size, size) if edges == 2 else (size * size, 1) for size in sizes]
@@ -138,7 +141,7 @@ def _best_choices(task: Task, lengths: Sequence[int]) -> list[tuple[int, Positio
         (length, grid): _tiles_s(task, length, grid) + sum(gateway_s[length:])
         for length, grid in product(lengths, grids)
     }
-    return sorted(expected, key=lambda choice: (expected[choice], choice))[:_MAX_EXACT]
+    return sorted(expected, key=lambda choice: (expected[choice], choice))
 
 
 def _seconds_alone(task: Task) -> list[float]:

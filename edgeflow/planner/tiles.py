@@ -168,7 +168,11 @@ def _rest(
     rest: Made = {}
     for op in reversed(operators):
         need = wanted.get(op.output)
-        left = () if need is None else subtract_all(need, [made[op.output] for made in given if op.output in made])
+        left = (
+            ()
+            if need is None
+            else subtract_all(need, [made[op.output] for made in given if op.output in made])
+        )
         if not left:
             continue
         hull = left[0]

@@ -228,7 +228,7 @@ def test_what_was_gathered_is_handed_out_again() -> None:
 
 
 def test_of_several_pieces_only_these_are_kept() -> None:
-    """Device 0 makes all rows, keeps the first and the last, and sends these to device 1, which lacks them."""
+    """Device 0 makes all rows, keeps the first and the last, and sends them to device 1, which lacks them."""
     graph = convs(3, 3)
     full = whole(graph, "conv2d", 0)[0]["conv2d"].region
     borders = tuple(("conv2d", Piece(full.replace(2, Interval(*rows)))) for rows in ((0, 1), (7, 8)))
