@@ -149,6 +149,13 @@ class _Lowering:
             # Stages may each make a part of a tensor; handing it over leaves it to its new owners alone.
             before = self._owners.get(name, []) if stage.operators else []
             self._owners[name] = [*before, *owners]
+            if not stage.operators:
+                self._forget(name, owners)
+
+    def _forget(self, tensor: str, owners: list[_Owner]) -> None:
+        """What was handed over is held by its new owners alone: the others get it from them again."""
+        for machine in self._machines.values():
+            machine.held[tensor] = [owner.held for owner in owners if owner.rank == machine.rank]
 
     def _compute(
         self, slot: _Slot, stage: Stage, shard: Shard, machine: _Machine
@@ -160,9 +167,7 @@ class _Lowering:
         )
         owned = []
         outputs = []
-        regions = dict(work.outputs)
-        for name, piece in shard.outputs:
-            region = regions[name]
+        for (name, piece), (_, region) in zip(shard.outputs, work.outputs, strict=True):
             if piece.contraction is None:
                 held = self._keep(machine, name, region, section=slot)
             else:  # a partial sum is not the tensor: nobody may read it as such

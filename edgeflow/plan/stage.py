@@ -30,13 +30,15 @@ class Shard(msgspec.Struct, frozen=True):
     Attributes:
         device: Rank: position in `Cluster.devices`.
         outputs: Tensor name -> what the device makes of it, for every tensor that leaves the stage and of
-            which this device owns something.
+            which this device owns something. A tensor may have several pieces (borders that others need);
+            their hull is made, and only they are kept. A partial sum is one piece.
     """
 
     device: int
     outputs: tuple[tuple[str, Piece], ...]
 
     def piece(self, tensor: str) -> Piece | None:
+        """The first piece of a tensor; the only one, where it holds a partial sum."""
         for name, piece in self.outputs:
             if name == tensor:
                 return piece
@@ -52,7 +54,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
             ``reduce`` ...
         operators: Names, in topological order. Empty when the stage only re-partitions (for instance a
             reduce-scatter): then each shard receives its pieces of existing tensors and owns them from
-            there on.
+            there on, and nobody else has them any longer.
         shards: One per device that takes part; several of one device (tiles, for instance) run one after
             another, each with its own memory.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -23,8 +24,8 @@ class StageKernels(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kernels: In topological order.
         needs: Activations from outside of the stage and the region of each that is read.
-        outputs: Tensors that leave the stage and the region that is made of each; it contains what the
-            shard asked for.
+        outputs: Tensors that leave the stage and the region that is kept of each, in the order of the
+            shard's pieces. It contains what the shard asked for; of a tensor with several pieces, it is that.
         weights: Slices of weights that are read.
         peak_bytes: Most bytes of tensors made inside the stage that are alive at once.
     """
@@ -88,7 +89,8 @@ def _propagate(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels:
     for name, piece in shard.outputs:
         if name not in made_here:
             raise InvalidPlanError(f"stage {stage.name!r} does not make {name!r}")
-        wanted[name] = piece.region
+        known = wanted.get(name)
+        wanted[name] = piece.region if known is None else known.hull(piece.region)
     cuts: list[tuple[Operator, Cut]] = []
     weights: dict[WeightSlice, None] = {}
     for op in reversed(operators):
@@ -105,10 +107,13 @@ def _propagate(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels:
                 _refuse_partial(shard, item.tensor, stage)
     cuts.reverse()
     made = {name: region for op, cut in cuts for name, region in _outputs(graph, op, cut)}
+    counts = Counter(name for name, _ in shard.outputs)
     return StageKernels(
         kernels=tuple(_kernel(graph, op, cut) for op, cut in cuts),
         needs=tuple((name, region) for name, region in sorted(wanted.items()) if name not in made_here),
-        outputs=tuple((name, made[name]) for name, _ in shard.outputs),
+        outputs=tuple(
+            (name, made[name] if counts[name] == 1 else piece.region) for name, piece in shard.outputs
+        ),
         weights=tuple(weights),
         peak_bytes=_peak_bytes(graph, cuts, {name for name, _ in shard.outputs}),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from edgeflow.cluster.cluster import Cluster
@@ -112,8 +113,11 @@ def _check_shards(graph: ModelGraph, stage: Stage, made: _Made, *, num_devices: 
             raise InvalidPlanError(
                 f"stage {stage.name!r}: rank {shard.device} is not in a cluster of {num_devices} devices"
             )
-        if len({tensor for tensor, _ in shard.outputs}) != len(shard.outputs):
-            raise InvalidPlanError(f"stage {stage.name!r}: rank {shard.device} has two pieces of a tensor")
+        counts = Counter(tensor for tensor, _ in shard.outputs)
+        if any(piece.contraction is not None and counts[tensor] > 1 for tensor, piece in shard.outputs):
+            raise InvalidPlanError(
+                f"stage {stage.name!r}: rank {shard.device} has two pieces of a partial sum"
+            )
         for tensor, piece in shard.outputs:
             spec = graph.specs.get(tensor)
             if spec is None:

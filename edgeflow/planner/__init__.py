@@ -13,8 +13,11 @@ from edgeflow.plan.plan import Plan
 from edgeflow.planner.auto import auto
 from edgeflow.planner.brute_force import brute_force
 from edgeflow.planner.coedge import coedge
+from edgeflow.planner.deeperthings import deeperthings
+from edgeflow.planner.deepthings import deepthings
 from edgeflow.planner.galaxy import galaxy
 from edgeflow.planner.megatron import megatron
+from edgeflow.planner.modnn import modnn
 from edgeflow.planner.objective import Objective
 from edgeflow.planner.pipeline import pipeline
 from edgeflow.planner.replicate import replicate
@@ -28,6 +31,9 @@ __all__ = ["Objective", "Strategy", "Task", "plan", "strategies"]
 _PUBLISHED: Mapping[str, Strategy] = {
     "single": single,
     "replicate": replicate,
+    "modnn": modnn,
+    "deepthings": deepthings,
+    "deeperthings": deeperthings,
     "coedge": coedge,
     "megatron": megatron,
     "galaxy": galaxy,

@@ -13,6 +13,27 @@ from edgeflow.sharding.region import Interval, Region, split_interval
 Partition = Callable[[str, Region], Mapping[int, Region] | None]
 
 
+def apportioned(size: int, shares: Sequence[float]) -> tuple[Interval, ...]:
+    """Cut ``[0, size)`` by largest remainders: each gets its share rounded down, the rest goes by remainder.
+
+    Of equal remainders the last come first. Unlike `split_interval`, lengths depend on the shares alone and
+    not on where an interval happens to lie.
+
+    Examples:
+        >>> [interval.length for interval in apportioned(14, [1.0, 1.0, 1.0, 1.0])]
+        [3, 3, 4, 4]
+    """
+    total = float(sum(shares))
+    quotas = [size * share / total for share in shares]
+    # A sum of floats may end a hair off a whole number, which is then that number.
+    lengths = [int(quota + 1e-9) for quota in quotas]
+    order = sorted(range(len(shares)), key=lambda i: (-round(quotas[i] - lengths[i], 9), -i))
+    for index in order[: size - sum(lengths)]:
+        lengths[index] += 1
+    stops = list(accumulate(lengths))
+    return tuple(Interval(stop - length, stop) for stop, length in zip(stops, lengths, strict=True))
+
+
 def rows_partition(labels: Labels, devices: Sequence[int], shares: Sequence[float]) -> Partition:
     """Cut every labelled tensor along its label."""
 

@@ -88,7 +88,7 @@ def random_stages(rng: Random, graph: ModelGraph, cluster: Cluster) -> tuple[Sta
             pieces = {
                 name: _random_boxes(rng, cluster, Region.full(graph.specs[name].shape)) for name in names
             }
-            stages.append(_named_stage(f"s{len(stages)}", "reduce", (), pieces))
+            stages.append(_named_stage(rng, f"s{len(stages)}", "reduce", (), pieces))
     return tuple(stages)
 
 
@@ -118,7 +118,7 @@ def _stage(
             is_read_inside = any(reader.name in inside for reader in readers)
             if tensor and (tensor in graph.outputs or any(reader.name not in inside for reader in readers)):
                 pieces[tensor] = _random_pieces(rng, graph, cluster, op, tensor, may_sum=not is_read_inside)
-    return _named_stage(name, "rows", tuple(op.name for op in operators), pieces)
+    return _named_stage(rng, name, "rows", tuple(op.name for op in operators), pieces)
 
 
 def _in_turn(rng: Random, stage: Stage) -> list[Stage]:
@@ -133,13 +133,22 @@ def _in_turn(rng: Random, stage: Stage) -> list[Stage]:
     ]
 
 
-def _named_stage(name: str, kind: str, operators: tuple[str, ...], pieces: dict[str, Pieces]) -> Stage:
+def _named_stage(
+    rng: Random, name: str, kind: str, operators: tuple[str, ...], pieces: dict[str, Pieces]
+) -> Stage:
+    """A shard for each tile, or one for each device, which then may have several pieces of a tensor."""
     keys = sorted({key for owners in pieces.values() for key in owners})
-    shards = tuple(
-        Shard(key[1], tuple((tensor, owners[key]) for tensor, owners in pieces.items() if key in owners))
-        for key in keys
+    is_merged = rng.random() < 0.3
+    shards: dict[tuple[int, int], list[tuple[str, Piece]]] = {}
+    for key in keys:
+        owned = [(tensor, owners[key]) for tensor, owners in pieces.items() if key in owners]
+        shards.setdefault((0, key[1]) if is_merged else key, []).extend(owned)
+    return Stage(
+        name=name,
+        kind=kind,
+        operators=operators,
+        shards=tuple(Shard(key[1], tuple(owned)) for key, owned in shards.items()),
     )
-    return Stage(name=name, kind=kind, operators=operators, shards=shards)
 
 
 def _random_pieces(

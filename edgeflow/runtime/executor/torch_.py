@@ -59,10 +59,13 @@ class _Compiled:
     ) -> None:
         self._inputs = instruction.inputs
         self._outputs = instruction.outputs
-        self._slices = {
-            name: program.buffers[buffer].region.slices(_made_region(instruction, name))
+        made = {name: _made_region(instruction, name) for name, _ in instruction.outputs}
+        #: Of each result: where it is in what is made, and whether it is all of that.
+        self._kept = [
+            (region.slices(made[name]), region == made[name])
             for name, buffer in instruction.outputs
-        }
+            for region in (program.buffers[buffer].region,)
+        ]
         regions = {name: program.buffers[buffer].region for name, buffer in instruction.inputs}
         kept = {name for name, _ in instruction.outputs}
         last_use = {
@@ -90,8 +93,9 @@ class _Compiled:
                 env.update({name: item for name, item in zip(outputs, made, strict=True) if name})
             for name in dead:
                 env.pop(name, None)
-        for name, buffer in self._outputs:
-            buffers[buffer] = to_array(env[name][self._slices[name]])
+        for (name, buffer), (where, is_all) in zip(self._outputs, self._kept, strict=True):
+            # A part is copied, so that the rest does not stay in memory with it.
+            buffers[buffer] = to_array(env[name] if is_all else env[name][where].clone())
 
 
 def _made_region(instruction: Compute, tensor: str) -> Region:

@@ -10,9 +10,10 @@ import torch
 
 from edgeflow.cluster.cluster import Cluster, Link
 from edgeflow.errors import InvalidPlanError
-from edgeflow.plan import Plan
+from edgeflow.plan import Piece, Plan, Shard, Stage
 from edgeflow.plan.program import CLIENT, Assemble, Compute, Free, Part, Program, Receive, Send
 from edgeflow.runtime.local import execute
+from edgeflow.sharding.region import Interval
 from tests.property.programs import check_programs
 from tests.unit.plan.tiny import (
     Transfer,
@@ -205,6 +206,51 @@ def test_reduce_scatter_is_a_stage_without_operators() -> None:
         Transfer(0, 1, "linear_1", "[0:2, 0:2]", 16),
     ]
     assert [str(total.region) for total in sums(made.programs[0])] == ["[0:2, 0:2]"]
+
+
+def test_what_was_gathered_is_handed_out_again() -> None:
+    """A device that handed its rows over has them no longer: it gets all that it needs from the new owner."""
+    graph = convs(3, 3)
+
+    made = checked(
+        plan(
+            graph,
+            stage("a", ["conv2d"], cut(graph, "conv2d", 2, _ROWS)),
+            stage("gather", [], whole(graph, "conv2d", 0)),
+            stage("b", ["conv2d_1"], cut(graph, "conv2d_1", 2, _ROWS)),
+        )
+    )
+
+    assert between_devices(made.programs) == [
+        Transfer(1, 0, "conv2d", "[0:1, 0:1, 4:8, 0:4]", 64),
+        Transfer(0, 1, "conv2d", "[0:1, 0:1, 3:8, 0:4]", 80),
+    ]
+
+
+def test_of_several_pieces_only_these_are_kept() -> None:
+    """Device 0 makes all rows, keeps the first and the last, and sends them to device 1, which lacks them."""
+    graph = convs(3, 3)
+    full = whole(graph, "conv2d", 0)[0]["conv2d"].region
+    borders = tuple(("conv2d", Piece(full.replace(2, Interval(*rows)))) for rows in ((0, 1), (7, 8)))
+    inner = tuple(cut(graph, "conv2d", 2, {1: (1, 7)})[1].items())
+
+    made = checked(
+        plan(
+            graph,
+            Stage(
+                name="a", kind="by hand", operators=("conv2d",), shards=(Shard(0, borders), Shard(1, inner))
+            ),
+            stage("b", ["conv2d_1"], whole(graph, "conv2d_1", 1)),
+        )
+    )
+
+    assert between_devices(made.programs) == [
+        Transfer(0, 1, "conv2d", "[0:1, 0:1, 0:1, 0:4]", 16),
+        Transfer(0, 1, "conv2d", "[0:1, 0:1, 7:8, 0:4]", 16),
+    ]
+    (compute,) = (item for item in made.programs[0].instructions if isinstance(item, Compute))
+    assert [kernel.outputs for kernel in compute.kernels] == [(("conv2d", full),)]
+    assert [made.programs[0].buffers[buffer].num_bytes for _, buffer in compute.outputs] == [16, 16]
 
 
 def test_re_partition_from_rows_to_columns() -> None:

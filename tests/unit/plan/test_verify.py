@@ -112,12 +112,12 @@ def test_a_device_makes_the_same_in_two_shards() -> None:
     refused(twice, after(0), match=r"rank 0 makes parts of \[0:2, 0:4\] of 'linear_1' twice")
 
 
-def test_a_device_has_two_pieces_of_a_tensor() -> None:
+def test_a_device_has_two_pieces_of_a_partial_sum() -> None:
     """It would add the second partial sum unseen."""
     pieces = [summed(mlp(), "linear_1", {0: (0, 3)})[0], summed(mlp(), "linear_1", {0: (3, 6)})[0]]
     shard = Shard(0, tuple(item for owned in pieces for item in owned.items()))
     twice = Stage(name="pair", kind="", operators=tuple(_PAIR), shards=(shard,))
-    refused(twice, after(0), match="rank 0 has two pieces of a tensor")
+    refused(twice, after(0), match="rank 0 has two pieces of a partial sum")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from edgeflow.planner import plan, strategies
 from edgeflow.sharding.region import Interval
 from tests.unit.planner.graphs import captured, graph
 
+_ALL = ["single", "modnn", "deepthings", "deeperthings", "coedge", "megatron", "auto"]
+
 
 def intervals(stage: Stage, dim: int) -> dict[int, int]:
     """Device -> length of what it owns of the stage's first output along ``dim``."""
