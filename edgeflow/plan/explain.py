@@ -137,9 +137,10 @@ def _device_lines(plan: Plan) -> Iterable[str]:
             yield f"  {device.name:<12} idle"
             continue
         sent, messages = (sum(numbers) for numbers in zip(*map(_sent, programs), strict=True))
+        work = format_flops(sum(map(_flops, programs)))
         yield (
-            f"  {device.name:<12} {format_flops(sum(map(_flops, programs))):>12}, sends "
-            f"{format_bytes(sent):>10} in {messages} messages, needs {format_bytes(memory[rank])} of {format_bytes(device.memory_bytes)}"
+            f"  {device.name:<12} {work:>12}, sends {format_bytes(sent):>10} in {messages} messages, "
+            f"needs {format_bytes(memory[rank])} of {format_bytes(device.memory_bytes)}"
         )
     sent, messages = _sent(plan.programs[CLIENT])
     yield f"  {'client':<12} {'':>12}  sends {format_bytes(sent):>10} in {messages} messages"
