@@ -2,6 +2,7 @@
 
 from edgeflow.simulator.arrivals import Arrivals, ClosedLoop, Every, Poisson, Recorded, parse_arrivals
 from edgeflow.simulator.observation import Balancer, Observation
+from edgeflow.simulator.policy import MeasuredSpeeds, Thresholds
 from edgeflow.simulator.profile import TraceEndedError
 from edgeflow.simulator.report import RequestRecord, SimulationReport, Switch
 from edgeflow.simulator.run import Reaction, Replan
@@ -16,6 +17,7 @@ __all__ = [
     "Change",
     "ClosedLoop",
     "Every",
+    "MeasuredSpeeds",
     "Observation",
     "Poisson",
     "Reaction",
@@ -25,6 +27,7 @@ __all__ = [
     "Scenario",
     "SimulationReport",
     "Switch",
+    "Thresholds",
     "Trace",
     "TraceEndedError",
     "load_scenario",

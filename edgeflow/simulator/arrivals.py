@@ -40,7 +40,7 @@ class Every(msgspec.Struct, frozen=True):
 
 
 class Poisson(msgspec.Struct, frozen=True):
-    """Independent clients: gaps are exponential with mean ``1 / rate_per_s``; the same seed, the same gaps."""
+    """Independent clients: gaps are exponential, of mean ``1 / rate_per_s``; equal for equal seeds."""
 
     rate_per_s: float
     seed: int = 0

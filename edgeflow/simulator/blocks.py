@@ -151,9 +151,7 @@ def _blocks(steps: Sequence[Step]) -> list[Block]:
     starts = [index for index, step in enumerate(steps) if isinstance(step.instruction, Receive)]
     if not starts or starts[0] > 0:
         starts.insert(0, 0)
-    return [
-        _block(steps[start:stop]) for start, stop in zip(starts, [*starts[1:], len(steps)], strict=True)
-    ]
+    return [_block(steps[start:stop]) for start, stop in zip(starts, [*starts[1:], len(steps)], strict=True)]
 
 
 def _block(steps: Sequence[Step]) -> Block:

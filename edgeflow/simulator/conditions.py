@@ -34,9 +34,7 @@ class Conditions:
     def __init__(self, scenario: Scenario, cluster: Cluster) -> None:
         scenario.check(cluster)
         self.cluster = cluster
-        self._profiles = {
-            trace.of: _profile(trace, _nominal(cluster, trace.of)) for trace in scenario.traces
-        }
+        self._profiles = {trace.of: _profile(trace, _nominal(cluster, trace.of)) for trace in scenario.traces}
         for device in {change.device for change in scenario.changes if change.kind == "slow"}:
             changes = [c for c in scenario.in_order if c.kind == "slow" and c.device == device]
             self._profiles[f"device:{device}"] = _steps(changes)
@@ -120,5 +118,3 @@ def _steps(changes: Sequence[Change]) -> Profile:
     """Factors that hold until the next change, the last one for ever."""
     steps = {0.0: 1.0} | {change.time_s: change.factor for change in changes}
     return Profile(list(steps), list(steps.values()), name=f"device:{changes[0].device}")
-
-

@@ -16,7 +16,6 @@ from enum import IntEnum
 from heapq import heappop, heappush
 from typing import Any, Final
 
-
 from edgeflow.cluster.network import Transit, Turns
 from edgeflow.cost.timeline import trace_event
 from edgeflow.plan.program import CLIENT, Compute, Receive
@@ -397,10 +396,7 @@ class Machines:
         state = job.state[index]
         if state is _State.UNKNOWN and index:
             self._know(job, index)
-        elif (
-            state is _State.WAITS
-            and way.script.blocks[index][job.position[index]].waits_for == frame.tag
-        ):
+        elif state is _State.WAITS and way.script.blocks[index][job.position[index]].waits_for == frame.tag:
             if index == 0:
                 self._run_client(job)
                 return
@@ -450,5 +446,3 @@ class Machines:
 
     def _name(self, rank: int) -> str:
         return self._conditions.cluster.devices[rank if rank >= 0 else self._source].name
-
-

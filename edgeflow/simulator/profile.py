@@ -30,8 +30,8 @@ class TraceEndedError(ConfigError):
 class Profile:
     """A factor that holds from each of its times until the next one.
 
-    Work that takes s seconds at factor 1 ends when the integral of the factor over time has grown by s. Exact,
-    O(log n).
+    Work that takes s seconds at factor 1 ends when the integral of the factor over time has grown by s.
+    Exact, O(log n).
 
     Args:
         times_s: Increasing, the first one 0.

@@ -134,17 +134,15 @@ class Run:
                 raise
             if not self._scenario.changes:
                 raise InvalidPlanError(
-                    f"{self._requests - self._num_answered} of {self._requests} requests wait for frames that "
-                    "are never sent"
+                    f"{self._requests - self._num_answered} of {self._requests} requests wait for frames "
+                    "that are never sent"
                 ) from None
         self._conditions.check_end(self._clock.now, self._progress())
         with suppress(TraceEndedError):  # what nobody waits for any more
             self._end_s = self._clock.finish()
 
     def _progress(self) -> str:
-        return (
-            f"{self._num_answered} of {self._requests} requests were answered at {self._clock.now:g} s"
-        )
+        return f"{self._num_answered} of {self._requests} requests were answered at {self._clock.now:g} s"
 
     # Requests.
 
@@ -363,9 +361,7 @@ class Run:
             events=tuple(self._events or ()),
         )
 
-    def _devices(
-        self, last_s: float, first_s: float
-    ) -> tuple[dict[str, float], dict[str, float], float]:
+    def _devices(self, last_s: float, first_s: float) -> tuple[dict[str, float], dict[str, float], float]:
         """Processor seconds by resource, seconds of kernels by device, and joules of all."""
         busy: dict[str, float] = {}
         computed: dict[str, float] = {}
@@ -419,5 +415,3 @@ def _figure(plan: Plan) -> float:
         case "energy":
             return plan.predicted_energy_j
     return plan.predicted_latency_s
-
-

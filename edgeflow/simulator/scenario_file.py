@@ -10,9 +10,9 @@ traces:
   - {of: "medium:wifi", file: wifi.csv, repeat: true}
   - {of: network, points: [[0 s, 1 Gbit/s], [2 s, 10 Mbit/s]], duration: 4 s}
 
-A CSV file has a header and two columns: the time (seconds, or with a unit), and the bandwidth (bytes per second,
-or with a unit) or, for ``device:NAME``, the speed. A trace ends at its ``duration``; without one, its last value
-holds as long as the one before it.
+A CSV file has a header and two columns: the time (seconds, or with a unit), and the bandwidth (bytes per
+second, or with a unit) or, for ``device:NAME``, the speed. A trace ends at its ``duration``; without one, its
+last value holds as long as the one before it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def _trace(data: Any, what: str, folder: Path) -> Trace:
     duration = keys.get("duration")
     if duration is None and len(times) < 2:
         raise ConfigError(f"{what}: a trace of {len(times)} values needs a duration")
-    end_s = 2 * times[-1] - times[-2] if duration is None else parse_seconds(duration, what=f"{what}.duration")
+    end_s = (
+        2 * times[-1] - times[-2] if duration is None else parse_seconds(duration, what=f"{what}.duration")
+    )
     repeat = keys.get("repeat", False)
     if not isinstance(repeat, bool):
         raise ConfigError(f"{what}.repeat: expected true or false, got {repeat!r}")
@@ -120,7 +122,9 @@ def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(
+            f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def _bandwidth(value: Any, what: str) -> float:

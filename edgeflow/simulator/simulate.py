@@ -58,8 +58,8 @@ def simulate(
         with_events: Whether to keep the timeline.
 
     Raises:
-        ConfigError: If a number is out of range, the scenario does not fit the cluster, or a trace ends before
-            the simulation does.
+        ConfigError: If a number is out of range, the scenario does not fit the cluster, or a trace ends
+            before the simulation does.
         InfeasiblePlanError: If no request was ever answered, because no plan could be made.
         InvalidPlanError: If programs wait for frames that are never sent.
 
