@@ -92,7 +92,8 @@ class Run:
         self._fleet: Fleet | None = None
         self._fleets: list[Fleet] = []
         self._fleet_of: dict[int, Fleet] = {}
-        self._is_switching = False
+        #: Plans that are being prepared.
+        self._pending: list[Plan] = []
         #: Requests that no way takes at the moment.
         self._homeless: list[int] = []
         self._switches: list[Switch] = []
@@ -239,12 +240,11 @@ class Run:
 
     def _switch(self, plan: Plan, reason: str) -> None:
         """Prepare a plan, which takes a while."""
-        self._is_switching = True
+        self._pending.append(plan)
 
         def ready(_: object) -> None:
-            self._is_switching = False
-            names = {plan.cluster.devices[rank].name for rank in plan.devices}
-            if names <= self._known:  # else a loss was noticed meanwhile, which brings a plan of its own
+            self._pending.remove(plan)
+            if _names(plan) <= self._known:  # else a loss was noticed meanwhile: it brings a plan of its own
                 self._adopt(plan, reason)
 
         self._clock.call(self._clock.now + self._reaction.switch_s, ready)
@@ -265,7 +265,7 @@ class Run:
         if self._observations:
             self._balancer.observe(tuple(self._observations))
             self._observations.clear()
-        plan = None if self._is_switching else self._balancer.decide(self._clock.now)
+        plan = None if self._pending else self._balancer.decide(self._clock.now)
         if plan is not None:
             self._switch(plan, "balancer")
         if self._clock.peek() < math.inf:  # else nothing will ever happen again
@@ -304,8 +304,7 @@ class Run:
         self._replayed.update(begun)
         for number in begun:
             self._attempts[number] += 1
-        is_used = any(self._plan.cluster.devices[rank].name == device for rank in self._plan.devices)
-        if is_used:
+        if any(device in _names(plan) for plan in (self._plan, *self._pending)):
             reason = f"lost {device}"
             plan = self._make_plan(reason)
             if plan is not None:
@@ -405,6 +404,11 @@ def _shares(seconds: dict[str, float], makespan_s: float) -> dict[str, float]:
 def _known_to(cost: CostModel, cluster: Cluster) -> dict[str, object]:
     names = {device.name for device in cluster.devices}
     return {name: factors for name, factors in cost.corrections.items() if name in names}
+
+
+def _names(plan: Plan) -> set[str]:
+    """Names of the devices that a plan uses."""
+    return {plan.cluster.devices[rank].name for rank in plan.devices}
 
 
 def _figure(plan: Plan) -> float:

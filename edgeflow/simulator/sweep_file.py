@@ -51,7 +51,7 @@ class PlotSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class _ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     file: str | None = None
-    speeds: list[float] | None = None
+    speeds: tuple[float, ...] | None = None
     bandwidth: str | float | None = None
     latency: str | float | None = None
     memory: str | int | None = None
@@ -60,18 +60,18 @@ class _ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A sweep file, read; paths are relative to it."""
 
-    models: list[str]
-    clusters: list[_ClusterSpec]
+    models: tuple[str, ...]
+    clusters: tuple[_ClusterSpec, ...]
     name: str = "sweep"
-    bandwidths: list[str | float] = []
-    strategies: str | list[str] = "all"
-    objectives: list[str] = ["latency"]
-    arrivals: list[str] = ["closed:1"]
-    scenarios: list[str] = ["none"]
-    policies: list[bool] = [False]
-    seeds: list[int] = [0]
+    bandwidths: tuple[str | float, ...] = ()
+    strategies: str | tuple[str, ...] = "all"
+    objectives: tuple[str, ...] = ("latency",)
+    arrivals: tuple[str, ...] = ("closed:1",)
+    scenarios: tuple[str, ...] = ("none",)
+    policies: tuple[bool, ...] = (False,)
+    seeds: tuple[int, ...] = (0,)
     requests: int = 100
-    plots: list[PlotSpec] = []
+    plots: tuple[PlotSpec, ...] = ()
 
 
 def load_sweep(path: str | Path) -> Sweep:
@@ -103,7 +103,7 @@ def expand(sweep: Sweep, folder: Path) -> list[Setting]:
         for cluster, columns in _clusters(spec, sweep.bandwidths, folder):
             labels[len(clusters)] = columns
             clusters.append(cluster)
-    names = list(known_strategies()) if sweep.strategies == "all" else sweep.strategies
+    names = tuple(known_strategies()) if sweep.strategies == "all" else sweep.strategies
     if isinstance(names, str):
         raise ConfigError(f"strategies: expected `all` or a list, got {names!r}")
     for name in names:
