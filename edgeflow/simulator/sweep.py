@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any, Final, Literal
 
@@ -154,6 +155,8 @@ def run_sweep(
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     count = workers or os.cpu_count() or 1
+    # How answers are nested in the module's own types is of no use to a simulation, and does not travel.
+    graphs = {name: replace(graph, unflatten=None) for name, graph in graphs.items()}
     match where:
         case "here":
             for number, setting in enumerate(settings):

@@ -4,6 +4,7 @@ name: strategies
 models: [tiny-resnet]                       # whatever the command line takes as MODEL
 clusters:
   - {name: equal, speeds: [1, 1, 1]}        # bandwidth, latency and memory as for --speeds
+  - {name: many, speeds: [1, 0.5], devices: 64}    # speeds in turn
   - {name: home, file: home.yaml}
 bandwidths: [1 Mbit/s, 1 Gbit/s]            # optional: each cluster of speeds with each of these
 strategies: all                             # or a list
@@ -46,12 +47,14 @@ class PlotSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     value: str = "latency_s"
     of: str = "auto"
     title: str = ""
+    where: Mapping[str, str | float] = {}
 
 
 class _ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     file: str | None = None
     speeds: tuple[float, ...] | None = None
+    devices: int | None = None
     bandwidth: str | float | None = None
     latency: str | float | None = None
     memory: str | int | None = None
@@ -134,16 +137,19 @@ def _clusters(
     given = {key: getattr(spec, key) for key in ("bandwidth", "latency", "memory")}
     given = {key: value for key, value in given.items() if value is not None}
     if spec.speeds is None:
+        given |= {"devices": spec.devices} if spec.devices is not None else {}
         if given:
             raise ConfigError(f"cluster {spec.name!r}: {', '.join(given)} goes with `speeds` only")
         cluster = msgspec.structs.replace(Cluster.load(folder / str(spec.file)), name=spec.name)
         network = cluster.network
         return [(cluster, {"bandwidth": network.bandwidth_bytes_per_s if network else 0.0})]
+    count = len(spec.speeds) if spec.devices is None else spec.devices
+    speeds = [spec.speeds[rank % len(spec.speeds)] for rank in range(count)]
     made = []
     for bandwidth in bandwidths or [given.get("bandwidth", "1 Gbit/s")]:
         settings = given | {"bandwidth": bandwidth}
         columns: dict[str, str | float] = {"bandwidth": parse_bandwidth(bandwidth)}
-        made.append((Cluster.local(spec.speeds, name=spec.name, **settings), columns))
+        made.append((Cluster.local(speeds, name=spec.name, **settings), columns))
     return made
 
 

@@ -4,7 +4,7 @@ winners   a map: which strategy has the least ``value`` at each x and y, and by 
 regret    a map: by how much the strategy ``of`` is worse than the best at each x and y
 lines     a line a strategy: ``value`` over x, a panel for each y
 
-Rows of several seeds are averaged. Matplotlib is imported when a picture is drawn.
+A picture is of the rows that have what its ``where`` says; rows that differ in nothing drawn are averaged. Matplotlib is imported when a picture is drawn.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ def plot_sweep(spec: PlotSpec, rows: Sequence[Row], path: Path) -> None:
     for column in (spec.x, spec.y, spec.value):
         if not rows or column not in rows[0]:
             raise ConfigError(f"plot {spec.kind!r}: the results have no column {column!r}")
-    kinds[spec.kind](spec, rows).savefig(path)
+    chosen = [row for row in rows if all(row.get(key) == value for key, value in spec.where.items())]
+    if not chosen:
+        raise ConfigError(f"plot {spec.kind!r}: no results where {dict(spec.where)}")
+    kinds[spec.kind](spec, chosen).savefig(path)
 
 
 def figure(width: float, height: float) -> Any:
