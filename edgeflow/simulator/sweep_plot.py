@@ -159,7 +159,8 @@ def _lines(spec: PlotSpec, rows: Sequence[Row]) -> Any:
             ax.set_xscale("log", base=2 if spec.x == "devices" else 10)
             ax.set_xticks(xs, [_tick(spec.x, x) for x in xs], fontsize=7)
             ax.minorticks_off()
-        ax.set_yscale("log")
+        if all(value > 0 for cell in cells.values() for value in cell.values()):
+            ax.set_yscale("log")
         ax.set_title(_tick(spec.y, y), fontsize=9)
         ax.set_xlabel(spec.x)
         ax.grid(color="#e6e8eb", linewidth=0.7)
