@@ -1,8 +1,8 @@
 """How long simulations take, by devices and by requests; writes the curve as CSV and PNG.
 
-Seconds are those of the processor, so that a machine that does other things too says the same. Three plans,
-each driven at 70 % of what it can answer, by Poisson arrivals; the network is so fast (100 Gbit/s) that the
-interface of the device where requests arrive is no bottleneck:
+Seconds are by the clock on the wall, of one thread: measure on an idle machine. Three plans, each driven at
+70 % of what it can answer, by Poisson arrivals; the network is so fast (100 Gbit/s) that the interface of the
+device where requests arrive is no bottleneck:
 
 single     one device answers everything, however many there are
 replicate  the whole model on every device, each request to the one expected to be done first
@@ -70,15 +70,15 @@ def measure(sizes: list[tuple[int, int]], seed: int) -> Iterator[dict[str, float
             if kind == "groups" and (devices < GROUP or requests > 10_000):
                 continue
             if (kind, devices) not in made:
-                start = time.process_time()
+                start = time.perf_counter()
                 chosen = _plan(graph, devices, kind)
                 rate = LOAD * sum(1 / predict(way, with_events=False).period_s for way in chosen.ways)
                 made = {key: value for key, value in made.items() if key[1] == devices}
-                made[kind, devices] = chosen, rate, time.process_time() - start
+                made[kind, devices] = chosen, rate, time.perf_counter() - start
             chosen, rate, prepare_s = made[kind, devices]
-            start = time.process_time()
+            start = time.perf_counter()
             report = simulate(chosen, requests, arrivals=Poisson(rate, seed))
-            seconds = time.process_time() - start
+            seconds = time.perf_counter() - start
             yield {
                 "plan": kind,
                 "devices": devices,
@@ -135,7 +135,7 @@ def draw(rows: list[dict[str, float | int | str]], path: Path) -> None:
         ax.set_xlabel("requests")
         ax.grid(color="#e6e8eb", linewidth=0.7)
         ax.legend(frameon=False, fontsize=8)
-    figure.supylabel("seconds of one core", fontsize=9)
+    figure.supylabel("seconds of one thread", fontsize=9)
     figure.savefig(path)
 
 

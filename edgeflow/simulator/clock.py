@@ -41,7 +41,8 @@ class Clock(simpy.Environment):
 
     def at(self, time_s: float, happening: Happening) -> None:
         """Let something happen at ``time_s``, which is not before now."""
-        heappush(self._queue, (time_s, happening.order, next(self._eid), happening))
+        queue: list[Any] = self._queue
+        heappush(queue, (time_s, happening.order, next(self._eid), happening))
 
     def call(self, time_s: float, function: Callable[[Any], None], what: Any = None) -> None:
         """Let something happen that is no work: call ``function`` with ``what``."""

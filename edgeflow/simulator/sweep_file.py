@@ -101,7 +101,8 @@ def expand(sweep: Sweep, folder: Path) -> list[Setting]:
     Raises:
         ConfigError: If a file, a strategy or a quantity is wrong.
     """
-    clusters, labels = [], {}
+    clusters: list[Cluster] = []
+    labels: dict[int, Mapping[str, str | float]] = {}
     for spec in sweep.clusters:
         for cluster, columns in _clusters(spec, sweep.bandwidths, folder):
             labels[len(clusters)] = columns
@@ -145,7 +146,7 @@ def _clusters(
         return [(cluster, {"bandwidth": network.bandwidth_bytes_per_s if network else 0.0})]
     count = len(spec.speeds) if spec.devices is None else spec.devices
     speeds = [spec.speeds[rank % len(spec.speeds)] for rank in range(count)]
-    made = []
+    made: list[tuple[Cluster, Mapping[str, str | float]]] = []
     for bandwidth in bandwidths or [given.get("bandwidth", "1 Gbit/s")]:
         settings = given | {"bandwidth": bandwidth}
         columns: dict[str, str | float] = {"bandwidth": parse_bandwidth(bandwidth)}

@@ -4,7 +4,8 @@ winners   a map: which strategy has the least ``value`` at each x and y, and by 
 regret    a map: by how much the strategy ``of`` is worse than the best at each x and y
 lines     a line a strategy: ``value`` over x, a panel for each y
 
-A picture is of the rows that have what its ``where`` says; rows that differ in nothing drawn are averaged. Matplotlib is imported when a picture is drawn.
+A picture is of the rows that have what its ``where`` says; rows that differ in nothing drawn are averaged.
+Matplotlib is imported when a picture is drawn.
 """
 
 from __future__ import annotations

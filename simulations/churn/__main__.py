@@ -98,12 +98,12 @@ def draw(path: Path, scenario: Scenario, reports: Mapping[str, SimulationReport]
             [2 * key + 1 for key in bins], [fmean(values) * 1e3 for values in bins.values()], linewidth=1.2
         )
         ax.set_yscale("log")
-        for change in scenario.in_order:
-            text = f"{change.kind} {change.device}" + (f" {change.factor:g}" if change.kind == "slow" else "")
+        for index, change in enumerate(scenario.in_order):
+            text = f" {change.kind} {change.device}"
+            text += f" to {change.factor:g}" if change.kind == "slow" else ""
+            height = 0.97 - 0.09 * (index % 4)
             ax.axvline(change.time_s, color="#c53a32", linewidth=0.8)
-            ax.text(
-                change.time_s, 1.0, " " + text, transform=ax.get_xaxis_transform(), fontsize=6.5, va="top"
-            )
+            ax.text(change.time_s, height, text, transform=ax.get_xaxis_transform(), fontsize=6.5, va="top")
         for switch in report.switches:
             ax.axvline(switch.time_s, color="#519e3e", linewidth=0.8, linestyle=":")
         ax.set_title(
