@@ -124,11 +124,11 @@ def draw(rows: list[dict[str, float | int | str]], path: Path) -> None:
     figure = Figure(figsize=(10, 3.4), dpi=110, layout="constrained")
     kinds = list(dict.fromkeys(row["plan"] for row in rows))
     for ax, kind in zip(figure.subplots(1, len(kinds), sharey=True), kinds, strict=True):
-        for devices in sorted({row["devices"] for row in rows}):
+        for index, devices in enumerate(sorted({row["devices"] for row in rows})):
             mine = [row for row in rows if row["plan"] == kind and row["devices"] == devices]
             if mine:
                 xs, ys = ([row[key] for row in mine] for key in ("requests", "simulate_s"))
-                ax.plot(xs, ys, marker="o", markersize=3, label=f"{devices} devices")
+                ax.plot(xs, ys, marker="o", markersize=3, color=f"C{index}", label=f"{devices} devices")
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(str(kind), fontsize=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -200,6 +201,7 @@ def _in_processes(
 def _on_ray(
     graphs: Mapping[str, ModelGraph], settings: Sequence[Setting], workers: int, address: str | None
 ) -> Iterator[tuple[int, Row]]:
+    records = logging.getLogRecordFactory()
     try:
         import ray
     except ImportError as error:
@@ -230,6 +232,7 @@ def _on_ray(
             yield waiting.pop(done[0]), row
     finally:
         ray.shutdown()
+        logging.setLogRecordFactory(records)  # Ray has put one of its own there, which adds keys to each line
 
 
 def settings_of(
