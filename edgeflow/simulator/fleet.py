@@ -6,7 +6,8 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from edgeflow.simulator.machines import Machines, Way
+from edgeflow.simulator.jobs import Way
+from edgeflow.simulator.machines import Machines
 
 
 class Fleet:

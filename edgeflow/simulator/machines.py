@@ -12,124 +12,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from enum import IntEnum
-from heapq import heappop, heappush
-from typing import Any, Final
+from heapq import heappush
+from typing import Any
 
-from edgeflow.cluster.network import Transit, Turns
+from edgeflow.cluster.network import Turns
 from edgeflow.cost.timeline import trace_event
 from edgeflow.plan.program import CLIENT, Compute, Receive
 from edgeflow.simulator.blocks import Block, Frame, Script
 from edgeflow.simulator.clock import FIRST, Clock, Happening, transfer_order
 from edgeflow.simulator.conditions import Conditions
+from edgeflow.simulator.jobs import MAX_ACTIVE, Flight, Job, Lane, Processor, State, Way
 from edgeflow.simulator.observation import Observation
 from edgeflow.telemetry import TraceEvent
-
-#: Requests of one plan that may have begun on a device and not ended: a worker's own limit.
-MAX_ACTIVE: Final = 4
-
-
-class _State(IntEnum):
-    """Of one job on one rank."""
-
-    UNKNOWN = 0  # nothing of it has arrived
-    FRESH = 1
-    WAITS = 2
-    READY = 3
-    RUNS = 4
-    ENDED = 5
-
-
-class Job:
-    """One attempt to answer a request."""
-
-    __slots__ = ("arrived", "is_cancelled", "number", "position", "since_s", "state", "way")
-
-    def __init__(self, number: int, way: Way, now_s: float, with_times: bool) -> None:
-        self.number = number
-        self.way = way
-        self.is_cancelled = False
-        self.arrived: set[int] = set()
-        count = len(way.script.ranks)
-        self.position = [0] * count
-        self.state = [_State.UNKNOWN] * count
-        #: When each rank began to wait; only kept for timelines.
-        self.since_s = [now_s] * count if with_times else []
-
-
-class Lane:
-    """The jobs of one way on one device."""
-
-    __slots__ = ("active", "fresh", "index", "processor", "ready", "way")
-
-    def __init__(self, way: Way, index: int, processor: Processor) -> None:
-        self.way = way
-        self.index = index
-        self.processor = processor
-        self.ready: list[tuple[int, int, Job]] = []
-        self.fresh: list[tuple[int, int, Job]] = []
-        self.active: set[int] = set()
-
-    def take(self, max_active: int) -> Job | None:
-        """Return the job to run now: the lowest that can go on, or that may begin."""
-        ready, fresh, index = self.ready, self.fresh, self.index
-        while True:
-            while ready and ready[0][2].is_cancelled:
-                heappop(ready)
-            while fresh and fresh[0][2].is_cancelled:
-                heappop(fresh)
-            if fresh and not (ready and ready[0][0] < fresh[0][0]):
-                number = fresh[0][0]
-                # The lowest of all may always begin: what has begun may wait for what waits for it.
-                if len(self.active) < max_active or number < min(self.active):
-                    job = heappop(fresh)[2]
-                    self.active.add(number)
-                    tag = self.way.script.blocks[index][0].waits_for
-                    if tag >= 0 and tag not in job.arrived:
-                        job.state[index] = _State.WAITS
-                        continue
-                    return job
-            return heappop(ready)[2] if ready else None
-
-
-class Processor:
-    """What computes on one device."""
-
-    __slots__ = ("busy_s", "compute_s", "flops", "is_lost", "is_running", "lanes", "rank")
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.is_running = False
-        self.is_lost = False
-        self.lanes: list[Lane] = []
-        self.busy_s = 0.0
-        self.compute_s = 0.0
-        self.flops = 0
-
-
-class Way:
-    """A script that is installed.
-
-    Attributes:
-        lost: Ranks of the cluster that take part in it and are gone.
-        jobs: In flight, by the number of their request.
-    """
-
-    __slots__ = ("jobs", "lanes", "lost", "script")
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.lanes: list[Lane | None] = []
-        self.lost: set[int] = set()
-        self.jobs: dict[int, Job] = {}
-
-
-class Flight(Transit):
-    """A frame on its way over a network."""
-
-    job: Any = None
-    frame: Any = None
-    sent_s: float = 0.0
 
 
 class Machines:
@@ -238,7 +132,7 @@ class Machines:
         """A rank hears of a request."""
         lane = job.way.lanes[index]
         assert lane is not None
-        job.state[index] = _State.FRESH
+        job.state[index] = State.FRESH
         heappush(lane.fresh, (job.number, self._next_serial(), job))
         self._kick(lane.processor)
 
@@ -260,7 +154,7 @@ class Machines:
         index, processor = lane.index, lane.processor
         block = job.way.script.blocks[index][job.position[index]]
         job.position[index] += 1
-        job.state[index] = _State.RUNS
+        job.state[index] = State.RUNS
         processor.is_running = True
         if self._is_watched or self._speed[processor.rank] is not None:
             stop_s, busy_s, compute_s, seen = self._play(job, index, block)
@@ -313,13 +207,13 @@ class Machines:
         blocks = job.way.script.blocks[index]
         position = job.position[index]
         if position == len(blocks):
-            job.state[index] = _State.ENDED
+            job.state[index] = State.ENDED
             lane.active.discard(job.number)
         elif blocks[position].waits_for in job.arrived:
-            job.state[index] = _State.READY
+            job.state[index] = State.READY
             heappush(lane.ready, (job.number, self._next_serial(), job))
         else:
-            job.state[index] = _State.WAITS
+            job.state[index] = State.WAITS
 
     # The client, where requests do not wait for each other.
 
@@ -329,9 +223,9 @@ class Machines:
             position = job.position[0]
             block = blocks[position]
             if block.waits_for >= 0 and block.waits_for not in job.arrived:
-                job.state[0] = _State.WAITS
+                job.state[0] = State.WAITS
                 return
-            job.state[0] = _State.RUNS
+            job.state[0] = State.RUNS
             job.position[0] += 1
             stop_s, _, _, seen = self._play(job, 0, block)
             if self._is_watched:
@@ -394,15 +288,15 @@ class Machines:
             return
         job.arrived.add(frame.tag)
         state = job.state[index]
-        if state is _State.UNKNOWN and index:
+        if state is State.UNKNOWN and index:
             self._know(job, index)
-        elif state is _State.WAITS and way.script.blocks[index][job.position[index]].waits_for == frame.tag:
+        elif state is State.WAITS and way.script.blocks[index][job.position[index]].waits_for == frame.tag:
             if index == 0:
                 self._run_client(job)
                 return
             lane = way.lanes[index]
             assert lane is not None
-            job.state[index] = _State.READY
+            job.state[index] = State.READY
             heappush(lane.ready, (job.number, self._next_serial(), job))
             self._kick(lane.processor)
 

@@ -13,7 +13,7 @@ from edgeflow.errors import ConfigError
 from edgeflow.plan import Plan
 from edgeflow.plan.verify import plan_memory_bytes
 from edgeflow.simulator import MAX_IN_FLIGHT, ClosedLoop, Every, Poisson, simulate
-from edgeflow.simulator.machines import MAX_ACTIVE
+from edgeflow.simulator.jobs import MAX_ACTIVE
 from edgeflow.simulator.report import percentile, percentiles
 from tests.unit.plan.tiny import convs, plan, stage, whole
 
