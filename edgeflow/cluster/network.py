@@ -66,7 +66,8 @@ class Hop(msgspec.Struct, frozen=True):
     bytes_per_s: float
     delay_s: float = 0.0
 
-    def occupied_s(self, num_bytes: int) -> float:
+    def occupied_s(self, num_bytes: int, start_s: float = 0.0) -> float:
+        """How long a turn lasts that begins at ``start_s``, which matters where rates vary."""
         return num_bytes / self.bytes_per_s
 
 
@@ -89,6 +90,62 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     def seconds(self, num_bytes: int) -> float:
         """Time from the start of a send to the last byte received, on an idle network."""
         return self.link.seconds(num_bytes)
+
+
+class Turns(msgspec.Struct):
+    """One resource: transfers take turns at it in the order in which their first bytes reach it.
+
+    Attributes:
+        free_s: When the last turn that was given ends.
+        busy_s: Length of all turns.
+    """
+
+    free_s: float = 0.0
+    busy_s: float = 0.0
+
+
+class Transit(msgspec.Struct):
+    """A transfer on its way: the one rule by which it walks its hops, for predictions and simulations.
+
+    Of two transfers that reach a resource at the same moment the one with the lower tag is to be moved first;
+    whoever keeps the agenda sees to that.
+
+    Attributes:
+        hops: The resources on its path, in order; at least one.
+        num_bytes: Its size.
+        position: The hop that its first byte comes to next.
+        last_byte_s: When its last byte gets there, as far as what lies behind it decides that.
+    """
+
+    hops: tuple[Hop, ...]
+    num_bytes: int
+    position: int = 0
+    last_byte_s: float = 0.0
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it has had its turn at every resource."""
+        return self.position == len(self.hops)
+
+    def move(self, now_s: float, turns: Turns) -> float:
+        """Let the first byte, which reaches the next resource now, take its turn there.
+
+        Args:
+            turns: Of that resource.
+
+        Returns:
+            When the first byte reaches the resource behind it; when the last byte has arrived, if it was the
+            last one (`has_left`).
+        """
+        hop = self.hops[self.position]
+        start_s = max(now_s, turns.free_s)
+        occupied_s = hop.occupied_s(self.num_bytes, start_s)
+        turns.busy_s += occupied_s
+        turns.free_s = stop_s = start_s + occupied_s
+        # It has not left before its last byte has come.
+        self.last_byte_s = max(stop_s, self.last_byte_s) + hop.delay_s
+        self.position += 1
+        return self.last_byte_s if self.position == len(self.hops) else start_s + hop.delay_s
 
 
 #: Between a request's source and the device on the same host: memory, not a network.

@@ -8,12 +8,13 @@ order in which their first bytes get there.
 from __future__ import annotations
 
 import heapq
-import itertools
+from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from edgeflow.cluster.network import Path
+from edgeflow.cluster.network import Transit, Turns
 from edgeflow.cost.energy import DeviceEnergy, modelled
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import InvalidPlanError
@@ -87,17 +88,10 @@ def predict_programs(
 
 
 class _Transfer(msgspec.Struct):
-    """A frame on its way.
-
-    Attributes:
-        hop: The resource that it comes to next.
-        last_byte_s: When its last byte gets there, as far as what lies behind it decides that.
-    """
+    """A frame on its way."""
 
     frame: Send
-    path: Path
-    hop: int = 0
-    last_byte_s: float = 0.0
+    transit: Transit
 
 
 class _Clockwork:
@@ -107,16 +101,14 @@ class _Clockwork:
         self._programs = programs
         self._cost = cost
         self._with_events = with_events
-        self._agenda: list[tuple[float, int, int | _Transfer]] = []
-        self._order = itertools.count()
+        self._agenda: list[tuple[float, int, Any]] = []
         self._next = dict.fromkeys(programs, 0)
         self._clock = dict.fromkeys(programs, 0.0)
         self._arrived: dict[int, float] = {}
         self._parked: dict[int, int] = {}
-        self._free_s: dict[str, float] = {}
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._compute_s = {rank: 0.0 for rank in programs if rank != CLIENT}
         self._processor_s = dict.fromkeys(self._compute_s, 0.0)
-        self._busy_s: dict[str, float] = {}
         self._sent = dict.fromkeys(cost.cluster.ranks, 0)
         self._received = dict.fromkeys(cost.cluster.ranks, 0)
         self._messages = 0
@@ -142,7 +134,7 @@ class _Clockwork:
             compute_s=self._compute_s,
             transferred_bytes=sum(self._sent.values()),
             num_messages=self._messages,
-            busy_s={**processors, **dict(sorted(self._busy_s.items()))},
+            busy_s={**processors, **{name: turns.busy_s for name, turns in sorted(self._turns.items())}},
             energy={rank: self._energy(rank) for rank in self._cost.cluster.ranks},
             events=tuple(self._events),
         )
@@ -158,8 +150,11 @@ class _Clockwork:
         )
 
     def _schedule(self, time: float, what: int | _Transfer) -> None:
-        """Let a rank go on at ``time``, or a frame reach its next resource."""
-        heapq.heappush(self._agenda, (time, next(self._order), what))
+        """Let a rank go on at ``time``, or a frame reach its next resource.
+
+        Of what happens at one moment, ranks go first, then frames in the order of their tags.
+        """
+        heapq.heappush(self._agenda, (time, what.frame.tag if isinstance(what, _Transfer) else -1, what))
 
     def _advance(self, rank: int) -> None:
         """Run one instruction."""
@@ -197,22 +192,16 @@ class _Clockwork:
         self._sent[rank if rank != CLIENT else source] += frame.num_bytes
         self._received[frame.peer if frame.peer != CLIENT else source] += frame.num_bytes
         self._messages += 1
-        self._schedule(self._clock[rank], _Transfer(frame, path))
+        self._schedule(self._clock[rank], _Transfer(frame, Transit(path.hops, frame.num_bytes)))
 
     def _pass(self, time: float, transfer: _Transfer) -> None:
         """The first byte of a frame reaches a resource, which may be busy."""
-        hop = transfer.path.hops[transfer.hop]
-        occupied = hop.occupied_s(transfer.frame.num_bytes)
-        start = max(time, self._free_s.get(hop.resource, 0.0))
-        self._free_s[hop.resource] = start + occupied
-        self._busy_s[hop.resource] = self._busy_s.get(hop.resource, 0.0) + occupied
-        # It has not left before its last byte has come.
-        transfer.last_byte_s = max(start + occupied, transfer.last_byte_s) + hop.delay_s
-        transfer.hop += 1
-        if transfer.hop < len(transfer.path.hops):
-            self._schedule(start + hop.delay_s, transfer)
+        transit = transfer.transit
+        then = transit.move(time, self._turns[transit.hops[transit.position].resource])
+        if transit.has_left:
+            self._arrive(transfer.frame, then)
         else:
-            self._arrive(transfer.frame, transfer.last_byte_s)
+            self._schedule(then, transfer)
 
     def _arrive(self, frame: Send, time: float) -> None:
         self._arrived[frame.tag] = time

@@ -101,14 +101,17 @@ def test_requests_that_come_slowly_find_an_idle_cluster() -> None:
 def test_energy_is_idle_power_all_the_time_and_compute_power_while_busy() -> None:
     cluster = slow_devices(power_idle_w=2.0, power_compute_w=5.0)
     made = one_device(cluster)
-    compute_s = predict(made).compute_s[0]
+    busy_s = predict(made).busy_s["processor:device0"]
 
     report = simulate(made, requests=3)
 
     makespan_s = 3 * report.latency_s
-    # Two devices rest all the time; one computes. Frames cost time, but no power of their own.
-    assert report.energy_j == pytest.approx(2 * 2.0 * makespan_s + 5.0 * 3 * compute_s)
+    # Two devices rest all the time; one works, and frames are work too.
+    assert report.energy_j == pytest.approx(2 * 2.0 * makespan_s + 5.0 * 3 * busy_s)
+    assert report.energy_j == pytest.approx(3 * predict(made).energy_j)
+    compute_s = predict(made).compute_s[0]
     assert report.busy_share == {"device0": pytest.approx(compute_s / report.latency_s)}
+    assert report.resource_busy_share == {"processor:device0": pytest.approx(busy_s / report.latency_s)}
 
 
 def test_bytes_add_up_over_requests() -> None:

@@ -1,0 +1,116 @@
+"""Requests under way: what one rank has of each, and which of them a device runs next."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from heapq import heappop
+from typing import Any, Final
+
+from edgeflow.cluster.network import Transit
+from edgeflow.simulator.blocks import Script
+
+#: Requests of one plan that may have begun on a device and not ended: a worker's own limit.
+MAX_ACTIVE: Final = 4
+
+
+class State(IntEnum):
+    """Of one job on one rank."""
+
+    UNKNOWN = 0  # nothing of it has arrived
+    FRESH = 1
+    WAITS = 2
+    READY = 3
+    RUNS = 4
+    ENDED = 5
+
+
+class Job:
+    """One attempt to answer a request."""
+
+    __slots__ = ("arrived", "is_cancelled", "number", "position", "since_s", "state", "way")
+
+    def __init__(self, number: int, way: Way, now_s: float, with_times: bool) -> None:
+        self.number = number
+        self.way = way
+        self.is_cancelled = False
+        self.arrived: set[int] = set()
+        count = len(way.script.ranks)
+        self.position = [0] * count
+        self.state = [State.UNKNOWN] * count
+        #: When each rank began to wait; only kept for timelines.
+        self.since_s = [now_s] * count if with_times else []
+
+
+class Lane:
+    """The jobs of one way on one device."""
+
+    __slots__ = ("active", "fresh", "index", "processor", "ready", "way")
+
+    def __init__(self, way: Way, index: int, processor: Processor) -> None:
+        self.way = way
+        self.index = index
+        self.processor = processor
+        self.ready: list[tuple[int, int, Job]] = []
+        self.fresh: list[tuple[int, int, Job]] = []
+        self.active: set[int] = set()
+
+    def take(self, max_active: int) -> Job | None:
+        """Return the job to run now: the lowest that can go on, or that may begin."""
+        ready, fresh, index = self.ready, self.fresh, self.index
+        while True:
+            while ready and ready[0][2].is_cancelled:
+                heappop(ready)
+            while fresh and fresh[0][2].is_cancelled:
+                heappop(fresh)
+            if fresh and not (ready and ready[0][0] < fresh[0][0]):
+                number = fresh[0][0]
+                # The lowest of all may always begin: what has begun may wait for what waits for it.
+                if len(self.active) < max_active or number < min(self.active):
+                    job = heappop(fresh)[2]
+                    self.active.add(number)
+                    tag = self.way.script.blocks[index][0].waits_for
+                    if tag >= 0 and tag not in job.arrived:
+                        job.state[index] = State.WAITS
+                        continue
+                    return job
+            return heappop(ready)[2] if ready else None
+
+
+class Processor:
+    """What computes on one device."""
+
+    __slots__ = ("busy_s", "compute_s", "flops", "is_lost", "is_running", "lanes", "rank")
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.is_running = False
+        self.is_lost = False
+        self.lanes: list[Lane] = []
+        self.busy_s = 0.0
+        self.compute_s = 0.0
+        self.flops = 0
+
+
+class Way:
+    """A script that is installed.
+
+    Attributes:
+        lost: Ranks of the cluster that take part in it and are gone.
+        jobs: In flight, by the number of their request.
+    """
+
+    __slots__ = ("jobs", "lanes", "lost", "script")
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.lanes: list[Lane | None] = []
+        self.lost: set[int] = set()
+        self.jobs: dict[int, Job] = {}
+
+
+class Flight(Transit):
+    """A frame on its way over a network."""
+
+    job: Any = None
+    frame: Any = None
+    sent_s: float = 0.0

@@ -1,0 +1,342 @@
+"""Processors and the network at work: jobs go through their blocks, frames through their hops.
+
+A device runs a job until that waits for a frame; then, of those that can go on, the one that was asked first,
+and of plans the one that was there first: the rule of `edgeflow.runtime.schedule`, kept up to date instead of
+searched for. Frames take turns at resources (`edgeflow.cluster.network.Transit`).
+
+An approximation: a frame gets its turn at a resource when its first byte reaches it. What a device that is
+lost had in a queue there still takes its turn, though nobody receives it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from heapq import heappush
+from typing import Any
+
+from edgeflow.cluster.network import Turns
+from edgeflow.cost.timeline import trace_event
+from edgeflow.plan.program import CLIENT, Compute, Receive
+from edgeflow.simulator.blocks import Block, Frame, Script
+from edgeflow.simulator.clock import FIRST, Clock, Happening, transfer_order
+from edgeflow.simulator.conditions import Conditions
+from edgeflow.simulator.jobs import MAX_ACTIVE, Flight, Job, Lane, Processor, State, Way
+from edgeflow.simulator.observation import Observation
+from edgeflow.telemetry import TraceEvent
+
+
+class Machines:
+    """All devices and the network of a cluster.
+
+    Args:
+        on_answer: Called with the number of a request when its whole answer is there.
+        observations: Where durations are put, if anybody wants them.
+        events: Where the timeline is put, if anybody wants it.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        conditions: Conditions,
+        on_answer: Callable[[int], None],
+        *,
+        max_active: int = MAX_ACTIVE,
+        observations: list[Observation] | None = None,
+        events: list[TraceEvent] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._conditions = conditions
+        self._on_answer = on_answer
+        self._max_active = max_active
+        self._observations = observations
+        self._events = events
+        self._is_watched = observations is not None or events is not None
+        self._serial = 0
+        self.turns: defaultdict[str, Turns] = defaultdict(Turns)
+        ranks = conditions.cluster.ranks
+        self.processors = [Processor(rank) for rank in ranks]
+        #: Of processors that were lost.
+        self.retired: list[Processor] = []
+        self.sent = [0] * len(ranks)
+        self.received = [0] * len(ranks)
+        self._speed = {rank: conditions.speed(rank) for rank in (CLIENT, *ranks)}
+        self._source = conditions.cluster.source_rank
+        # Bound once: events carry them.
+        self._hop = (self._on_hop,)
+        self._arrival = (self._on_arrival,)
+        self._local = (self._on_local,)
+        self._done = (self._on_done,)
+        self._client_done = (self._on_client_done,)
+
+    # Ways and requests.
+
+    def install(self, script: Script) -> Way:
+        """Make a script ready to answer requests."""
+        way = Way(script)
+        for index, rank in enumerate(script.ranks):
+            if rank == CLIENT:
+                way.lanes.append(None)
+                continue
+            processor = self.processors[rank]
+            lane = Lane(way, index, processor)
+            way.lanes.append(lane)
+            processor.lanes.append(lane)
+            if processor.is_lost:
+                way.lost.add(rank)
+        return way
+
+    def remove(self, way: Way) -> None:
+        """Forget a way that has no jobs and gets no more."""
+        assert not way.jobs
+        for lane in way.lanes:
+            if lane is not None and lane in lane.processor.lanes:
+                lane.processor.lanes.remove(lane)
+
+    def start(self, way: Way, number: int) -> None:
+        """Begin to answer a request."""
+        now_s = self._clock.now
+        job = way.jobs[number] = Job(number, way, now_s, self._is_watched)
+        for index, at_once in enumerate(way.script.begins_at_once):
+            if index and at_once:
+                self._know(job, index)
+        self._run_client(job)
+
+    def cancel(self, job: Job) -> None:
+        """Forget a job; devices that run a block of it finish that block."""
+        job.is_cancelled = True
+        del job.way.jobs[job.number]
+        for lane in job.way.lanes:
+            if lane is not None:
+                lane.active.discard(job.number)
+                self._kick(lane.processor)
+
+    def lose(self, rank: int) -> None:
+        """A device is gone, and what it was doing."""
+        processor = self.processors[rank]
+        processor.is_lost = True
+        for lane in processor.lanes:
+            lane.way.lost.add(rank)
+
+    def join(self, rank: int) -> None:
+        """A device is there, with nothing loaded; ways that lost it stay lost."""
+        self.retired.append(self.processors[rank])
+        self.processors[rank] = Processor(rank)
+        name = self._conditions.cluster.devices[rank].name
+        for resource in (f"egress:{name}", f"ingress:{name}"):
+            self.turns[resource].free_s = min(self.turns[resource].free_s, self._clock.now)
+
+    # Processors.
+
+    def _know(self, job: Job, index: int) -> None:
+        """A rank hears of a request."""
+        lane = job.way.lanes[index]
+        assert lane is not None
+        job.state[index] = State.FRESH
+        heappush(lane.fresh, (job.number, self._next_serial(), job))
+        self._kick(lane.processor)
+
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def _kick(self, processor: Processor) -> None:
+        """Let an idle processor choose what to run."""
+        if processor.is_running or processor.is_lost:
+            return
+        for lane in processor.lanes:
+            job = lane.take(self._max_active)
+            if job is not None:
+                self._run(lane, job)
+                return
+
+    def _run(self, lane: Lane, job: Job) -> None:
+        index, processor = lane.index, lane.processor
+        block = job.way.script.blocks[index][job.position[index]]
+        job.position[index] += 1
+        job.state[index] = State.RUNS
+        processor.is_running = True
+        if self._is_watched or self._speed[processor.rank] is not None:
+            stop_s, busy_s, compute_s, seen = self._play(job, index, block)
+        else:
+            stop_s, busy_s, compute_s, seen = self._clock.now, block.processor_s, block.compute_s, None
+            for run, frame in block.runs:
+                for seconds in run:
+                    stop_s += seconds
+                if frame is not None:
+                    self._send(job, frame, stop_s)
+        done = (lane, job, block, busy_s, compute_s, seen)
+        self._clock.at(stop_s, Happening(self._done, FIRST, done))
+
+    def _play(
+        self, job: Job, index: int, block: Block
+    ) -> tuple[float, float, float, list[tuple[Any, float, float]]]:
+        """Go through a block instruction by instruction: for varying speeds, timelines and observers."""
+        profile = self._speed[job.way.script.ranks[index]]
+        start_s = now_s = self._clock.now
+        compute_s = 0.0
+        seen = []
+        for step in block.steps:
+            before_s = now_s
+            now_s = now_s + step.seconds if profile is None else profile.finish(now_s, step.seconds)
+            if isinstance(step.instruction, Compute):
+                compute_s += now_s - before_s
+            if step.frame is not None:
+                self._send(job, step.frame, now_s)
+            seen.append((step, before_s, now_s))
+        return now_s, now_s - start_s, compute_s, seen
+
+    def _on_done(self, happening: Happening) -> None:
+        lane, job, block, busy_s, compute_s, seen = happening.what
+        processor, index = lane.processor, lane.index
+        if processor.is_lost:
+            return
+        processor.is_running = False
+        processor.busy_s += busy_s
+        processor.compute_s += compute_s
+        processor.flops += block.flops
+        if seen is not None and self._is_watched:
+            self._watch(job, index, seen)
+        if not job.is_cancelled:
+            self._go_on(lane, job)
+        self._kick(processor)
+
+    def _go_on(self, lane: Lane, job: Job) -> None:
+        """A job's block has ended on a device."""
+        index = lane.index
+        blocks = job.way.script.blocks[index]
+        position = job.position[index]
+        if position == len(blocks):
+            job.state[index] = State.ENDED
+            lane.active.discard(job.number)
+        elif blocks[position].waits_for in job.arrived:
+            job.state[index] = State.READY
+            heappush(lane.ready, (job.number, self._next_serial(), job))
+        else:
+            job.state[index] = State.WAITS
+
+    # The client, where requests do not wait for each other.
+
+    def _run_client(self, job: Job) -> None:
+        blocks = job.way.script.blocks[0]
+        while True:
+            position = job.position[0]
+            block = blocks[position]
+            if block.waits_for >= 0 and block.waits_for not in job.arrived:
+                job.state[0] = State.WAITS
+                return
+            job.state[0] = State.RUNS
+            job.position[0] += 1
+            stop_s, _, _, seen = self._play(job, 0, block)
+            if self._is_watched:
+                self._watch(job, 0, seen)
+            if stop_s > self._clock.now or position + 1 == len(blocks):
+                order = transfer_order(job.number, 0)
+                self._clock.at(stop_s, Happening(self._client_done, order, job))
+                return
+
+    def _on_client_done(self, happening: Happening) -> None:
+        job: Job = happening.what
+        if job.is_cancelled:
+            return
+        if job.position[0] < len(job.way.script.blocks[0]):
+            self._run_client(job)
+            return
+        del job.way.jobs[job.number]
+        self._on_answer(job.number)
+
+    # The network.
+
+    def _send(self, job: Job, frame: Frame, time_s: float) -> None:
+        order = transfer_order(job.number, frame.tag)
+        if frame.hops:
+            flight = Flight(frame.hops, frame.num_bytes, job=job, frame=frame, sent_s=time_s)
+            self._clock.at(time_s, Happening(self._hop, order, flight))
+        else:
+            flight_s = time_s + frame.local_s
+            self._clock.at(flight_s, Happening(self._local, order, (job, frame)))
+
+    def _on_hop(self, happening: Happening) -> None:
+        flight: Flight = happening.what
+        if flight.position == 0:
+            job, frame = flight.job, flight.frame
+            way = job.way
+            if job.is_cancelled or (way.lost and way.script.ranks[frame.source] in way.lost):
+                return  # it was never sent
+            ranks = way.script.ranks
+            sender, receiver = ranks[frame.source], ranks[frame.destination]
+            self.sent[sender if sender >= 0 else self._source] += frame.num_bytes
+            self.received[receiver if receiver >= 0 else self._source] += frame.num_bytes
+        then_s = flight.move(self._clock.now, self.turns[flight.hops[flight.position].resource])
+        happening.callbacks = self._arrival if flight.has_left else self._hop
+        self._clock.at(then_s, happening)
+
+    def _on_arrival(self, happening: Happening) -> None:
+        flight: Flight = happening.what
+        if self._observations is not None:
+            self._observe_flight(flight)
+        self._arrive(flight.job, flight.frame)
+
+    def _on_local(self, happening: Happening) -> None:
+        job, frame = happening.what
+        self._arrive(job, frame)
+
+    def _arrive(self, job: Job, frame: Frame) -> None:
+        way = job.way
+        index = frame.destination
+        if job.is_cancelled or (way.lost and way.script.ranks[index] in way.lost):
+            return
+        job.arrived.add(frame.tag)
+        state = job.state[index]
+        if state is State.UNKNOWN and index:
+            self._know(job, index)
+        elif state is State.WAITS and way.script.blocks[index][job.position[index]].waits_for == frame.tag:
+            if index == 0:
+                self._run_client(job)
+                return
+            lane = way.lanes[index]
+            assert lane is not None
+            job.state[index] = State.READY
+            heappush(lane.ready, (job.number, self._next_serial(), job))
+            self._kick(lane.processor)
+
+    # Whoever looks on.
+
+    def _watch(self, job: Job, index: int, seen: list[tuple[Any, float, float]]) -> None:
+        rank = job.way.script.ranks[index]
+        for step, start_s, stop_s in seen:
+            if self._observations is not None and isinstance(step.instruction, Compute):
+                self._observations.append(
+                    Observation(
+                        kind="compute",
+                        device=self._name(rank),
+                        stop_s=stop_s,
+                        seconds=stop_s - start_s,
+                        expected_s=step.seconds,
+                    )
+                )
+            if self._events is not None:
+                waited = isinstance(step.instruction, Receive)
+                begin_s = job.since_s[index] if waited else start_s
+                event = trace_event(rank, step.instruction, begin_s, stop_s, request=job.number)
+                if event is not None:
+                    self._events.append(event)
+        job.since_s[index] = seen[-1][2] if seen else self._clock.now
+
+    def _observe_flight(self, flight: Flight) -> None:
+        assert self._observations is not None
+        ranks = flight.job.way.script.ranks
+        self._observations.append(
+            Observation(
+                kind="transfer",
+                device=self._name(ranks[flight.frame.source]),
+                peer=self._name(ranks[flight.frame.destination]),
+                stop_s=self._clock.now,
+                seconds=self._clock.now - flight.sent_s,
+                expected_s=flight.frame.idle_s,
+                num_bytes=flight.num_bytes,
+            )
+        )
+
+    def _name(self, rank: int) -> str:
+        return self._conditions.cluster.devices[rank if rank >= 0 else self._source].name

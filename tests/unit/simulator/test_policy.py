@@ -1,0 +1,161 @@
+"""The reference policy: re-plans when measured speeds say that it pays, and not more often."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.cost import CostModel
+from edgeflow.errors import ConfigError, InfeasiblePlanError
+from edgeflow.plan import Plan
+from edgeflow.planner import plan as make_plan
+from edgeflow.simulator import (
+    Change,
+    Every,
+    MeasuredSpeeds,
+    Observation,
+    Reaction,
+    Scenario,
+    Thresholds,
+    simulate,
+)
+from tests.unit.plan.tiny import convs
+
+
+def cluster() -> Cluster:
+    """The second device is half as fast as the first, and both are slow enough for frames not to matter."""
+    made = Cluster.local([1.0, 0.5], bandwidth="100 Gbit/s", latency=0)
+    devices = tuple(
+        msgspec.structs.replace(device, flops_per_second=14_400 * speed, overhead_s=0.0)
+        for device, speed in zip(made.devices, (1.0, 0.5), strict=True)
+    )
+    return msgspec.structs.replace(made, devices=devices)
+
+
+def best(cluster: Cluster, cost: CostModel) -> Plan:
+    return make_plan(convs(3, 3), cluster, "single", cost=cost)
+
+
+def seen(device: str, slowness: float, stop_s: float) -> Observation:
+    return Observation(kind="compute", device=device, stop_s=stop_s, seconds=slowness, expected_s=1.0)
+
+
+def policy(**thresholds: float) -> MeasuredSpeeds:
+    made = MeasuredSpeeds(Thresholds(**thresholds), planner=best)
+    made.switched(best(cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
+    return made
+
+
+def test_a_device_that_is_slow_enough_is_left() -> None:
+    made = policy(cool_down_s=0.0)
+    made.observe([seen("device0", 4.0, 1.0)])
+
+    chosen = made.decide(1.0)
+
+    assert chosen is not None
+    assert chosen.devices == (1,)
+    assert made.slowness(1.0) == {"device0": 4.0}
+
+
+def test_a_small_gain_is_not_worth_a_switch() -> None:
+    # At 2.1 times its time, the first device is only just worse than the second.
+    eager, lazy = policy(cool_down_s=0.0, gain=0.0), policy(cool_down_s=0.0, gain=0.2)
+    for made in (eager, lazy):
+        made.observe([seen("device0", 2.1, 1.0)])
+
+    assert eager.decide(1.0) is not None
+    assert lazy.decide(1.0) is None
+
+
+def test_no_switch_while_cooling_down() -> None:
+    made = policy(cool_down_s=5.0)
+    made.observe([seen("device0", 4.0, 1.0)])
+
+    assert made.decide(4.9) is None
+    assert made.decide(5.0) is not None
+
+
+def test_the_mean_runs_and_old_news_is_forgotten() -> None:
+    made = policy(cool_down_s=0.0, weight=0.5, forget_s=10.0)
+    made.observe([seen("device0", 4.0, 1.0), seen("device0", 2.0, 2.0)])
+    made.observe([Observation(kind="transfer", device="device1", stop_s=2.0, seconds=9.0, expected_s=1.0)])
+
+    assert made.slowness(12.0) == {"device0": 3.0}
+    assert made.slowness(12.1) == {}
+
+
+def test_the_same_beliefs_are_not_planned_for_twice() -> None:
+    asked: list[float] = []
+
+    def counted(cluster: Cluster, cost: CostModel) -> Plan:
+        asked.append(1.0)
+        return best(cluster, cost)
+
+    made = MeasuredSpeeds(Thresholds(cool_down_s=0.0), planner=counted)
+    made.switched(best(cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
+
+    assert [made.decide(float(second)) for second in range(5)] == [None] * 5
+    assert len(asked) == 1
+    made.observe([seen("device0", 1.5, 1.0)])
+    made.decide(6.0)
+    assert len(asked) == 2
+
+
+def test_beliefs_hold_for_the_plan_after_a_loss() -> None:
+    made = policy(cool_down_s=0.0)
+    made.observe([seen("device0", 4.0, 1.0)])
+
+    assert made.replan(cluster()).devices == (1,)
+    assert made.replan(cluster()).predicted_latency_s == pytest.approx(2 * best_alone_s(), rel=1e-2)
+
+
+def best_alone_s() -> float:
+    return best(cluster(), CostModel(cluster=cluster())).predicted_latency_s
+
+
+def test_where_nothing_fits_it_goes_on_as_it_is() -> None:
+    def none(cluster: Cluster, cost: CostModel) -> Plan:
+        raise InfeasiblePlanError("too little memory", constraint="memory")
+
+    made = MeasuredSpeeds(Thresholds(cool_down_s=0.0), planner=none)
+    assert made.decide(1.0) is None  # it knows of no plan yet
+    made.switched(best(cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
+    assert made.decide(1.0) is None
+
+
+def test_in_the_loop_it_leaves_a_slow_device_and_comes_back() -> None:
+    """The first device slows down to a tenth at 5 s and recovers at 20 s."""
+    watcher = MeasuredSpeeds(Thresholds(cool_down_s=2.0, forget_s=10.0))
+    scenario = Scenario(
+        changes=(
+            Change(time_s=5.0, kind="slow", device="device0", factor=0.1),
+            Change(time_s=20.0, kind="slow", device="device0"),
+        )
+    )
+    made = make_plan(convs(3, 3), cluster(), "single")
+
+    alone = simulate(made, 200, arrivals=Every(0.2), scenario=scenario)
+    watched = simulate(
+        made,
+        200,
+        arrivals=Every(0.2),
+        scenario=scenario,
+        balancer=watcher,
+        replan=watcher.replan,
+        reaction=Reaction(switch_s=0.2, interval_s=0.5),
+    )
+
+    assert watched.latency_s < 0.25 * alone.latency_s
+    assert watched.num_lost == watched.num_replayed == 0
+    assert [item.reason for item in watched.switches][:2] == ["start", "balancer"]
+    assert watched.switches[1].time_s < 8.0
+    assert watched.switches[1].chosen == "single on device1"
+    assert watched.switches[-1].chosen == "single on device0"
+    assert watched.latencies_s[-1] == pytest.approx(alone.latencies_s[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"gain": 1.0}, {"gain": -0.1}, {"weight": 0.0}, {"weight": 1.1}])
+def test_thresholds_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="must be in"):
+        Thresholds(**wrong)
