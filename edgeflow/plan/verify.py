@@ -38,6 +38,7 @@ def verify_plan(plan: Plan) -> None:
                 constraint="memory",
                 required=required,
                 available=device.memory_bytes,
+                device=device.name,
             )
 
 
