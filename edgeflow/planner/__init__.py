@@ -12,6 +12,7 @@ from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.auto import auto
 from edgeflow.planner.coedge import coedge
+from edgeflow.planner.edgeflow_paper import edgeflow_paper
 from edgeflow.planner.fused import fused
 from edgeflow.planner.megatron import megatron
 from edgeflow.planner.objective import Objective
@@ -24,6 +25,7 @@ __all__ = ["Objective", "Strategy", "Task", "plan", "strategies"]
 _STRATEGIES: Mapping[str, Strategy] = {
     "single": single,
     "coedge": coedge,
+    "edgeflow_paper": edgeflow_paper,
     "fused": fused,
     "megatron": megatron,
     "auto": auto,
