@@ -33,15 +33,15 @@ import numpy as np
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.plan import Plan
-from edgeflow.planner.layout import close, outputs_of
+from edgeflow.planner.layout import close, drafts_of_runs, outputs_of, single_draft
 from edgeflow.planner.partition import along
-from edgeflow.planner.rows import drafts_of_rows, feeding_labelled, owned_rows
+from edgeflow.planner.rows import feeding_labelled, owned_rows
 from edgeflow.planner.strategy import Task, finish
 from edgeflow.planner.strips import Floats, Reads, StripCosts, Strips, Wires, linked_devices
 from edgeflow.sharding.region import Interval, Region
 
 #: Relative precision of a layer's finishing time.
-_PRECISION = 1e-9
+_PRECISION = 1e-7
 
 #: ``[0, B_1, ..., size]``.
 Bounds = tuple[int, ...]
@@ -75,6 +75,8 @@ class Division:
         self.bounds: dict[str, Bounds] = {}
         #: Tensor -> ``[device]``: when each has its part; infinite for one that never has.
         self.ready_s: dict[str, Floats] = {}
+        #: Operators that stand in one stage.
+        self.layers: list[list[Operator]] = []
         self.rest: int = 0
         self._task = task
         self._costs = StripCosts(task.analysis, task.cost, task.analysis.labels)
@@ -103,8 +105,12 @@ class Division:
         operators = task.graph.operators
         rest = self.devices[self.rest]
         owned = owned_rows(task.analysis, operators, labels, partition, self.devices, rest=rest)
-        stages = close(task.analysis, drafts_of_rows(task.analysis, operators, owned))
-        used = {shard.device for stage in stages for shard in stage.shards}
+        used = {device for device, pieces in owned.items() if pieces}
+        if len(used) == 1:
+            drafts = [single_draft(task.analysis, operators, *used)]
+        else:
+            drafts = drafts_of_runs(self.layers, owned, kind=lambda members: "rows")
+        stages = close(task.analysis, drafts)
         label = f"edgeflow_paper on {len(used)} of {len(self.devices)} devices"
         return finish(task, stages, strategy="edgeflow_paper", label=label)
 
@@ -117,9 +123,12 @@ class Division:
             bounds = self._followed(op, strips)
             if bounds is None:
                 bounds = layer.divide()
+                self.layers.append([])
+            self.layers[-1].append(op)
             self._make(op, bounds, layer.finish_s(bounds))
         elif self._costs.is_sum(op) and strips.reads[0].tensor in self.bounds:
             bounds = self.bounds[strips.reads[0].tensor]
+            self.layers.append([op])
             self._make(op, bounds, layer.finish_s(bounds))
         else:
             self._add_whole(op, is_everywhere=is_everywhere)
@@ -131,10 +140,11 @@ class Division:
         if len(found) != 1 or strips.has_halo:
             return None
         has_weights = any(name in graph.weights and graph.specs[name].ndim > 1 for name in op.inputs)
-        return None if has_weights else found.pop()
+        return None if has_weights or strips.whole else found.pop()
 
     def _add_whole(self, op: Operator, *, is_everywhere: bool) -> None:
         """All devices make what rows depend on; one device, the first to be done, the rest."""
+        self.layers.append([op])
         strips = self._costs.of(op, is_whole=True)
         layer = Layer(strips, self)
         finish = np.array([layer.from_start_s(index, 0)[0] for index in range(len(self.devices))])
@@ -147,11 +157,26 @@ class Division:
         self._make(op, None, finish)
 
     def _make(self, op: Operator, bounds: Bounds | None, finish: Floats) -> None:
+        if bounds is not None:
+            self._send(self._costs.of(op), bounds)
         for name in outputs_of(op):
             self.ready_s[name] = finish
             if bounds is not None and name in self._costs.labels:
                 self.bounds[name] = bounds
         self._free_s = np.where(np.isfinite(finish), finish, self._free_s)
+
+    def _send(self, strips: Strips, bounds: Bounds) -> None:
+        """Frames that a layer asks for cost their senders processor time."""
+        for reads in strips.reads:
+            if reads.tensor not in self.bounds:
+                continue
+            owned = self.bounds[reads.tensor]
+            for index, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+                if stop > start:
+                    first, last = int(reads.first[start]), int(reads.stop[stop - 1])
+                    for sender, (a, b) in enumerate(zip(owned, owned[1:], strict=False)):
+                        if sender != index and min(b, last) > max(a, first):
+                            self._free_s[sender] += self._transfers.frame_s[sender]
 
     def bounds_now(self, strips: Strips) -> Bounds | None:
         """Where the boundaries would lie if rows stayed where they are; None if all are at the client."""
@@ -176,7 +201,10 @@ class Division:
         count = np.minimum(stops, owned[1:, None]) - np.maximum(first, owned[:-1, None])
         ready = self.ready_s[reads.tensor][:, None]
         sent = np.where(count > 0, ready + self._transfers.between_s(index, count * num_bytes), 0.0)
-        arrival: Floats = sent.max(axis=0)
+        is_received = count > 0
+        is_received[index] = False
+        taken_in = self.free_s(index) + is_received.sum(axis=0) * self._transfers.frame_s[index]
+        arrival: Floats = np.maximum(sent.max(axis=0), taken_in)
         return arrival
 
     def arrival_of_whole_s(self, index: int, tensor: str) -> float:
@@ -313,6 +341,7 @@ class _Transfers:
         wires = Wires(task.cost)
         ranks = [*devices, wires.count - 1]
         frames = wires.frame_s[ranks][:, None] + wires.frame_s[ranks][None, :]
+        self.frame_s = wires.frame_s[ranks]
         self._fixed_s = wires.latency_s[np.ix_(ranks, ranks)] + frames
         self._byte_s = wires.byte_s[np.ix_(ranks, ranks)]
         np.fill_diagonal(self._fixed_s, 0.0)
