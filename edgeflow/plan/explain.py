@@ -29,7 +29,7 @@ def explain_plan(plan: Plan) -> str:
         f"{format_bytes(plan.graph.weight_bytes)} of weights, on {len(plan.cluster.devices)} devices "
         f"of {plan.cluster.name!r}",
         f"strategy {plan.strategy}: {plan.chosen or plan.strategy}, predicted "
-        f"{format_seconds(plan.predicted_latency_s)}",
+        f"{format_seconds(plan.predicted_latency_s)}{_deadline(plan)}",
         *_verdict(plan),
         "",
         "stages",
@@ -41,6 +41,14 @@ def explain_plan(plan: Plan) -> str:
     if len(plan.candidates) > 1:
         lines += ["", "weighed", *_candidate_lines(plan.candidates, plan.chosen)]
     return "\n".join(lines)
+
+
+def _deadline(plan: Plan) -> str:
+    if plan.deadline_s is None:
+        return ""
+    late_s = plan.predicted_latency_s - plan.deadline_s
+    verdict = "kept" if late_s <= 0 else f"missed by {format_seconds(late_s)}"
+    return f"; the deadline of {format_seconds(plan.deadline_s)} is {verdict}"
 
 
 def _verdict(plan: Plan) -> Iterable[str]:

@@ -19,14 +19,16 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import CLIENT
 from edgeflow.planner.coedge import coedge
+from edgeflow.planner.edgeflow_paper import edgeflow_paper
 from edgeflow.planner.estimate import Estimate, Estimator, transfer_s
+from edgeflow.planner.fused import fused
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.megatron import has_pairs, megatron
 from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs
 
 #: Strategies whose plans are always candidates.
-RIVALS: tuple[Strategy, ...] = (single, coedge, megatron)
+RIVALS: tuple[Strategy, ...] = (single, coedge, edgeflow_paper, fused, megatron)
 
 _MAX_ALL_SUBSETS = 4
 _SEARCH_EVALUATIONS = 40

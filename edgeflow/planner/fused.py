@@ -16,7 +16,8 @@ Added: unequal devices and shares, teams that change from block to block, any DA
 places need not be a chain), neighbours' rows fetched directly where AOFL gathers at one device.
 Left out: FlexPie's other schemes (columns, output channels, grids) and its learnt estimator, DPFP's segments
 per device, and re-planning when the network changes. The estimate is that of `edgeflow.planner.blocks`: it
-takes exchanges as barriers. Only latency is looked at, whatever the objective.
+takes exchanges as barriers; the plan of one device is therefore weighed too, by the exact prediction. The
+search is for latency, whatever the objective.
 
 References:
     Zhou, Samavatian, Bacha, Majumdar, Teodorescu, "Adaptive Parallel Execution of Deep Neural Networks on
@@ -37,7 +38,8 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.blocks import Block, Blocks, Team
 from edgeflow.planner.layout import close
-from edgeflow.planner.strategy import Task, finish
+from edgeflow.planner.single import single
+from edgeflow.planner.strategy import Task, best_of, finish
 from edgeflow.planner.strips import Floats, StripCosts, linked_devices
 
 #: Up to this many devices all subsets are teams.
@@ -49,24 +51,32 @@ Path = list[tuple[int, int, int]]
 
 
 def fused(task: Task) -> Plan:
-    """Return the plan of fused blocks that is estimated to be the fastest.
+    """Return the plan of fused blocks that is estimated to be the fastest, or that of one device.
 
     Raises:
         InfeasiblePlanError: If a device cannot hold its part, whichever are left out.
     """
+    plans: list[Plan] = []
+    failures: list[tuple[str, InfeasiblePlanError]] = []
+    try:
+        plans.append(single(task))
+    except InfeasiblePlanError as error:
+        failures.append(("single", error))
     devices = linked_devices(task.cost, task.fastest)
-    failure: InfeasiblePlanError | None = None
-    while devices:
+    while len(devices) > 1:
         blocks = blocks_of(task, devices)
         path, _ = least_path(blocks)
-        stages = close(task.analysis, blocks.drafts(path))
+        if plans and _is_alone(blocks, path):
+            break  # the exact prediction of one device alone is known
+        label = _label(blocks, path)
         try:
-            return finish(task, stages, strategy="fused", label=_label(blocks, path))
+            stages = close(task.analysis, blocks.drafts(path))
+            plans.append(finish(task, stages, strategy="fused", label=label))
+            break
         except InfeasiblePlanError as error:
-            failure = failure or error
+            failures.append((label, error))
             devices = tuple(rank for rank in devices if task.cluster.devices[rank].name != error.device)
-    assert failure is not None
-    raise failure
+    return best_of(plans, objective=task.objective, strategy="fused", failures=failures)
 
 
 def blocks_of(task: Task, devices: Sequence[int]) -> Blocks:
@@ -139,6 +149,11 @@ def _seconds_alone(task: Task) -> list[float]:
     operators = task.graph.operators
     split = [op for op in operators if op.outputs[0] in task.analysis.labels] or operators
     return [max(1e-12, sum(costs.of(op).seconds[rank, -1] for op in split)) for rank in task.cluster.ranks]
+
+
+def _is_alone(blocks: Blocks, path: Path) -> bool:
+    """Whether one device does everything."""
+    return len({device for *_, team in path for device in blocks.teams[team].devices}) <= 1
 
 
 def _label(blocks: Blocks, path: Path) -> str:

@@ -37,18 +37,20 @@ class Reads(msgspec.Struct, frozen=True):
 
     Attributes:
         tensor: Its name.
+        length: Its positions.
         first, stop: Position p of the result reads positions ``[first[p], stop[p])``.
     """
 
     tensor: str
+    length: int
     first: Ints
     stop: Ints
 
     @property
     def has_halo(self) -> bool:
-        """Whether some position reads another than its own, in a tensor of equal length."""
+        """Whether positions are not those of the tensor, each reading its own and no other."""
         count = len(self.first)
-        return not (
+        return self.length != count or not (
             np.array_equal(self.first, np.arange(count)) and np.array_equal(self.stop, np.arange(1, count + 1))
         )
 
@@ -176,7 +178,7 @@ class StripCosts:
         if window is None:
             window = tuple(np.array([needs(p) for p in range(size)], dtype=np.int64).reshape(size, 2).T)  # type: ignore[assignment]
         assert window is not None
-        return Reads(name, *window)
+        return Reads(name, length, *window)
 
     def _seconds(self, op: Operator, piece: Callable[[Interval], Piece], size: int) -> Floats:
         ranks = self.cost.cluster.ranks

@@ -136,7 +136,7 @@ def test_memory_is_kept_or_refused(seed: int) -> None:
                 except InfeasiblePlanError as error:
                     assert error.constraint == "memory"
                     assert error.available == limit < (error.required or 0)
-                    assert limit < required or name in ("coedge", "megatron")
+                    assert limit < required or name in ("edgeflow_paper", "megatron")
                 else:
                     assert max(memory_bytes(plan.programs).values()) <= limit
 
