@@ -165,7 +165,7 @@ class Blocks:
         is_made = stops > starts
         for item in strips.reads:
             first = item.first[np.where(is_made, starts, 0)]
-            stop = np.where(is_made, item.stop[np.where(is_made, stops - 1, 0)], first)
+            stop = np.where(is_made, np.maximum(first, item.stop[np.where(is_made, stops - 1, 0)]), first)
             _add(wanted, item.tensor, (first, stop))
         for tensor in strips.whole:
             _add(wanted, tensor, (np.zeros_like(starts), is_made.astype(np.int64)))
@@ -183,12 +183,12 @@ class Blocks:
         key = 0 if is_copied and size == 1 else size
         known = self._splits.get(key)
         if known is None:
-            known = np.zeros((2, len(self.teams), self._num_ranks), dtype=np.int64)
+            bounds = np.zeros((2, len(self.teams), self._num_ranks), dtype=np.int64)
             for index, team in enumerate(self.teams):
                 intervals = split_interval(size, team.shares) if key else [Interval(0, 1)] * len(team.devices)
                 for device, interval in zip(team.devices, intervals, strict=True):
-                    known[:, index, device] = interval
-            known = self._splits[key] = (known[0], known[1])
+                    bounds[:, index, device] = interval
+            known = self._splits[key] = (bounds[0], bounds[1])
         return known
 
     def _size(self, tensor: str) -> int:
@@ -218,10 +218,10 @@ class Blocks:
         if source is None:
             frames[..., -1, :] = count * size
         elif tensor in self._labels:
-            own_starts, own_stops = (
-                bound[:, None, :, None] for bound in self._split(self._size(tensor))
+            own_starts, own_stops = (bound[:, None, :, None] for bound in self._split(self._size(tensor)))
+            overlap = np.minimum(stops[None, :, None], own_stops) - np.maximum(
+                starts[None, :, None], own_starts
             )
-            overlap = np.minimum(stops[None, :, None], own_stops) - np.maximum(starts[None, :, None], own_starts)
             frames[..., :-1, :] = np.maximum(overlap, 0) * size
         elif self.costs.is_sum(source) and source is self.pieces[self._position[source.name]][-1]:
             # In parts, unless somebody reads it in the block that makes it; a team of one owns it whole.
@@ -273,9 +273,7 @@ def _joined(costs: StripCosts, pieces: list[list[Operator]]) -> tuple[tuple[Oper
     flops = [sum(costs.analysis.flops[op.name] for op in piece) for piece in pieces]
     sealed = [costs.is_sum(piece[-1]) for piece in pieces]
     while len(pieces) > _MAX_PIECES:
-        index = min(
-            range(len(pieces) - 1), key=lambda i: (sealed[i], flops[i] + flops[i + 1], i)
-        )
+        index = min(range(len(pieces) - 1), key=lambda i: (sealed[i], flops[i] + flops[i + 1], i))
         pieces[index : index + 2] = [pieces[index] + pieces[index + 1]]
         flops[index : index + 2] = [flops[index] + flops[index + 1]]
         sealed[index : index + 2] = [sealed[index + 1]]

@@ -18,8 +18,7 @@ paper's constants are not known, so its figures are not claimed. A layer is what
 slopes and fixed parts are straight lines through two real cuts under the costs in use (the paper: cycles per
 kilobyte); halos are those of the split in proportion, held constant. Beyond the paper: the way of the input
 from the client and of the last rows to the device that goes on are in the programme.
-Left out: 32-bit details of the prototype, and pipelining of requests; with the objective ``throughput`` it
-is the least latency that is looked for.
+Left out: requests that overlap; with the objective ``throughput`` it is the least latency that is looked for.
 
 References:
     Zeng, Chen, Zhou, Yang, Zhang, "CoEdge: Cooperative DNN Inference With Adaptive Workload Partitioning Over
@@ -40,7 +39,7 @@ from edgeflow.planner.strategy import Run, Task, best_of, finish_runs
 from edgeflow.planner.strips import linked_devices
 from edgeflow.sharding.region import split_interval
 
-#: Deadlines are tightened so often if rounding and overlap make the prediction miss what the programme keeps.
+#: How often the deadline is tightened if rounding and contention make the prediction miss what the programme keeps.
 _TIGHTENINGS = 2
 
 
@@ -86,25 +85,23 @@ def _add_splits(
     if in_proportion is not None:
         weigh(in_proportion, "rows in proportion")
     fitting = [rank for rank in programme.devices if programme.holds(rank)]
-    deadline_s = task.objective.deadline_s
-    for _ in range(1 + _TIGHTENINGS):
-        split = best_split(programme, fitting, limits, energy=task.objective.kind == "energy", deadline_s=deadline_s)
+    is_energy = task.objective.kind == "energy"
+    asked_s = deadline_s = task.objective.deadline_s if is_energy else None
+    for _ in range(len(devices) + _TIGHTENINGS):
+        split = best_split(programme, fitting, limits, energy=is_energy, deadline_s=deadline_s)
         if split is None:
             break
         plan = weigh(split, "rows")
-        if plan is None:  # this much memory was not there
-            fitting = [rank for rank in fitting if task.cluster.devices[rank].name != failures[-1][1].device]
-        elif task.objective.deadline_s is None or plan.predicted_latency_s <= task.objective.deadline_s:
+        if plan is None:  # there was less memory than the programme thought
+            lacking = failures[-1][1].device
+            fitting = [rank for rank in fitting if task.cluster.devices[rank].name != lacking]
+            continue
+        if deadline_s is None or asked_s is None or split.misses_s > 0 or plan.predicted_latency_s <= asked_s:
             break
-        elif split.misses_s > 0 or deadline_s is None:
-            break
-        else:
-            deadline_s *= 0.99 * task.objective.deadline_s / plan.predicted_latency_s
-    if task.objective.kind == "energy" and deadline_s is not None:
+        deadline_s *= 0.99 * asked_s / plan.predicted_latency_s
+    if asked_s is not None and all(plan.predicted_latency_s > asked_s for plan in plans):
         least = best_split(programme, fitting, limits, energy=False, deadline_s=None)
-        if least is not None and not any(
-            plan.predicted_latency_s <= (task.objective.deadline_s or 0.0) for plan in plans
-        ):
+        if least is not None:
             weigh(least, "rows of least latency")
 
 

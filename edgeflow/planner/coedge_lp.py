@@ -1,4 +1,4 @@
-"""The linear programme of CoEdge: coefficients from real cuts, solved by HiGHS. See `edgeflow.planner.coedge`."""
+"""The linear programme of CoEdge, solved by HiGHS; see `edgeflow.planner.coedge`."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Programme:
             if until_s is not None:
                 rows, most = np.vstack([upper, times]), np.append(bound, until_s - terms.rest_s)
             found = linprog(
-                # Seconds and joules differ by orders of magnitude between models; HiGHS has absolute tolerances.
+                # HiGHS has absolute tolerances, and models differ by orders of magnitude.
                 c=objective / max(float(np.abs(objective).max()), 1e-300),
                 A_ub=rows / terms.unit_s,
                 b_ub=most / terms.unit_s,
@@ -111,7 +111,9 @@ class Programme:
 
         x = None
         if energy:
-            x = solved(joules + _TIE_BREAK * times * max(float(joules.max()), 1e-9) / terms.unit_s, deadline_s)
+            x = solved(
+                joules + _TIE_BREAK * times * max(float(joules.max()), 1e-9) / terms.unit_s, deadline_s
+            )
         if x is None:
             x = solved(times, None)
         if x is None:
@@ -192,7 +194,8 @@ class Programme:
             (name, Piece(self._task.analysis.full(name)))
             for op in self._operators
             for name in outputs_of(op)
-            if name in graph.outputs or any(reader.name not in inside for reader in graph.consumers.get(name, ()))
+            if name in graph.outputs
+            or any(reader.name not in inside for reader in graph.consumers.get(name, ()))
         )
         stage = Stage(name="", kind="", operators=names_of(self._operators), shards=())
         made = stage_kernels(graph, stage, Shard(0, leaving))
@@ -236,10 +239,12 @@ class _Terms:
         self.slope_j += np.array([item.joules_per_flop for item in constants]) * flops
         self._scatter()
         self._gather()
-        sent = sum(halos) if halos else np.zeros((len(devices), len(devices)))
+        sent = np.sum(halos, axis=0)
         self.rest_s, rest_j = programme._rest_cost[rest]
         self.fixed_j = rest_j + float(
-            self._watts @ np.array(fixed).sum(axis=0) + self._sent_j @ sent.sum(axis=1) + self._received_j @ sent.sum(axis=0)
+            self._watts @ np.array(fixed).sum(axis=0)
+            + self._sent_j @ sent.sum(axis=1)
+            + self._received_j @ sent.sum(axis=0)
         )
         self.unit_s = max(1e-12, float((self.slope_s + self.fixed_s).max()))
 

@@ -3,7 +3,7 @@
 For every layer, in topological order, boundaries ``0 = B_0 <= ... <= B_N = size`` are chosen such that the
 last device is done as early as can be::
 
-    F(v, d) = max(d is free, F(u, e) + transfer of what d needs of u and e owns) + kernel of B_d - B_(d-1) rows
+    F(v, d) = max(d is free, F(u, e) + transfer of what d needs of u and e owns) + kernel of its rows
 
 There is no global barrier: a device begins when its own inputs are there, and devices run ahead.
 
@@ -11,7 +11,8 @@ The paper relaxes a layer's integer programme to a linear one. Here it is solved
 the upper boundary and falls with the lower one, so for a given T the devices can be gone through in order,
 each taking as many rows as it can finish by T; the least T for which they take all is found by bisection.
 That is exact for the order of devices, which is that of ranks, and for the costs in use: those of
-`edgeflow.planner.strips`, real cuts of 1, 2, 4, ... rows and linear in between.
+`edgeflow.planner.strips`, real cuts of 1, 2, 4, ... rows and linear in between, and frames' processor time.
+Of divisions that are equally good, the one that moves the fewest rows is taken where that is possible.
 
 Reconstructed: the abstract and a page about the paper were read, the formulas are a reconstruction; layers
 are the operators that read beyond their own rows or carry weights, and what follows them elementwise stays
@@ -27,6 +28,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,7 +39,7 @@ from edgeflow.planner.layout import close, drafts_of_runs, outputs_of, single_dr
 from edgeflow.planner.partition import along
 from edgeflow.planner.rows import feeding_labelled, owned_rows
 from edgeflow.planner.strategy import Task, finish
-from edgeflow.planner.strips import Floats, Reads, StripCosts, Strips, Wires, linked_devices
+from edgeflow.planner.strips import Floats, Ints, Reads, StripCosts, Strips, Wires, linked_devices
 from edgeflow.sharding.region import Interval, Region
 
 #: Relative precision of a layer's finishing time.
@@ -99,7 +101,7 @@ class Division:
             if tensor not in self.bounds:
                 return None
             bounds = self.bounds[tensor]
-            intervals = [Interval(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+            intervals = [Interval(a, b) for a, b in pairwise(bounds)]
             return along(full, labels[tensor], self.devices, intervals)
 
         operators = task.graph.operators
@@ -171,10 +173,10 @@ class Division:
             if reads.tensor not in self.bounds:
                 continue
             owned = self.bounds[reads.tensor]
-            for index, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            for index, (start, stop) in enumerate(pairwise(bounds)):
                 if stop > start:
                     first, last = int(reads.first[start]), int(reads.stop[stop - 1])
-                    for sender, (a, b) in enumerate(zip(owned, owned[1:], strict=False)):
+                    for sender, (a, b) in enumerate(pairwise(owned)):
                         if sender != index and min(b, last) > max(a, first):
                             self._free_s[sender] += self._transfers.frame_s[sender]
 
@@ -190,7 +192,7 @@ class Division:
 
     # What a strip waits for
 
-    def arrival_s(self, index: int, reads: Reads, first: int, stops: Floats) -> Floats:
+    def arrival_s(self, index: int, reads: Reads, first: int, stops: Ints) -> Floats:
         """When device ``index`` has positions ``first .. stop`` of a tensor, for each of ``stops``."""
         num_bytes = self._costs.position_bytes(reads.tensor)
         bounds = self.bounds.get(reads.tensor)
@@ -329,7 +331,7 @@ class Layer:
         return np.array(
             [
                 self.from_start_s(index, start)[stop - start - 1] if stop > start else idle
-                for index, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False))
+                for index, (start, stop) in enumerate(pairwise(bounds))
             ]
         )
 

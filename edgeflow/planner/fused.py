@@ -8,7 +8,7 @@ A block is computed without talking, each device making again what it lacks of i
 length is what decides between exchange (short blocks) and recomputation (long ones). Teams are one device,
 or several with shares in proportion to how fast they run the model.
 
-Reconstructed: the recurrence of AOFL (a fused block's compute, and the transfers around it) with the two
+Reconstructed, in part from abstracts: the recurrence of AOFL (a fused block's compute, and the transfers around it) with the two
 choices of FlexPie at every place, {exchange, recompute}. FlexPie's argument carries over: the cost of
 recomputation depends on what follows, so only places of exchange are states, and the result is optimal for
 the estimate in use.
@@ -22,9 +22,10 @@ search is for latency, whatever the objective.
 References:
     Zhou, Samavatian, Bacha, Majumdar, Teodorescu, "Adaptive Parallel Execution of Deep Neural Networks on
     Heterogeneous Edge Devices", SEC 2019 (AOFL).
-    Li, Iosifidis, Zhang, "Distributed Deep Learning Inference Acceleration using Seamless Collaboration in
-    Edge Computing", ICC 2022 (DPFP).
-    "FlexPie: Accelerate Distributed Inference on Edge Devices with Flexible Combinatorial Optimization", 2025.
+    Li, Iosifidis, Zhang, "Receptive Field-based Segmentation for Distributed CNN Inference Acceleration in
+    Collaborative Edge Computing", ICC 2022 (DPFP).
+    "FlexPie: Accelerate Distributed Inference on Edge Devices with Flexible Combinatorial Optimization",
+    technical report, 2025.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def least_path(blocks: Blocks, *, is_allowed: Callable[[Block], bool] | None = N
                     break
                 continue
             options = before[:, None] + blocks.exchange_s(block) + block.seconds
-            for team in np.flatnonzero(options.min(axis=0) < least):
+            for team in map(int, np.flatnonzero(options.min(axis=0) < least)):
                 source = int(options[:, team].argmin())
                 least[team] = options[source, team]
                 came_from[team] = (block.first, source if block.first else -1)
@@ -139,7 +140,9 @@ def _teams(devices: Sequence[int]) -> list[tuple[int, ...]]:
     count = len(devices)
     if count <= _MAX_ALL_SUBSETS:
         return [team for size in range(2, count + 1) for team in combinations(devices, size)]
-    sizes = {size for power in range(1, 20) for size in (2 << power >> 1, 3 << power >> 1) if 2 <= size < count}
+    sizes = {
+        size for power in range(1, 20) for size in (2 << power >> 1, 3 << power >> 1) if 2 <= size < count
+    }
     return [tuple(devices[:size]) for size in sorted(sizes | {count})]
 
 

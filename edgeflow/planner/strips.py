@@ -51,7 +51,8 @@ class Reads(msgspec.Struct, frozen=True):
         """Whether positions are not those of the tensor, each reading its own and no other."""
         count = len(self.first)
         return self.length != count or not (
-            np.array_equal(self.first, np.arange(count)) and np.array_equal(self.stop, np.arange(1, count + 1))
+            np.array_equal(self.first, np.arange(count))
+            and np.array_equal(self.stop, np.arange(1, count + 1))
         )
 
 
@@ -157,7 +158,9 @@ class StripCosts:
 
         return Strips(
             size=size,
-            reads=tuple(self._reads(op, piece, size, tensor, str(inputs.index(tensor))) for tensor in sources),
+            reads=tuple(
+                self._reads(op, piece, size, tensor, str(inputs.index(tensor))) for tensor in sources
+            ),
             whole=tuple(str(inputs.index(tensor)) for tensor in activations if tensor not in labels),
             seconds=self._seconds(op, piece, size),
             flops=analysis.flops[op.name],
@@ -174,10 +177,7 @@ class StripCosts:
             found = self.analysis.cutter.cut(op, asked.region, asked.contraction).needs.get(tensor)
             return (0, 0) if found is None else (found[dim].start, found[dim].stop)
 
-        window = _window(needs, size, length)
-        if window is None:
-            window = tuple(np.array([needs(p) for p in range(size)], dtype=np.int64).reshape(size, 2).T)  # type: ignore[assignment]
-        assert window is not None
+        window = _window(needs, size, length) or _each([needs(position) for position in range(size)], length)
         return Reads(name, length, *window)
 
     def _seconds(self, op: Operator, piece: Callable[[Interval], Piece], size: int) -> Floats:
@@ -195,9 +195,7 @@ class StripCosts:
 
     def _kernel(self, op: Operator, piece: Piece) -> Kernel:
         stage = Stage(name=op.name, kind="", operators=(op.name,), shards=())
-        (kernel,) = stage_kernels(
-            self.analysis.graph, stage, Shard(0, ((outputs_of(op)[0], piece),))
-        ).kernels
+        (kernel,) = stage_kernels(self.analysis.graph, stage, Shard(0, ((outputs_of(op)[0], piece),))).kernels
         return kernel
 
 
@@ -216,6 +214,19 @@ def _window(needs: Callable[[int], tuple[int, int]], size: int, length: int) -> 
     if any((found[0][p], found[1][p]) != needs(p) for p in probes):
         return None
     return found
+
+
+def _each(needs: Sequence[tuple[int, int]], length: int) -> tuple[Ints, Ints]:
+    """First and stop by position; one that reads nothing (of several concatenated tensors, for instance) has
+    the stop of the one before it and the first of the one after it, so that strips around it are right."""
+    firsts, stops = [0] * len(needs), [0] * len(needs)
+    stop = 0
+    for position, need in enumerate(needs):
+        stop = stops[position] = need[1] if need[1] > need[0] else stop
+    first = length
+    for position, need in reversed(list(enumerate(needs))):
+        first = firsts[position] = need[0] if need[1] > need[0] else first
+    return np.array(firsts, dtype=np.int64), np.array(stops, dtype=np.int64)
 
 
 class Wires:

@@ -1,4 +1,4 @@
-"""EdgeLD's Table I from plans and predictions: fused blocks between pools, equal strips, a leader and followers."""
+"""EdgeLD's Table I from plans and predictions: fused blocks between pools, in equal strips."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def vgg(blocks: Sequence[tuple[int, int]], config: Mapping[str, Any]) -> ModelGr
 def star(followers: int, link: str, flops_per_second: float, *, is_shared: bool = False) -> ef.Cluster:
     """Return a leader and followers of one rate, each on a link of its own.
 
-    The leader's interface takes no turns, unless it ``is_shared``: then it is as fast as one link. Its pools and linear
-    layers take no time, as in EdgeLD's model, which counts convolutions.
+    The leader's interface takes no turns, unless it ``is_shared``: then it is as fast as one link. Its pools
+    and linear layers take no time, as in EdgeLD's model, which counts convolutions.
     """
 
     def device(name: str, rate: float, **options: float) -> Device:

@@ -1,4 +1,4 @@
-"""Layer by layer: each division is the best one given what came before, and the plan does what was decided."""
+"""Layer by layer: each division is the best one given what came before."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from tests.unit.planner.graphs import captured, graph
 
 
 def cluster_of(
-    speeds: Sequence[float], *, bandwidth: float = 1e12, latency_s: float = 0.0, links: tuple[object, ...] = ()
+    speeds: Sequence[float],
+    *,
+    bandwidth: float = 1e12,
+    latency_s: float = 0.0,
+    links: tuple[object, ...] = (),
 ) -> Cluster:
     """Devices whose kernels take time by their FLOPs alone, so that seconds are linear in rows."""
     devices = tuple(
@@ -122,9 +126,7 @@ def test_every_layer_is_divided_as_well_as_can_be_after_those_before(
         return found
 
     monkeypatch.setattr(Layer, "divide", checked)
-    Division(
-        task_of(graph(name), cluster_of(speeds, bandwidth=1e8, latency_s=1e-5)), range(len(speeds))
-    )
+    Division(task_of(graph(name), cluster_of(speeds, bandwidth=1e8, latency_s=1e-5)), range(len(speeds)))
 
     assert stayed
 
@@ -147,7 +149,9 @@ def test_boundaries_hold_all_positions_in_order(name: str, speeds: tuple[float, 
 
     divided = Division(task, task.cluster.ranks)
 
-    assert set(divided.bounds) == {op.output for op in task.graph.operators if op.output in task.analysis.labels}
+    assert set(divided.bounds) == {
+        op.output for op in task.graph.operators if op.output in task.analysis.labels
+    }
     for tensor, bounds in divided.bounds.items():
         size = task.graph.specs[tensor].shape[task.analysis.labels[tensor]]
         assert (bounds[0], bounds[-1]) == (0, size)
@@ -157,7 +161,9 @@ def test_boundaries_hold_all_positions_in_order(name: str, speeds: tuple[float, 
 
 def test_it_knows_no_barrier() -> None:
     """A plan's stages are the layers, so that a device sends as soon as it is done with one."""
-    made = plan(graph("tiny-resnet"), Cluster.local([0.02] * 3, bandwidth="10 Gbit/s"), strategy="edgeflow_paper")
+    made = plan(
+        graph("tiny-resnet"), Cluster.local([0.02] * 3, bandwidth="10 Gbit/s"), strategy="edgeflow_paper"
+    )
     convolutions = [op for op in made.graph.operators if ".conv" in op.target]
 
     with_rows = [stage for stage in made.stages if stage.kind == "rows"]

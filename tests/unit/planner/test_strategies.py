@@ -21,12 +21,14 @@ def intervals(stage: Stage, dim: int) -> dict[int, int]:
 
 
 def test_strategies_are_listed_with_what_they_do() -> None:
-    assert list(strategies()) == ["single", "coedge", "megatron", "auto"]
+    assert list(strategies()) == ["single", "coedge", "edgeflow_paper", "fused", "megatron", "auto"]
     assert all(len(line) > 20 and "\n" not in line for line in strategies().values())
 
 
 def test_a_strategy_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match="no strategy 'magic'; known: single, coedge, megatron, auto"):
+    with pytest.raises(
+        ConfigError, match="no strategy 'magic'; known: single, coedge, edgeflow_paper, fused, megatron, auto"
+    ):
         plan(graph("mlp"), Cluster.local(), strategy="magic")
 
 
@@ -35,7 +37,7 @@ def test_an_objective_that_does_not_exist() -> None:
         plan(graph("mlp"), Cluster.local(), objective="beauty")
 
 
-@pytest.mark.parametrize("strategy", ["single", "coedge", "megatron", "auto"])
+@pytest.mark.parametrize("strategy", list(strategies()))
 def test_on_one_device_every_strategy_is_the_same(strategy: str) -> None:
     made = plan(graph("tiny-vit"), Cluster.local(), strategy=strategy)
 
@@ -44,7 +46,7 @@ def test_on_one_device_every_strategy_is_the_same(strategy: str) -> None:
     assert made.predicted_latency_s == plan(graph("tiny-vit"), Cluster.local()).predicted_latency_s
 
 
-@pytest.mark.parametrize("strategy", ["single", "coedge", "megatron", "auto"])
+@pytest.mark.parametrize("strategy", list(strategies()))
 def test_a_model_without_operators_has_a_plan(strategy: str) -> None:
     made = plan(captured(nn.Identity(), 2, 3), Cluster.local([1.0, 0.5]), strategy=strategy)
 
@@ -85,24 +87,32 @@ def test_single_takes_the_best_device_that_can_hold_the_model() -> None:
 # coedge
 
 
-def test_coedge_shares_rows_in_proportion_to_speed() -> None:
-    made = plan(graph("tiny-resnet"), Cluster.local([1.0, 0.5, 0.5]), strategy="coedge")
+def slow(*speeds: float) -> Cluster:
+    """Devices so slow that sharing pays on this network."""
+    return Cluster.local([0.02 * speed for speed in speeds], bandwidth="10 Gbit/s")
+
+
+def test_coedge_shares_rows_about_in_proportion_to_speed() -> None:
+    made = plan(graph("tiny-resnet"), slow(1.0, 0.5, 0.5), strategy="coedge")
 
     first = made.stages[0]
     assert first.kind == "rows"
-    assert intervals(first, 2) == {0: 16, 1: 8, 2: 8}
-    assert made.chosen == "coedge rows on 3 devices"
+    assert intervals(first, 2) == {
+        0: pytest.approx(16, abs=1),
+        1: pytest.approx(8, abs=1),
+        2: pytest.approx(8, abs=1),
+    }
+    assert made.chosen.startswith("coedge rows")
 
 
 def test_coedge_leaves_out_a_device_whose_strip_is_thinner_than_the_padding() -> None:
-    made = plan(graph("tiny-resnet"), Cluster.local([1.0, 0.5, 0.05]), strategy="coedge")
+    made = plan(graph("tiny-resnet"), slow(1.0, 0.5, 0.05), strategy="coedge")
 
-    assert made.chosen == "coedge rows on 2 devices"
     assert made.devices == (0, 1)
 
 
 def test_coedge_runs_what_follows_the_cnn_on_the_fastest_device() -> None:
-    made = plan(graph("tiny-resnet"), Cluster.local([0.5, 1.0, 0.5]), strategy="coedge")
+    made = plan(graph("tiny-resnet"), slow(0.5, 1.0, 0.5), strategy="coedge")
 
     assert made.stages[-1].devices == (1,)
 
