@@ -18,7 +18,7 @@ paper's constants are not known, so its figures are not claimed. A layer is what
 slopes and fixed parts are straight lines through two real cuts under the costs in use (the paper: cycles per
 kilobyte); halos are those of the split in proportion, held constant. Beyond the paper: the way of the input
 from the client and of the last rows to the device that goes on are in the programme.
-Left out: requests that overlap; with the objective ``throughput`` it is the least latency that is looked for.
+Left out: requests that overlap; with the objective ``throughput`` the least latency is looked for.
 
 References:
     Zeng, Chen, Zhou, Yang, Zhang, "CoEdge: Cooperative DNN Inference With Adaptive Workload Partitioning Over

@@ -8,10 +8,10 @@ A block is computed without talking, each device making again what it lacks of i
 length is what decides between exchange (short blocks) and recomputation (long ones). Teams are one device,
 or several with shares in proportion to how fast they run the model.
 
-Reconstructed, in part from abstracts: the recurrence of AOFL (a fused block's compute, and the transfers around it) with the two
-choices of FlexPie at every place, {exchange, recompute}. FlexPie's argument carries over: the cost of
-recomputation depends on what follows, so only places of exchange are states, and the result is optimal for
-the estimate in use.
+Reconstructed, AOFL and DPFP from their abstracts and from memory: the recurrence of AOFL (a fused block's
+compute, and the transfers around it) with the two choices of FlexPie at every place, {exchange, recompute}.
+FlexPie's argument carries over: the cost of recomputation depends on what follows, so only places of
+exchange are states, and the result is optimal for the estimate in use.
 Added: unequal devices and shares, teams that change from block to block, any DAG (what lies between two
 places need not be a chain), neighbours' rows fetched directly where AOFL gathers at one device.
 Left out: FlexPie's other schemes (columns, output channels, grids) and its learnt estimator, DPFP's segments

@@ -89,7 +89,11 @@ def test_single_takes_the_best_device_that_can_hold_the_model() -> None:
 
 def slow(*speeds: float) -> Cluster:
     """Devices so slow that sharing pays on this network."""
-    return Cluster.local([0.02 * speed for speed in speeds], bandwidth="10 Gbit/s")
+    devices = tuple(
+        Device(name=f"device{rank}", flops_per_second=1e8 * speed, memory_bytes=1 << 30, overhead_s=0.0)
+        for rank, speed in enumerate(speeds)
+    )
+    return Cluster(devices=devices, network=Link(bandwidth_bytes_per_s=1e9, latency_s=1e-5))
 
 
 def test_coedge_shares_rows_about_in_proportion_to_speed() -> None:
