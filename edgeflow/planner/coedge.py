@@ -39,7 +39,8 @@ from edgeflow.planner.strategy import Run, Task, best_of, finish_runs
 from edgeflow.planner.strips import linked_devices
 from edgeflow.sharding.region import split_interval
 
-#: How often the deadline is tightened if rounding and contention make the prediction miss what the programme keeps.
+#: How often the deadline is tightened if the prediction misses what the programme keeps: it rounds, and
+#: knows no contention.
 _TIGHTENINGS = 2
 
 

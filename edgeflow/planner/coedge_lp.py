@@ -15,7 +15,7 @@ from edgeflow.planner.levels import levels
 from edgeflow.planner.partition import rows_partition
 from edgeflow.planner.rows import owned_rows
 from edgeflow.planner.strategy import Task
-from edgeflow.planner.strips import Floats, StripCosts, Wires
+from edgeflow.planner.strips import Floats, Ints, StripCosts, Wires
 from edgeflow.sharding.region import split_interval
 
 #: Weight of seconds beside joules, so that among splits of equal energy the faster one is taken.
@@ -223,6 +223,7 @@ class _Terms:
         self._programme = programme
         self._ranks = list(devices)
         self.shares = self._in_proportion()
+        self._known_strips: dict[int, Ints] = {}
         task = programme._task
         constants = [task.cluster.devices[rank] for rank in devices]
         self._watts = np.array([item.power_compute_w for item in constants])
@@ -279,7 +280,7 @@ class _Terms:
         done: set[str] = set()
         for index in layer:
             strips = programme._costs.of(programme._operators[index])
-            made = np.array(split_interval(strips.size, self.shares)) if strips.size > 1 else None
+            made = self._strips(strips.size) if strips.size > 1 else None
             for reads in strips.reads:
                 producer = programme._task.graph.producer.get(reads.tensor)
                 if producer is None or position[producer.name] in inside or reads.tensor in done:
@@ -287,7 +288,7 @@ class _Terms:
                 done.add(reads.tensor)
                 dim = programme._labels[reads.tensor]
                 length = programme._task.analysis.full(reads.tensor)[dim].length
-                owned = np.array(split_interval(length, self.shares))
+                owned = self._strips(length)
                 if made is None:
                     need = np.tile([0, length], (len(self.devices), 1))
                 else:
@@ -300,6 +301,12 @@ class _Terms:
                 total += np.maximum(overlap, 0) * programme._costs.position_bytes(reads.tensor)
         np.fill_diagonal(total, 0.0)
         return total
+
+    def _strips(self, size: int) -> Ints:
+        """``[device, 2]``: first and stop of each device's positions, in proportion to speed."""
+        if size not in self._known_strips:
+            self._known_strips[size] = np.array(split_interval(size, self.shares))
+        return self._known_strips[size]
 
     def _halo_s(self, num_bytes: Floats) -> Floats:
         """Seconds for each device to take in its halos, one after another."""
