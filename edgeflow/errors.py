@@ -63,6 +63,7 @@ class InfeasiblePlanError(PlanError):
         constraint: What binds: ``"memory"``, ``"deadline"``, ``"devices"``.
         required: Amount needed, in the constraint's base unit (bytes, seconds).
         available: Amount that there is.
+        device: Name of the device that it binds on, where it is one.
     """
 
     exit_code = 4
@@ -74,11 +75,13 @@ class InfeasiblePlanError(PlanError):
         constraint: str,
         required: float | None = None,
         available: float | None = None,
+        device: str = "",
     ) -> None:
         super().__init__(message)
         self.constraint = constraint
         self.required = required
         self.available = available
+        self.device = device
 
 
 class InvalidPlanError(PlanError, ValueError):

@@ -39,6 +39,7 @@ def verify_plan(plan: Plan) -> None:
                 constraint="memory",
                 required=required,
                 available=device.memory_bytes,
+                device=device.name,
             )
 
 

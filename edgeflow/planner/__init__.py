@@ -15,6 +15,8 @@ from edgeflow.planner.brute_force import brute_force
 from edgeflow.planner.coedge import coedge
 from edgeflow.planner.deeperthings import deeperthings
 from edgeflow.planner.deepthings import deepthings
+from edgeflow.planner.edgeflow_paper import edgeflow_paper
+from edgeflow.planner.fused import fused
 from edgeflow.planner.galaxy import galaxy
 from edgeflow.planner.megatron import megatron
 from edgeflow.planner.modnn import modnn
@@ -35,6 +37,8 @@ _PUBLISHED: Mapping[str, Strategy] = {
     "deepthings": deepthings,
     "deeperthings": deeperthings,
     "coedge": coedge,
+    "edgeflow_paper": edgeflow_paper,
+    "fused": fused,
     "megatron": megatron,
     "galaxy": galaxy,
     "voltage": voltage,

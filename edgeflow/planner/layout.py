@@ -85,9 +85,16 @@ def drafts_by_level(
     kind: Callable[[Sequence[Operator]], str],
 ) -> list[Draft]:
     """One draft a level, of the operators in it and what the devices own of their results."""
+    runs = [[op for op in operators if levels[op.name] == level] for level in sorted(set(levels.values()))]
+    return drafts_of_runs(runs, owned, kind=kind)
+
+
+def drafts_of_runs(
+    runs: Iterable[Sequence[Operator]], owned: Owned, *, kind: Callable[[Sequence[Operator]], str]
+) -> list[Draft]:
+    """One draft a run, of what the devices own of its results."""
     drafts = []
-    for level in sorted(set(levels.values())):
-        members = [op for op in operators if levels[op.name] == level]
+    for members in runs:
         pieces = {
             device: {name: mine[name] for op in members for name in outputs_of(op) if name in mine}
             for device, mine in owned.items()

@@ -52,7 +52,7 @@ def owned_rows(
     Labelled tensors are divided by ``partition``; sums over a labelled dim are made in parts; what a labelled
     operator depends on is made by all; and what is left by the device ``rest``.
     """
-    feeding = _feeding_labelled(analysis, operators, labels)
+    feeding = feeding_labelled(analysis, operators, labels)
     owned: dict[int, dict[str, Piece]] = {device: {} for device in devices}
     for op in operators:
         for name in outputs_of(op):
@@ -87,10 +87,12 @@ def _partial_sums(
     boxes = partition(source, whole)
     if boxes is None or any(box.replace(dim, whole[dim]) != whole for box in boxes.values()):
         return None
+    if len(boxes) == 1:  # nothing to add
+        return {device: Piece(full) for device in boxes}
     return {device: Piece(full, box[dim]) for device, box in boxes.items()}
 
 
-def _feeding_labelled(analysis: Analysis, operators: Sequence[Operator], labels: Labels) -> set[str]:
+def feeding_labelled(analysis: Analysis, operators: Sequence[Operator], labels: Labels) -> set[str]:
     """Unlabelled operators on which a labelled one of the stretch depends: every device needs them."""
     wanted: set[str] = set()
     feeding: set[str] = set()

