@@ -23,7 +23,7 @@ from edgeflow.errors import EdgeflowError
 from edgeflow.graph.file import load_graph, save_graph
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
-from edgeflow.planner import plan, strategies
+from edgeflow.planner import pareto, plan, strategies
 
 if TYPE_CHECKING:
     from edgeflow.cost.timeline import predict
@@ -48,6 +48,7 @@ __all__ = [
     "deploy",
     "execute",
     "load_graph",
+    "pareto",
     "plan",
     "predict",
     "save_graph",

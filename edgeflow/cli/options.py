@@ -50,7 +50,13 @@ PlanFile = Annotated[
     typer.Option("--plan", metavar="FILE", help="A saved plan; it brings its cluster.", show_default=False),
 ]
 Strategy = Annotated[str, typer.Option(help="Who decides; an unknown name is answered with the known ones.")]
-Objective = Annotated[str, typer.Option(help="What is made small or large.")]
+Objective = Annotated[
+    str, typer.Option(help="latency, throughput (many requests at once) or energy (joules a request).")
+]
+Deadline = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Latency to keep, such as `80 ms`.", show_default=False),
+]
 Workers = Annotated[
     str | None,
     typer.Option(

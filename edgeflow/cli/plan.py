@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from edgeflow.cli import options
 from edgeflow.cli.files import check_writable, writing
 from edgeflow.cli.models import load_subject
-from edgeflow.cli.plans import describe_plan, make_plan
-from edgeflow.cli.screen import say, say_json
+from edgeflow.cli.plans import describe_plan, make_front, make_plan
+from edgeflow.cli.screen import say, say_json, say_table
+from edgeflow.plan import Plan
+from edgeflow.units import format_seconds, parse_seconds
 
 
 def plan(
@@ -24,6 +28,11 @@ def plan(
     memory: options.Memory = None,
     strategy: options.Strategy = "auto",
     objective: options.Objective = "latency",
+    deadline: options.Deadline = None,
+    pareto: Annotated[
+        bool,
+        typer.Option("--pareto", help="Show the plans that are best in latency, throughput or energy."),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Save the plan as JSON.", show_default=False),
@@ -35,8 +44,19 @@ def plan(
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory
     )
+    if pareto and (output is not None or deadline is not None or strategy != "auto"):
+        raise typer.BadParameter("--pareto goes without --output, --deadline and --strategy")
     check_writable(output)
-    made = make_plan(load_subject(model, input_shapes=shapes), chosen, strategy=strategy, objective=objective)
+    deadline_s = None if deadline is None else parse_seconds(deadline, what="--deadline")
+    subject = load_subject(model, input_shapes=shapes)
+    if pareto:
+        front = make_front(subject, chosen)
+        if json:
+            say_json([describe_plan(item) for item in front])
+        else:
+            say_table(_table(front))
+        return
+    made = make_plan(subject, chosen, strategy=strategy, objective=objective, deadline_s=deadline_s)
     if output is not None:
         with writing(output):
             made.save(output)
@@ -44,3 +64,19 @@ def plan(
         say_json(describe_plan(made))
     else:
         say(made.explain())
+
+
+def _table(front: Sequence[Plan]) -> Table:
+    table = Table("latency", "requests/s", "J a request", "devices", "plan", box=None, pad_edge=False)
+    for column in table.columns[:4]:
+        column.justify = "right"
+    for item in front:
+        per_s = 1 / item.predicted_period_s if item.predicted_period_s > 0 else float("inf")
+        table.add_row(
+            format_seconds(item.predicted_latency_s),
+            f"{per_s:,.1f}",
+            f"{item.predicted_energy_j:.3g}",
+            str(len(item.devices)),
+            item.chosen,
+        )
+    return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def make_plan(
     *,
     strategy: str,
     objective: str = "latency",
+    deadline_s: float | None = None,
     file: Path | None = None,
 ) -> Plan:
     """Return the plan in ``file``, or one by ``strategy`` where there is no file.
@@ -32,7 +34,16 @@ def make_plan(
         return ef.Plan.load(file, subject.graph)
     assert cluster is not None, "options give a cluster or a plan"
     with waiting(f"planning {subject.name} for {len(cluster.devices)} devices"):
-        return ef.plan(subject.graph, cluster, strategy=strategy, objective=objective)
+        return ef.plan(subject.graph, cluster, strategy=strategy, objective=objective, deadline_s=deadline_s)
+
+
+def make_front(subject: Subject, cluster: Cluster | None) -> tuple[Plan, ...]:
+    """Return the plans that no other one beats in latency, throughput and energy at once."""
+    import edgeflow as ef
+
+    assert cluster is not None, "options give a cluster"
+    with waiting(f"planning {subject.name} for {len(cluster.devices)} devices, every objective"):
+        return ef.pareto(subject.graph, cluster)
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -44,7 +55,12 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "strategy": plan.strategy,
         "objective": plan.objective,
         "chosen": plan.chosen,
+        "deadline_s": plan.deadline_s,
         "predicted_latency_s": plan.predicted_latency_s,
+        "predicted_period_s": plan.predicted_period_s,
+        "predicted_energy_j": plan.predicted_energy_j,
+        "lower_bound_s": None if math.isnan(plan.lower_bound_s) else plan.lower_bound_s,
+        "num_ways": len(plan.ways),
         "devices": [names[rank] for rank in plan.devices],
         "stages": [
             {

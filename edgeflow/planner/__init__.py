@@ -21,13 +21,14 @@ from edgeflow.planner.galaxy import galaxy
 from edgeflow.planner.megatron import megatron
 from edgeflow.planner.modnn import modnn
 from edgeflow.planner.objective import Objective
+from edgeflow.planner.pareto import pareto as find_front
 from edgeflow.planner.pipeline import pipeline
 from edgeflow.planner.replicate import replicate
 from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Strategy, Task
 from edgeflow.planner.voltage import voltage
 
-__all__ = ["Objective", "Strategy", "Task", "plan", "strategies"]
+__all__ = ["Objective", "Strategy", "Task", "pareto", "plan", "strategies"]
 
 #: Strategies from elsewhere, in the order in which they are shown: the plainest first.
 _PUBLISHED: Mapping[str, Strategy] = {
@@ -84,10 +85,17 @@ def plan(
     """
     if strategy not in _STRATEGIES:
         raise ConfigError(f"no strategy {strategy!r}; known: {', '.join(_STRATEGIES)}")
-    task = Task(
-        graph=graph,
-        cluster=cluster,
-        cost=cost or CostModel(cluster=cluster),
-        objective=Objective.of(objective, deadline_s),
-    )
-    return _STRATEGIES[strategy](task)
+    return _STRATEGIES[strategy](_task(graph, cluster, cost, Objective.of(objective, deadline_s)))
+
+
+def pareto(graph: ModelGraph, cluster: Cluster, *, cost: CostModel | None = None) -> tuple[Plan, ...]:
+    """Return plans of which none is beaten in latency, in throughput and in energy at once; quickest first.
+
+    Raises:
+        InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
+    """
+    return find_front(_task(graph, cluster, cost, Objective()), tuple(_PUBLISHED.values()))
+
+
+def _task(graph: ModelGraph, cluster: Cluster, cost: CostModel | None, objective: Objective) -> Task:
+    return Task(graph=graph, cluster=cluster, cost=cost or CostModel(cluster=cluster), objective=objective)

@@ -50,6 +50,15 @@ def auto(task: Task, rivals: Sequence[Strategy]) -> Plan:
     Raises:
         InfeasiblePlanError: If nothing fits; names the binding device and the bytes.
     """
+    plans, failures = explore(task, rivals)
+    best = best_of(plans, objective=task.objective, strategy="auto", failures=failures)
+    return with_programs_of(best, lower_bound_s=lower_bound_s(task))
+
+
+def explore(
+    task: Task, rivals: Sequence[Strategy]
+) -> tuple[list[Plan], list[tuple[str, InfeasiblePlanError]]]:
+    """Return every plan that `auto` weighs, and why others could not be."""
     pool = _Pool(task)
     for rival in rivals:
         pool.add(rival.__name__, partial(rival, task))
@@ -59,8 +68,7 @@ def auto(task: Task, rivals: Sequence[Strategy]) -> Plan:
             pool.add("brute_force", partial(brute_force, task))
         if task.objective.kind == "throughput":
             _beside_each_other(task, pool)
-    best = best_of(pool.plans, objective=task.objective, strategy="auto", failures=pool.failures)
-    return with_programs_of(best, lower_bound_s=lower_bound_s(task))
+    return pool.plans, pool.failures
 
 
 class _Pool:
