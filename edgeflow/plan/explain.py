@@ -55,12 +55,8 @@ def _objective(plan: Plan) -> Iterable[str]:
         )
     if plan.deadline_s is not None:
         late_s = plan.predicted_latency_s - plan.deadline_s
-        how = (
-            f"missed by {format_seconds(late_s)}"
-            if late_s > 0
-            else f"kept with {format_seconds(-late_s)} to spare"
-        )
-        yield f"deadline {format_seconds(plan.deadline_s)}: {how}"
+        how = f"missed by {format_seconds(late_s)}" if late_s > 0 else "kept"
+        yield f"the deadline of {format_seconds(plan.deadline_s)} is {how}"
     if plan.replicas:
         yield f"{len(plan.ways)} ways to answer; each request goes to the one expected to be done first"
 

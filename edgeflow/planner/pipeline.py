@@ -31,7 +31,7 @@ from edgeflow.plan.program import CLIENT, WeightSlice
 from edgeflow.plan.stage import Piece
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.search import Search
-from edgeflow.planner.strategy import Run, Task, best_of, finish_runs, least_infeasible
+from edgeflow.planner.strategy import Run, Task, best_of, finish_runs
 
 #: The programme's states are sets of used types, times last types, times stretches.
 _MAX_SETS: Final = 256
@@ -75,19 +75,23 @@ def pipeline(task: Task) -> Plan:
 
 
 def _nothing_fits(task: Task) -> InfeasiblePlanError:
-    smallest = min(_weight_bytes(task, index, index + 1) for index in range(len(task.analysis.stretches)))
-    total = _weight_bytes(task, 0, len(task.analysis.stretches))
-    offered = sum(device.memory_bytes for device in task.cluster.devices)
-    return least_infeasible(
-        [
-            InfeasiblePlanError(
-                f"no pipeline fits: the weights take {total:,} bytes, {smallest:,} at least a stage; "
-                f"the devices offer {offered:,} together",
-                constraint="memory",
-                required=total,
-                available=offered,
-            )
-        ]
+    """Name the roomiest device, and what it would have to hold: its share of all, or the largest stretch."""
+    devices = task.cluster.devices
+    roomiest = max(devices, key=lambda device: device.memory_bytes)
+    count = len(task.analysis.stretches)
+    total = _weight_bytes(task, 0, count)
+    offered = sum(device.memory_bytes for device in devices)
+    share = -(-total * roomiest.memory_bytes // offered)
+    required = max(share, *(_weight_bytes(task, index, index + 1) for index in range(count)))
+    if required <= roomiest.memory_bytes:  # there is room, but not in pieces that stretches fit
+        required = total
+    return InfeasiblePlanError(
+        f"no pipeline fits: device {roomiest.name!r} needs {required:,} bytes for its part of the weights, "
+        f"it offers {roomiest.memory_bytes:,} (all devices {offered:,}, all weights {total:,})",
+        constraint="memory",
+        required=required,
+        available=roomiest.memory_bytes,
+        device=roomiest.name,
     )
 
 

@@ -28,6 +28,7 @@ from edgeflow.plan.program import CLIENT
 torch = pytest.importorskip("torch")
 
 from edgeflow.testing import models  # noqa: E402
+from tests.clusters import slow  # noqa: E402
 
 TIMEOUT_S = 20.0
 
@@ -44,7 +45,7 @@ def graph(module: Any) -> ef.ModelGraph:
 
 def rows(graph: ef.ModelGraph, num_devices: int = 3) -> Plan:
     """A plan in which every device takes part and neighbours exchange halos."""
-    cluster = ef.Cluster.local([1.0, 0.6, 0.4][:num_devices])
+    cluster = slow([1.0, 0.6, 0.4][:num_devices])
     plan = ef.plan(graph, cluster, strategy="coedge")
     assert len(plan.programs) == num_devices + 1
     return plan
@@ -75,7 +76,7 @@ def deployed(graph: ef.ModelGraph, workers: Any) -> Iterator[ef.Session]:
 def test_workers_answer_what_the_module_answers(
     module: Any, graph: ef.ModelGraph, workers: Any, strategy: str, num_devices: int
 ) -> None:
-    plan = ef.plan(graph, ef.Cluster.local([1.0, 0.5, 0.25][:num_devices]), strategy=strategy)
+    plan = ef.plan(graph, slow([1.0, 0.5, 0.25][:num_devices]), strategy=strategy)
     with ef.deploy(plan, workers=workers.start(num_devices), timeout_s=TIMEOUT_S) as session:
         for image in images(2):
             assert_close(session.run(image), module(image))
@@ -86,7 +87,7 @@ def test_transformer_blocks_by_heads_and_columns(workers: Any, strategy: str) ->
     module = models.tiny_bert_like()
     tokens, mask = torch.arange(16).reshape(1, 16), torch.ones(1, 16, dtype=torch.int64)
     graph = ef.capture(module, (), kwargs={"input_ids": tokens, "attention_mask": mask})
-    plan = ef.plan(graph, ef.Cluster.local([1.0, 0.5, 0.25]), strategy=strategy)
+    plan = ef.plan(graph, slow([1.0, 0.5, 0.25]), strategy=strategy)
     with ef.deploy(plan, workers=workers.start(3), timeout_s=TIMEOUT_S) as session:
         answer = session.run(input_ids=tokens, attention_mask=mask)
         assert_close(answer, module(tokens, mask))
@@ -100,7 +101,7 @@ def test_other_shapes_of_graph(workers: Any, name: str, strategy: str) -> None:
     """Every program that the planner makes passes the worker's check, and gives the right answer."""
     module = getattr(models, name)()
     (example,) = images(1)
-    plan = ef.plan(ef.capture(module, (example,)), ef.Cluster.local([1.0, 0.5, 0.25]), strategy=strategy)
+    plan = ef.plan(ef.capture(module, (example,)), slow([1.0, 0.5, 0.25]), strategy=strategy)
     with ef.deploy(plan, workers=workers.start(3), timeout_s=TIMEOUT_S) as session:
         assert_close(session.run(example), module(example))
 

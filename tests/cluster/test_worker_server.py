@@ -35,6 +35,7 @@ from edgeflow.runtime.wire import CHUNK_BYTES, PROTOCOL_VERSION, Frame, Header, 
 from edgeflow.runtime.wire import encode as encode_frame
 from edgeflow.runtime.worker import WorkerServer
 from edgeflow.runtime.worker.server import check_bind
+from tests.clusters import slow
 
 torch = pytest.importorskip("torch")
 
@@ -217,7 +218,7 @@ def test_a_peer_that_cannot_be_dialled_fails_the_commit(stub: Any) -> None:
     torch.manual_seed(0)
     conv = torch.nn.Sequential(*(torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))).eval()
     graph = ef.capture(conv, (torch.zeros(1, 3, 64, 64),))
-    plan = ef.plan(graph, ef.Cluster.local([1.0, 1.0]), strategy="coedge")
+    plan = ef.plan(graph, slow([1.0, 1.0]), strategy="coedge")
     call(stub.Prepare, prepare_request(plan, peers={0: "127.0.0.1:1", 1: "127.0.0.1:1"}))
     call(stub.LoadWeights, chunks(plan))
     with pytest.raises(WorkerUnreachableError, match=r"127\.0\.0\.1:1 cannot be reached: no answer in 0\."):

@@ -24,6 +24,7 @@ from edgeflow.runtime.coordinator.processes import LocalWorkers
 torch = pytest.importorskip("torch")
 
 from edgeflow.testing import models  # noqa: E402
+from tests.clusters import slow  # noqa: E402
 
 ROOT = Path(ef.__file__).resolve().parents[1]
 SPEEDS = [1.0, 0.5, 0.25]
@@ -37,7 +38,7 @@ def module() -> Any:
 @pytest.fixture(scope="module")
 def plan(module: Any) -> Plan:
     graph = ef.capture(module, (torch.zeros(1, 3, 32, 32),))
-    return ef.plan(graph, ef.Cluster.local(SPEEDS), strategy="coedge")
+    return ef.plan(graph, slow(SPEEDS), strategy="coedge")
 
 
 def image() -> Any:
