@@ -56,7 +56,7 @@ FAMILIES: Final = (
 _SECOND_OPERANDS: Final = ("weight", "mat2", "other", "batch2")
 
 
-class Work(msgspec.Struct, frozen=True, kw_only=True):
+class Work(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One kernel in numbers.
 
     Attributes:

@@ -85,7 +85,7 @@ Scalar = None | bool | int | float | str | TensorRef | Symbol
 Value = Scalar | tuple[Scalar, ...]
 
 
-class Operator(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+class Operator(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     """One ATen call.
 
     Attributes:
@@ -112,7 +112,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
         """The only output."""
         return self.outputs[0]
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Tensor arguments in order, once per position."""
         return tuple(ref.name for ref in iter_refs(self.arguments))

@@ -19,7 +19,7 @@ from edgeflow.sharding.region import Region
 CLIENT: Final = -1
 
 
-class Kernel(msgspec.Struct, frozen=True, kw_only=True):
+class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One operator's local computation.
 
     Attributes:
@@ -37,7 +37,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     num_bytes: int
 
 
-class Receive(msgspec.Struct, frozen=True, tag="receive", kw_only=True):
+class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True):
     """Wait for the frame ``tag`` from rank ``peer`` and keep it in ``buffer``."""
 
     buffer: int
@@ -49,7 +49,7 @@ class Receive(msgspec.Struct, frozen=True, tag="receive", kw_only=True):
     stage: str
 
 
-class Send(msgspec.Struct, frozen=True, tag="send", kw_only=True):
+class Send(msgspec.Struct, frozen=True, gc=False, tag="send", kw_only=True):
     """Send ``region`` of ``buffer`` to rank ``peer`` as frame ``tag``; never blocks."""
 
     buffer: int
@@ -65,14 +65,14 @@ class Send(msgspec.Struct, frozen=True, tag="send", kw_only=True):
         return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
 
 
-class Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, gc=False):
     """A region that is taken from a buffer."""
 
     buffer: int
     region: Region
 
 
-class Assemble(msgspec.Struct, frozen=True, tag="assemble", kw_only=True):
+class Assemble(msgspec.Struct, frozen=True, gc=False, tag="assemble", kw_only=True):
     """Make ``buffer`` = ``region`` of ``tensor`` out of parts.
 
     With ``is_sum`` the parts are partial sums: they are added, in the order given, onto zero. Otherwise
@@ -88,7 +88,7 @@ class Assemble(msgspec.Struct, frozen=True, tag="assemble", kw_only=True):
     stage: str
 
 
-class Compute(msgspec.Struct, frozen=True, tag="compute", kw_only=True):
+class Compute(msgspec.Struct, frozen=True, gc=False, tag="compute", kw_only=True):
     """Run kernels in order.
 
     Attributes:
@@ -102,7 +102,7 @@ class Compute(msgspec.Struct, frozen=True, tag="compute", kw_only=True):
     outputs: tuple[tuple[str, int], ...]
 
 
-class Free(msgspec.Struct, frozen=True, tag="free"):
+class Free(msgspec.Struct, frozen=True, gc=False, tag="free"):
     """Forget buffers: nothing after this reads them."""
 
     buffers: tuple[int, ...]
@@ -111,7 +111,7 @@ class Free(msgspec.Struct, frozen=True, tag="free"):
 Instruction = Receive | Send | Assemble | Compute | Free
 
 
-class WeightSlice(msgspec.Struct, frozen=True):
+class WeightSlice(msgspec.Struct, frozen=True, gc=False):
     """A region of a weight that a program reads."""
 
     tensor: str
@@ -123,7 +123,7 @@ class WeightSlice(msgspec.Struct, frozen=True):
         return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
 
 
-class Buffer(msgspec.Struct, frozen=True):
+class Buffer(msgspec.Struct, frozen=True, gc=False):
     """What a numbered buffer holds."""
 
     tensor: str
@@ -135,7 +135,7 @@ class Buffer(msgspec.Struct, frozen=True):
         return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
 
 
-class Program(msgspec.Struct, frozen=True, kw_only=True):
+class Program(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Everything that one rank does for one request.
 
     Attributes:

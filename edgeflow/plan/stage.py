@@ -11,7 +11,7 @@ import msgspec
 from edgeflow.sharding.region import Interval, Region
 
 
-class Piece(msgspec.Struct, frozen=True, cache_hash=True):
+class Piece(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """What one device makes of one tensor.
 
     Attributes:
@@ -24,7 +24,7 @@ class Piece(msgspec.Struct, frozen=True, cache_hash=True):
     contraction: Interval | None = None
 
 
-class Shard(msgspec.Struct, frozen=True):
+class Shard(msgspec.Struct, frozen=True, gc=False):
     """The part of one device in a stage.
 
     Attributes:
@@ -45,7 +45,7 @@ class Shard(msgspec.Struct, frozen=True):
         return None
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
+class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A convex set of operators, run without communication.
 
     Attributes:

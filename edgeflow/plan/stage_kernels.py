@@ -18,7 +18,7 @@ from edgeflow.sharding.region import Region
 from edgeflow.sharding.rules import rule_of
 
 
-class StageKernels(msgspec.Struct, frozen=True, kw_only=True):
+class StageKernels(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one device does in one stage.
 
     Attributes:
@@ -152,21 +152,21 @@ def _outputs(graph: ModelGraph, op: Operator, cut: Cut) -> tuple[tuple[str, Regi
 
 
 def _kernel(graph: ModelGraph, op: Operator, cut: Cut) -> Kernel:
+    outputs = _outputs(graph, op, cut)
     return Kernel(
         operator=op.name,
         steps=cut.steps,
-        outputs=_outputs(graph, op, cut),
+        outputs=outputs,
         flops=cut.flops,
-        num_bytes=_traffic(graph, op, cut),
+        num_bytes=_traffic(graph, op, cut, outputs),
     )
 
 
-def _traffic(graph: ModelGraph, op: Operator, cut: Cut) -> int:
+def _traffic(graph: ModelGraph, op: Operator, cut: Cut, outputs: tuple[tuple[str, Region], ...]) -> int:
     """Bytes that a kernel reads and writes."""
     rule = rule_of(op)
     if rule.is_view:
         return 0
-    outputs = _outputs(graph, op, cut)
     written = sum(region.num_elements * graph.specs[name].itemsize for name, region in outputs if name)
     if rule.is_lookup:
         return 2 * written

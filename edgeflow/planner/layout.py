@@ -25,7 +25,7 @@ Kind = Literal["single", "rows", "tensor"]
 Reduce = Literal["direct", "scatter", "star"]
 
 
-class Layout(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+class Layout(msgspec.Struct, frozen=True, gc=False, kw_only=True, cache_hash=True):
     """How a stretch is run.
 
     Attributes:
@@ -63,7 +63,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
         return f"{how} on {count} devices" if count > 1 else f"{how} on rank {self.devices[0]}"
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A stage before it is known which of its tensors leave it: pieces of all of them, by device."""
 
     kind: str

@@ -15,20 +15,20 @@ from edgeflow.graph.ir import Symbol
 from edgeflow.sharding.region import Interval, Region
 
 
-class Slice(msgspec.Struct, frozen=True, tag="slice", cache_hash=True):
+class Slice(msgspec.Struct, frozen=True, gc=False, tag="slice", cache_hash=True):
     """An argument: a region of a tensor of the graph, in that tensor's own coordinates."""
 
     tensor: str
     region: Region
 
 
-class Result(msgspec.Struct, frozen=True, tag="result"):
+class Result(msgspec.Struct, frozen=True, gc=False, tag="result"):
     """An argument: what an earlier step of the same cut returned."""
 
     step: int
 
 
-class Literal(msgspec.Struct, frozen=True, tag="literal"):
+class Literal(msgspec.Struct, frozen=True, gc=False, tag="literal"):
     """An argument: a small constant tensor, values in row-major order."""
 
     shape: tuple[int, ...]
@@ -40,14 +40,14 @@ LocalScalar = None | bool | int | float | str | Slice | Result | Literal | Symbo
 LocalValue = LocalScalar | tuple[LocalScalar, ...]
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One local ATen call: ``target`` with ``arguments`` by name."""
 
     target: str
     arguments: tuple[tuple[str, LocalValue], ...]
 
 
-class Cut(msgspec.Struct, frozen=True, kw_only=True):
+class Cut(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The local computation of one region of an operator's output.
 
     Attributes:

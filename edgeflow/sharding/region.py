@@ -37,7 +37,7 @@ class Interval(NamedTuple):
         return Interval(self.start + offset, self.stop + offset)
 
 
-class Region(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
+class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=True):
     """A box: one interval per dim.
 
     Examples:
@@ -53,7 +53,7 @@ class Region(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     @staticmethod
     def full(shape: Sequence[int]) -> Region:
         """The region of a whole tensor."""
-        return Region(tuple(Interval(0, size) for size in shape))
+        return Region(tuple([Interval(0, size) for size in shape]))
 
     @staticmethod
     def of(bounds: Iterable[tuple[int, int]]) -> Region:
@@ -73,7 +73,7 @@ class Region(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     def num_elements(self) -> int:
         count = 1
         for start, stop in self.intervals:
-            count *= max(0, stop - start)
+            count *= stop - start if stop > start else 0
         return count
 
     @property
