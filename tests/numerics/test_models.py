@@ -46,6 +46,10 @@ _LARGE = (
 _VISION = tuple(name for name in zoo_vision.VISION if name.endswith("-small"))
 
 
+_CORE = ("openworld-base", "hf-resnet50", "hf-vit-base", "hf-bert-base")
+_KINDS = ("coedge", "megatron", "auto")
+
+
 @lru_cache(maxsize=1)  # models come one after another, and some are large
 def loaded(name: str) -> tuple[ModelGraph, zoo.Example, dict[str, Tensor]]:
     """Return a captured model, its inputs, and the module's own answer by name."""
@@ -73,13 +77,20 @@ def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]
 
 
 def _cases() -> Iterator[Any]:
-    """Models, strategies, numbers of devices; of the many vision models the fast suite takes a few each."""
+    """Models, strategies, numbers of devices.
+
+    Small models are run every way, of the many vision models the fast suite takes a few each. Large ones take
+    seconds a case: those in `_CORE` are run every way that matters, the others once a kind of split.
+    """
     for model in (*_SMALL, *_VISION, *_LARGE):
         for strategy, num_devices in itertools.product(STRATEGIES, (1, 2, 3, 5)):
             is_typical = num_devices == (1 if strategy == "single" else 3)
+            if model in _LARGE and not (
+                (strategy in _KINDS and is_typical) or (model in _CORE and strategy in (*_KINDS, "single"))
+            ):
+                continue
             is_slow = model in _LARGE or (model in _VISION and not is_typical)
-            marks = [pytest.mark.slow] if is_slow else []
-            yield pytest.param(model, strategy, num_devices, marks=marks)
+            yield pytest.param(model, strategy, num_devices, marks=[pytest.mark.slow] if is_slow else [])
 
 
 @pytest.mark.parametrize(("model", "strategy", "num_devices"), list(_cases()))
