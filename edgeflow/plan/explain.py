@@ -170,8 +170,10 @@ def _figures(item: Candidate, objective: str) -> str:
 
 
 def _candidate_lines(candidates: Sequence[Candidate], chosen: str, objective: str) -> Iterable[str]:
-    for item in candidates[:_MAX_CANDIDATES]:
+    shown = candidates[:_MAX_CANDIDATES]
+    width = max(len(item.label) for item in shown)
+    for item in shown:
         mark = "*" if item.label == chosen else " "
-        yield f"{mark} {item.label:<42} {_figures(item, objective)}"
+        yield f"{mark} {item.label:<{width}}  {_figures(item, objective)}"
     if len(candidates) > _MAX_CANDIDATES:
         yield f"  and {len(candidates) - _MAX_CANDIDATES} more"

@@ -26,5 +26,5 @@ def galaxy(task: Task) -> Plan:
     Raises:
         InfeasiblePlanError: If the devices' memory does not hold the model however it is shared out.
     """
-    label = f"galaxy tensor- and sequence-parallel on {len(task.cluster.devices)} devices"
+    label = "galaxy tensor- and sequence-parallel"
     return tensor_parallel(task, reduce="scatter", strategy="galaxy", label=label)

@@ -19,6 +19,7 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.lower import lower
 from edgeflow.plan.plan import Plan
+from edgeflow.plan.stage import Stage
 from edgeflow.plan.verify import memory_bytes
 from edgeflow.planner.layout import Layout, Reduce
 from edgeflow.planner.strategy import Run, Task, finish, stages_of
@@ -30,8 +31,7 @@ def megatron(task: Task) -> Plan:
     Raises:
         InfeasiblePlanError: If the devices' memory does not hold the model however it is shared out.
     """
-    label = f"megatron tensor-parallel on {len(task.cluster.devices)} devices"
-    return tensor_parallel(task, reduce="direct", strategy="megatron", label=label)
+    return tensor_parallel(task, reduce="direct", strategy="megatron", label="megatron tensor-parallel")
 
 
 def has_pairs(task: Task, stretch: tuple[Operator, ...]) -> bool:
@@ -56,7 +56,7 @@ def tensor_parallel(task: Task, *, reduce: Reduce, strategy: str, label: str) ->
     for attempt in range(len(shares) + 1):
         stages = stages_of(task, _runs(task, shares, reduce))
         try:
-            return finish(task, stages, strategy=strategy, label=label)
+            return finish(task, stages, strategy=strategy, label=f"{label} on {where(stages)}")
         except InfeasiblePlanError as error:
             if error.constraint != "memory" or attempt == len(shares):
                 raise
@@ -66,6 +66,12 @@ def tensor_parallel(task: Task, *, reduce: Reduce, strategy: str, label: str) ->
                 raise
             shares = moved
     raise AssertionError("the last attempt returns or raises")
+
+
+def where(stages: Sequence[Stage]) -> str:
+    """Say how many devices take part."""
+    count = len({shard.device for stage in stages for shard in stage.shards})
+    return "one device" if count == 1 else f"{count} devices"
 
 
 def _runs(task: Task, shares: Sequence[float], reduce: Reduce) -> list[Run]:

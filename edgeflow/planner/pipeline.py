@@ -66,7 +66,7 @@ def pipeline(task: Task) -> Plan:
         )
         for part in found
     ]
-    label = f"pipeline of {len(runs)} stages"
+    label = f"pipeline of {len(runs)} stage{'s' if len(runs) != 1 else ''}"
     try:
         plans = [finish_runs(task, runs, strategy="pipeline", label=label)]
     except InfeasiblePlanError as error:  # buffers are not part of the programme's memory

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.layout import Layout
-from edgeflow.planner.megatron import has_pairs
-from edgeflow.planner.strategy import Run, Task, finish_runs
+from edgeflow.planner.megatron import has_pairs, where
+from edgeflow.planner.strategy import Run, Task, finish, stages_of
 
 
 def voltage(task: Task) -> Plan:
@@ -31,4 +31,5 @@ def voltage(task: Task) -> Plan:
         Run(stretch, together if split and has_pairs(task, stretch) else alone)
         for stretch in task.analysis.stretches
     ]
-    return finish_runs(task, runs, strategy="voltage", label=f"voltage positions on {len(devices)} devices")
+    stages = stages_of(task, runs)
+    return finish(task, stages, strategy="voltage", label=f"voltage positions on {where(stages)}")
