@@ -25,6 +25,7 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Plan, Stage, verify_plan
 from edgeflow.plan.verify import memory_bytes
+from edgeflow.planner.objective import Objective
 from edgeflow.planner.strategy import Task
 from edgeflow.testing.random_models import outputs_of, random_cluster, random_model
 from tests.property.plans import random_layout_stages, random_stages
@@ -103,12 +104,41 @@ def test_strategies(seed: int, tmp_path: Path) -> None:
                 assert Plan.load(tmp_path / "plan.json", graph).fingerprint == plan.fingerprint
 
 
-def plans_of(graph: ModelGraph, cluster: Cluster) -> dict[str, Plan]:
+@pytest.mark.parametrize(
+    "seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 40))]
+)
+@pytest.mark.parametrize("kind", ["throughput", "energy"])
+def test_auto_is_no_worse_than_any_strategy_under_any_objective(seed: int, kind: str) -> None:
+    """With a deadline and without, where devices draw different powers; the answer stays the module's."""
+    graph, args, expected = drawn(seed)
+    with clusters(seed) as each:
+        for cluster_seed, cluster in each:
+            rng = Random(cluster_seed)
+            powered = with_power(rng, cluster)
+            quick = ef.plan(graph, powered, strategy="single").predicted_latency_s
+            deadline_s = rng.choice([None, quick * rng.uniform(0.5, 3.0)])
+            objective = Objective.of(kind, deadline_s)
+            plans = plans_of(graph, powered, kind, deadline_s)
+            for plan in plans.values():
+                assert objective.score(plans["auto"]) <= objective.score(plan)
+            check(plans["auto"].ways[-1], args, expected)
+
+
+def with_power(rng: Random, cluster: Cluster) -> Cluster:
+    devices = tuple(
+        msgspec.structs.replace(device, power_compute_w=rng.uniform(1.0, 60.0)) for device in cluster.devices
+    )
+    return msgspec.structs.replace(cluster, devices=devices)
+
+
+def plans_of(
+    graph: ModelGraph, cluster: Cluster, kind: str = "latency", deadline_s: float | None = None
+) -> dict[str, Plan]:
     """Return every strategy's plan; the exhaustive one refuses what is not tiny."""
     plans = {}
     for name in ef.strategies():
         try:
-            plans[name] = ef.plan(graph, cluster, strategy=name)
+            plans[name] = ef.plan(graph, cluster, strategy=name, objective=kind, deadline_s=deadline_s)
         except InfeasiblePlanError as error:
             assert name == "brute_force" and error.constraint == "plans"
     return plans
