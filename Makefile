@@ -7,7 +7,7 @@ STAMP   := $(VENV)/.installed
 SOURCES := edgeflow tests benchmarks simulations scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt check test test-all test-real bench demo protos clean
+.PHONY: help install fmt check test test-all test-real bench demo protos zoo clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ demo: $(STAMP) ## The main job: two models over three local workers of unequal s
 
 protos: $(STAMP) ## Generate edgeflow/_proto again.
 	$(BIN)/python scripts/protos.py
+
+zoo: $(STAMP) ## Write docs/zoo.md: what of every reference model can be split, and how exact that is.
+	$(BIN)/python scripts/zoo.py --processes 2
 
 clean: ## Remove what was built, .venv included.
 	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -13,35 +15,38 @@ from edgeflow.plan.lower import lower
 from edgeflow.planner import plan, strategies
 from edgeflow.testing import zoo
 
-MODELS = ("openworld-base", "resnet50")
-SPEEDS = (1.0, 0.6, 0.4)
+MODELS = ("openworld-base", "resnet50", "hf-vit-base")
+COUNTS = (3, 8, 64)
 BANDWIDTH, LATENCY = "1 Gbit/s", "0.5 ms"
 
 
 def run(seed: int) -> Iterator[Result]:
     """Nothing here is random but the weights, which do not matter to a plan."""
-    cluster = Cluster.local(SPEEDS, bandwidth=BANDWIDTH, latency=LATENCY)
-    settings = {"speeds": SPEEDS, "bandwidth": BANDWIDTH, "latency": LATENCY}
     for name in MODELS:
         example = zoo.build(name)
         start = time.perf_counter()
         graph = capture(example.module, example.args, example.kwargs, name=name)
         capture_s = time.perf_counter() - start
-        for strategy in strategies():
+        for count, strategy in itertools.product(COUNTS, strategies()):
+            if strategy == "brute_force":  # refuses all of these
+                continue
+            speeds = tuple(0.6 ** (rank % 4) for rank in range(count))
+            cluster = Cluster.local(speeds, bandwidth=BANDWIDTH, latency=LATENCY)
+            fresh = dataclasses.replace(graph)  # nothing that was found out about the graph is used again
             start = time.perf_counter()
-            made = plan(graph, cluster, strategy=strategy)
+            made = plan(fresh, cluster, strategy=strategy)
             plan_s = time.perf_counter() - start
             start = time.perf_counter()
-            lower(graph, cluster, made.stages)
+            lower(fresh, cluster, made.stages)
             yield Result(
                 benchmark="planning",
-                case=f"{name}, {strategy}",
+                case=f"{name}, {count} devices, {strategy}",
                 values={
                     "capture_s": capture_s,
                     "plan_s": plan_s,
                     "lower_s": time.perf_counter() - start,
                     "predicted_latency_s": made.predicted_latency_s,
                 },
-                settings=settings,
+                settings={"speeds": speeds[:4], "bandwidth": BANDWIDTH, "latency": LATENCY},
                 seed=seed,
             )
