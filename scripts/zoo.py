@@ -40,8 +40,8 @@ layers. Written by `make zoo`.
 * *along an input*: the share that a split of one dim of an input (rows, tokens ...) reaches;
 * *tensor*: the share that heads, hidden columns and channels reach;
 * *error*: the largest difference from the module's own answer, relative to the answer's largest value, of
-  plans by {strategies} on {counts} devices of speeds {speeds}. The devices are slow and the network costs next
-  to nothing, so that splits pay; in brackets how many of these {total} plans use more than one device.
+  plans by {strategies} on {counts} devices of speeds {speeds}. The devices are slow and the network costs
+  next to nothing, so that splits pay; in brackets how many of these {total} plans use more than one device.
 
 | model | operators | FLOPs | weights | split | along an input | tensor | error |
 |---|---:|---:|---:|---:|---:|---:|---|
