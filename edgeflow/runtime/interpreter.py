@@ -48,7 +48,8 @@ def run(
             case Send():
                 within = program.buffers[instruction.buffer].region
                 view = buffers[instruction.buffer][instruction.region.slices(within)]
-                send(instruction, np.ascontiguousarray(view))
+                # Not `ascontiguousarray`, which makes one dim out of none.
+                send(instruction, np.asarray(view, order="C"))
             case Assemble():
                 buffers[instruction.buffer] = assemble(instruction, program, buffers)
             case Compute():

@@ -206,3 +206,19 @@ def draw_case(name: str, family: Family, *, seed: int, index: int) -> tuple[Case
         except (RuntimeError, IndexError, Rejected):
             continue
     raise AssertionError(f"{name}: torch refused {_ATTEMPTS} draws in a row")
+
+
+def check_equal(case: Case, actual: Array, expected: Array) -> None:
+    """Compare within what the dtypes of the case allow, relative to the largest value of its whole result."""
+    dtype = case.specs[case.output].dtype
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    if dtype not in TOLERANCES:
+        np.testing.assert_array_equal(actual, expected)
+        return
+    inputs = {case.specs[name].dtype for name in case.tensors} & TOLERANCES.keys()
+    tolerance = max(TOLERANCES[name] for name in {dtype, *inputs})
+    wide, true = actual.astype(np.float64), expected.astype(np.float64)
+    finite = np.abs(case.expected.astype(np.float64))[np.isfinite(case.expected.astype(np.float64))]
+    largest = float(max(1.0, finite.max(initial=0.0)))
+    np.testing.assert_allclose(wide, true, rtol=0, atol=tolerance * largest)

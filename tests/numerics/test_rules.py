@@ -22,7 +22,7 @@ from edgeflow.runtime.executor.torch_ import TorchExecutor
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import RULES, contraction_size, cut
-from tests.numerics.cases import TOLERANCES, Case, Draw, Family, draw_case
+from tests.numerics.cases import Case, Draw, Family, check_equal, draw_case
 from tests.numerics.families import FAMILIES
 from tests.numerics.families.pointwise import is_tensor_operator
 
@@ -98,28 +98,13 @@ def _check_shape_of_cut(case: Case, made: Cut, asked: Region) -> None:
         assert Region.full(case.specs[item.tensor].shape).contains(item.region), f"{item} lies outside"
 
 
-def _check_equal(case: Case, actual: Array, expected: Array) -> None:
-    dtype = case.specs[case.output].dtype
-    assert actual.shape == expected.shape
-    assert actual.dtype == expected.dtype
-    if dtype not in TOLERANCES:
-        np.testing.assert_array_equal(actual, expected)
-        return
-    inputs = {case.specs[name].dtype for name in case.tensors} & TOLERANCES.keys()
-    tolerance = max(TOLERANCES[name] for name in {dtype, *inputs})
-    wide, true = actual.astype(np.float64), expected.astype(np.float64)
-    finite = np.abs(case.expected.astype(np.float64))[np.isfinite(case.expected.astype(np.float64))]
-    largest = float(max(1.0, finite.max(initial=0.0)))
-    np.testing.assert_allclose(wide, true, rtol=0, atol=tolerance * largest)
-
-
 def _check_cut(case: Case, asked: Region) -> Cut:
     with _reported(case, asked):
         made = cut(case.op, case.specs, asked)
         _check_shape_of_cut(case, made, asked)
         actual = _run(case, made)
         assert actual.shape == made.region.shape
-        _check_equal(case, actual, _taken(case.expected, made.region))
+        check_equal(case, actual, _taken(case.expected, made.region))
     return made
 
 
@@ -157,7 +142,7 @@ def test_uneven_shares_of_a_dim_cover_the_output(family: tuple[str, Family], see
                 _taken(whole, asked)[...] = part
                 _taken(count, asked)[...] += 1
             assert (count == 1).all()
-            _check_equal(case, whole, case.expected)
+            check_equal(case, whole, case.expected)
 
 
 def test_partial_sums_add_up_to_the_whole(family: tuple[str, Family], seed: int) -> None:
@@ -190,7 +175,7 @@ def _check_partial_sums(case: Case, asked: Region, shares: list[Interval]) -> No
         assert made.contraction == share
         flops += made.flops
         total = total + _taken(_run(case, made), asked, made.region)
-    _check_equal(case, total.astype(case.expected.dtype), _taken(case.expected, asked))
+    check_equal(case, total.astype(case.expected.dtype), _taken(case.expected, asked))
     assert flops == cut(case.op, case.specs, asked).flops, "partial sums repeat or skip work"
 
 
