@@ -2,8 +2,7 @@
 
 A graph is a chain of random cases of the families that rules are tested by (`tests.numerics.families`). One
 case waits for the one before by a mean that is multiplied by zero and added to an input: it changes no value,
-    so
-that rounding cannot tip an operator that compares or rounds, and yet it is a sum that devices share. Each
+so that rounding cannot tip an operator that compares or rounds, and yet it is a sum that devices share. Each
 result is an answer.
 """
 
