@@ -168,7 +168,7 @@ class _Cuts:
         owned: dict[int, dict[str, Piece]] = {device: {} for device in self._layout.devices}
         for name in names:
             full = self._analysis.full(name)
-            if self._layout.reduce == "star":
+            if self._layout.reduce == "star" or not len(full):  # a single number cannot be scattered
                 owned[self._layout.devices[0]][name] = Piece(full)
                 continue
             longest = max(range(len(full)), key=lambda dim: full[dim].length, default=0)
