@@ -66,7 +66,6 @@ _BATCH_NORMS = {
 _WITHOUT_INDICES = {
     f"aten.max_pool{n}d_with_indices.default": f"aten.max_pool{n}d.default" for n in (1, 2, 3)
 }
-_EXTREMA = {"aten.max.dim": "aten.amax.default", "aten.min.dim": "aten.amin.default"}
 _CONVOLUTIONS = {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default"}
 
 
@@ -195,8 +194,6 @@ def _normalised(op: Operator, specs: dict[str, TensorSpec]) -> list[Operator]:
         return _selects_of_unbind(op)
     if op.target in _WITHOUT_INDICES and not op.outputs[1]:
         return [_renamed(op, _WITHOUT_INDICES[op.target])]
-    if op.target in _EXTREMA and not op.outputs[1]:
-        return [_renamed(op, _EXTREMA[op.target], dict(op.arguments) | {"dim": (op.arg("dim"),)})]
     if op.target == "aten.instance_norm.default" and not op.arg("use_input_stats"):
         arguments = dict(op.arguments) | {"training": False}
         del arguments["use_input_stats"]
