@@ -191,8 +191,8 @@ class _Lowering:
             lengths = (0,) * len(stage.shards)  # until they are known
             claim = Claim(stage=stage.name, peer=CLIENT, tags=tags[rank], lengths=lengths)
             machine.sections[index, 0].before.append(claim)
-            buffer = machine.new_buffer("", TOKEN, TOKEN_DTYPE)
-            end = msgspec.structs.replace(token_receive(CLIENT, ends[rank], stage.name), buffer=buffer)
+            end = token_receive(CLIENT, ends[rank], stage.name)
+            end = msgspec.structs.replace(end, buffer=machine.new_buffer(end.tensor, TOKEN, TOKEN_DTYPE))
             machine.sections[index, 1 + len(stage.shards)].before.append(end)
         self._dispense(index, stage, tags, ends)
         for by_rank in made:

@@ -45,7 +45,7 @@ class Shard(msgspec.Struct, frozen=True, gc=False):
         return None
 
 
-class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A convex set of operators, run without communication.
 
     Attributes:

@@ -15,6 +15,7 @@ from edgeflow.plan.program import (
     Claim,
     Compute,
     Dispense,
+    Free,
     Program,
     Receive,
     Send,
@@ -72,6 +73,8 @@ class Walk:
             self._position += 1
             if isinstance(instruction, Compute):
                 self._filled.update(buffer for _, buffer in instruction.outputs)
+            elif isinstance(instruction, Free):
+                self._filled.difference_update(instruction.buffers)
             elif isinstance(instruction, Receive) and instruction.buffer in self._filled:
                 continue
             return self._position - 1

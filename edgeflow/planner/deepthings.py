@@ -7,13 +7,14 @@ that their neighbours lack; the others then compute only what is left, layer by 
 borders. The gateway is the device where requests arrive; it puts tiles together and runs the remaining
 layers.
 
-Without reuse, tiles are claimed while they run: a device that is idle takes the next one. The paper's devices
-each begin with a queue of their own and then steal from others', found by way of the gateway; here the gateway's
-queue is the only one, which hands out the same tiles to the same idle devices. With reuse they are dealt out
-beforehand, in proportion to speed, since who has a border must be known; the paper's fallback to a full tile
-when a neighbour is late is not here (a plan waits). How many layers are fused, how fine the grid is, and whether borders are reused, which the
-paper leaves to the user, is the best predicted among a few. Borders go from device to device, not by way of
-the gateway. Partition, reuse and schedule follow the authors' published C source.
+Without reuse, tiles are claimed while they run: a device that is idle takes the next one. The devices of the
+paper begin with queues of their own and then steal from each other, found by way of the gateway; here there
+is one queue, at the client, which hands the same tiles to the same idle devices. With reuse tiles are dealt
+out beforehand, in proportion to speed, since who has a border must be known; the paper's fallback to a full
+tile when a neighbour is late is not here (a plan waits). How many layers are fused, how fine the grid is, and
+whether borders are reused, which the paper leaves to the user, is the best predicted among a few. Borders go
+from device to device, not by way of the gateway. Partition, reuse and schedule follow the authors' published
+C source.
 
 References:
     Zhao, Barijough, Gerstlauer, "DeepThings: Distributed Adaptive Deep Learning Inference on
@@ -79,26 +80,27 @@ def deepthings(task: Task) -> Plan:
             how = "borders reused" if reuse else "tiles claimed"
             label = f"deepthings {grid[0]}x{grid[1]} tiles of {length} operators, {how}"
             try:
-                stages = tiled(task, length, grid, reuse=reuse)
+                stages = tiled(task, length, grid, reuse=reuse, claims=not reuse)
                 plans.append(finish(task, stages, strategy="deepthings", label=label))
             except InfeasiblePlanError as error:
                 failures.append((label, error))
     return best_of(plans, objective=task.objective, strategy="deepthings", failures=failures)
 
 
-def tiled(task: Task, length: int, grid: Position, *, reuse: bool) -> tuple[Stage, ...]:
+def tiled(task: Task, length: int, grid: Position, *, reuse: bool, claims: bool = False) -> tuple[Stage, ...]:
     """Return the stages of the whole graph with its first ``length`` operators in a grid of tiles.
 
     Args:
         length: One of those that `edgeflow.planner.tiles.fusable` names.
         reuse: Whether borders are fetched from neighbours where they can be, rather than made again.
+        claims: Whether tiles without reuse are claimed while they run, rather than dealt out beforehand.
     """
     analysis, operators = task.analysis, task.graph.operators[:length]
     boxes = _boxes(task, length, grid)
     dealt = deal(list(boxes), task.speeds)
     stages = reusing_stages(analysis, operators, boxes, dealt) if reuse else None
     if stages is None:
-        stages = tile_stages(operators, boxes, dealt, claimants=_claimants(task))
+        stages = tile_stages(operators, boxes, dealt, claimants=_claimants(task) if claims else ())
     rest = task.graph.operators[length:]
     if rest:
         stages += close(analysis, [single_draft(analysis, rest, task.cluster.source_rank)])

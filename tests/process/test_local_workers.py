@@ -289,7 +289,8 @@ def test_tasks_are_claimed_by_real_workers(module: Any) -> None:
     cluster = slow(SPEEDS)
     task = Task(graph=graph, cluster=cluster, cost=CostModel(cluster=cluster))
     length = fusable(task.analysis, edges_of(task.analysis))[0]
-    claimed = finish(task, tiled(task, length, (3, 3), reuse=False), strategy="deepthings", label="claimed")
+    stages = tiled(task, length, (3, 3), reuse=False, claims=True)
+    claimed = finish(task, stages, strategy="deepthings", label="claimed")
     assert claimed.stages[0].claimants == (0, 1, 2)
 
     with ef.deploy(claimed, local=True) as session:
