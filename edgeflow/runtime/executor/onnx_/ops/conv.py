@@ -104,6 +104,28 @@ def _transposed(g: Graph, a: Arguments) -> Value:
     return _like(g, made, x)
 
 
+def _im2col(g: Graph, a: Arguments) -> Value:
+    """Every window as a column; the windows of rows and of columns are looked up one after the other."""
+    x = a.tensor("self")
+    kernel, dilation, padding, stride = (a.ints(key) for key in ("kernel_size", "dilation", "padding", "stride"))
+    source = _batched(g, x, 4)
+    pads = (0, 0, *padding)
+    made = g.pad(source, pads, pads, 0)
+    counts = []
+    for dim, at in ((0, 2), (1, 4)):
+        count = _size(source.shape[2 + dim], kernel[dim], stride[dim], dilation[dim], 2 * padding[dim])
+        counts.append(count)
+        rows = [[tap * dilation[dim] + window * stride[dim] for window in range(count)] for tap in range(kernel[dim])]
+        made = g.gather(made, g.constant(rows, "int64"), at)
+    made = g.transpose(made, (0, 1, 2, 4, 3, 5))
+    features = source.shape[1] * kernel[0] * kernel[1]
+    return _like_batch(g, g.reshape(made, (source.shape[0], features, counts[0] * counts[1])), x.ndim == 4)
+
+
+def _like_batch(g: Graph, made: Value, has_batch: bool) -> Value:
+    return made if has_batch else g.reshape(made, made.shape[1:])
+
+
 def _col2im(g: Graph, a: Arguments) -> Value:
     x = a.tensor("self")
     kernel, dilation, padding, stride = (a.ints(key) for key in ("kernel_size", "dilation", "padding", "stride"))
@@ -119,7 +141,7 @@ def _col2im(g: Graph, a: Arguments) -> Value:
         pads=(*padding, *padding),
         strides=stride,
     )
-    return _like(g, made, g.reshape(x, (1, *x.shape))) if x.ndim == 3 else g.reshape(made, made.shape[1:])
+    return _like_batch(g, made, x.ndim == 3)
 
 
 EMITTERS = {
@@ -129,5 +151,6 @@ EMITTERS = {
         _conv,
     ),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input"), _transposed),
+    "im2col": _im2col,
     "col2im": _col2im,
 }  # fmt: skip

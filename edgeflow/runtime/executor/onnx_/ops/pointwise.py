@@ -11,6 +11,7 @@ from edgeflow.runtime.executor.onnx_.graph import Graph
 from edgeflow.runtime.executor.onnx_.values import (
     FLOATS,
     CannotEmit,
+    Dtype,
     Operand,
     Value,
     broadcast_shapes,
@@ -399,9 +400,7 @@ def _to(g: Graph, a: Arguments) -> Value:
 
 
 def _type_as(g: Graph, a: Arguments) -> Value:
-    return _to(g, Arguments({"self": a["self"], "dtype": None})) if a["self"].dtype == a[
-        "other"
-    ].dtype else g.cast(a.tensor("self"), a.tensor("other").dtype)
+    return _to(g, Arguments({"self": a["self"], "dtype": Dtype(a.tensor("other").dtype)}))
 
 
 def _filled(value: float | None) -> Emitter:
@@ -447,6 +446,51 @@ def _expm1(g: Graph, x: Value) -> Value:
     """``2 sinh(x/2) exp(x/2)``: the difference itself would lose the small numbers' digits."""
     half = g.mul(x, 0.5)
     return g.mul(g.mul(g.unary("Sinh", half), 2.0), g.unary("Exp", half))
+
+
+def _log1p(g: Graph, x: Value) -> Value:
+    """``2 artanh(x / (x + 2))`` near zero, where the sum would lose the small numbers' digits."""
+    small = g.mul(g.unary("Atanh", g.binary("Div", x, g.add(x, 2.0))), 2.0)
+    return g.where(g.compare("Less", g.unary("Abs", x), 0.5), small, g.unary("Log", g.add(x, 1.0)))
+
+
+def _numeric_extreme(op: str) -> Emitter:
+    """The extreme of those that are numbers."""
+
+    def emit(g: Graph, a: Arguments) -> Value:
+        x, y = a["self"], a["other"]
+        dtype = result_dtype(x, y)
+        left, right = g.of(x, dtype), g.of(y, dtype)
+        if dtype not in FLOATS:
+            return _extreme(op)(g, a)
+        made = g.where(g.unary("IsNaN", left, "bool"), right, _bounded(g, op, left, right))
+        return g.where(g.unary("IsNaN", right, "bool"), left, made)
+
+    return emit
+
+
+def _heaviside(g: Graph, a: Arguments) -> Value:
+    x, value = a.tensor("self"), a.tensor("values")
+    step = g.cast(g.compare("Greater", x, 0), x.dtype)
+    made = g.where(g.compare("Equal", x, 0), value, step)
+    return g.where(g.unary("IsNaN", x, "bool"), step, made) if x.is_float else made
+
+
+def _is_negative(g: Graph, x: Value) -> Value:
+    """The sign's bit: zero has one too."""
+    below = g.compare("Less", x, 0)
+    if not x.is_float:
+        return below
+    zero = g.node("And", [g.compare("Equal", x, 0), g.compare("Less", g.unary("Reciprocal", x), 0)], x.shape, "bool")
+    return g.node("Or", [below, zero], x.shape, "bool")
+
+
+def _copysign(g: Graph, a: Arguments) -> Value:
+    x, sign = _floated(g, a["self"]), a["other"]
+    if not isinstance(sign, Value):
+        sign = g.constant(sign, "float32")
+    size = g.unary("Abs", x)
+    return g.where(_is_negative(g, _floated(g, sign)), g.unary("Neg", size), size)
 
 
 def _log_sigmoid(g: Graph, x: Value) -> Value:
@@ -606,6 +650,12 @@ EMITTERS: dict[str, Emitter] = {
     "log_sigmoid": _made_of(_log_sigmoid),
     "logaddexp": _log_sum(None),
     "logaddexp2": _log_sum(2),
+    "log1p": _made_of(_log1p),
+    "fmax": _numeric_extreme("Max"),
+    "fmin": _numeric_extreme("Min"),
+    "heaviside": _heaviside,
+    "signbit": lambda g, a: _is_negative(g, a.tensor("self")),
+    "copysign": _copysign,
     "xlogy": _xlogy,
     "hypot": _hypot,
     "deg2rad": _made_of(_degrees(math.pi / 180)),

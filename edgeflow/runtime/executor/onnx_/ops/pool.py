@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edgeflow.graph.ir import NUMPY_DTYPES, Array
 from edgeflow.runtime.executor.onnx_.emit import Arguments, Emitter
 from edgeflow.runtime.executor.onnx_.graph import Graph
 from edgeflow.runtime.executor.onnx_.values import CannotEmit, Value
@@ -61,7 +62,7 @@ def _pooled(spatial: int, pool: Callable[[Graph, Arguments, Value, _Geometry], V
 def _largest(g: Graph, a: Arguments, x: Value, w: _Geometry) -> Value:
     if not x.is_float:
         raise CannotEmit("maxima of integers over windows")
-    return g.node(
+    made = g.node(
         "MaxPool",
         [x],
         (*x.shape[:2], *w.out),
@@ -71,6 +72,11 @@ def _largest(g: Graph, a: Arguments, x: Value, w: _Geometry) -> Value:
         dilations=w.dilation,
         pads=(*w.padding, *(pad + more for pad, more in zip(w.padding, w.excess, strict=True))),
     )
+    if max(w.dilation) == 1:
+        return made
+    # A window with gaps may see nothing but padding; onnxruntime calls that its lowest number.
+    lowest = float(np.finfo(NUMPY_DTYPES[x.dtype]).min)
+    return g.where(g.compare("LessOrEqual", made, lowest), g.constant(-math.inf, x.dtype), made)
 
 
 def _average(g: Graph, a: Arguments, x: Value, w: _Geometry) -> Value:
@@ -93,7 +99,7 @@ def _average(g: Graph, a: Arguments, x: Value, w: _Geometry) -> Value:
     return made if np.all(factors == 1) else g.mul(made, g.constant(factors, x.dtype))
 
 
-def _factors(a: Arguments, w: _Geometry) -> np.ndarray:
+def _factors(a: Arguments, w: _Geometry) -> Array:
     size, divisor = math.prod(w.kernel), a.get("divisor_override")
     if divisor is not None:
         return np.array(size / divisor)

@@ -27,6 +27,12 @@ def _smooth(mode: str) -> Emitter:
         if mode == "cubic" and x.ndim != 4:
             raise CannotEmit("cubic resampling of other than images")
         is_aligned = bool(a.get("align_corners"))
+        if factors is not None and not is_aligned:
+            same = [made == size for made, size in zip(sizes, x.shape[2:], strict=True)]
+            if mode == "linear":  # what keeps its size is copied, whatever the factor says
+                factors = tuple(1.0 if kept else factor for kept, factor in zip(same, factors, strict=True))
+            elif all(same) and any(factor != 1 for factor in factors):
+                raise CannotEmit("a cubic resampling to the same size")
         if factors is None or is_aligned:
             inputs = [x, None, None, g.ints(*x.shape[:2], *sizes)]
         else:
