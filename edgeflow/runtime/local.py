@@ -11,7 +11,7 @@ from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
 from edgeflow.plan.program import CLIENT, Program, Receive, Send
-from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.executor import Executor, make_executor
 from edgeflow.runtime.interpreter import run
 
 _Running = Generator[Receive, Array, dict[str, Array]]
@@ -44,7 +44,7 @@ def execute(
         InvalidPlanError: If the programs wait for each other in a circle, which a lowered plan cannot.
     """
     inputs = flatten_inputs(plan.graph, args, kwargs)
-    arrays = run_programs(plan.graph, plan.programs, inputs, executor or get_executor("torch"))
+    arrays = run_programs(plan.graph, plan.programs, inputs, executor or make_executor("torch"))
     return unflatten_outputs(plan.graph, arrays)
 
 

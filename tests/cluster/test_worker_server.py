@@ -27,7 +27,7 @@ from edgeflow.errors import (
 )
 from edgeflow.plan.program import CLIENT, Program, encode
 from edgeflow.runtime.content import content_of
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import make_executor
 from edgeflow.runtime.rpc_errors import from_rpc_error
 from edgeflow.runtime.transport.base import Hello
 from edgeflow.runtime.transport.grpc_ import METHOD, SERVICE, GrpcTransport
@@ -396,7 +396,7 @@ def test_loopback_is_fine(bind: str) -> None:
 
 def test_a_port_that_is_taken(address: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"cannot listen at {address}"):
-        WorkerServer(address, executor=get_executor("torch"), cache_dir=tmp_path / "other")
+        WorkerServer(address, executor=make_executor("torch"), cache_dir=tmp_path / "other")
 
 
 @pytest.mark.parametrize("options", [{"speed": 0.0}, {"speed": 1.5}, {"memory_limit_bytes": 0}])

@@ -6,7 +6,6 @@ it is not, a program with such a kernel is refused when it is prepared.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 
 from edgeflow.graph.ir import Array
@@ -102,6 +101,3 @@ class _Compiled:
             # A part is copied, so that the rest does not stay in memory with it.
             buffers[buffer] = env[name] if where is None else env[name][where].copy()
 
-
-def has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None

@@ -9,7 +9,7 @@ import torch
 from edgeflow.errors import ConfigError, UnsupportedOperatorError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, Symbol
 from edgeflow.plan.program import Buffer, Compute, Kernel, Program, WeightSlice
-from edgeflow.runtime.executor import executor_names, get_executor
+from edgeflow.runtime.executor import executor_names, make_executor
 from edgeflow.sharding.cut import Literal, LocalValue, Result, Slice, Step
 from edgeflow.sharding.region import Region
 
@@ -55,7 +55,7 @@ def computed(
         weights=tuple(WeightSlice(name, region, "float32") for name, region in weights or {}),
     )
     contents = {0: values}
-    get_executor("torch").prepare(program, weights or {}).compute(0, contents)
+    make_executor("torch").prepare(program, weights or {}).compute(0, contents)
     return [contents[index + 1] for index in range(len(wanted))]
 
 
@@ -181,17 +181,17 @@ def test_an_operator_that_is_not_atens() -> None:
 
 def test_back_ends_are_found_by_name() -> None:
     assert "torch" in executor_names()
-    assert get_executor("torch").name == "torch"
+    assert make_executor("torch").name == "torch"
     with pytest.raises(ConfigError, match=r"no executor 'abacus'; known: .*torch"):
-        get_executor("abacus")
+        make_executor("abacus")
 
 
 def test_threads_are_set() -> None:
     before = torch.get_num_threads()
     try:
-        get_executor("torch", threads=2)
+        make_executor("torch", threads=2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
-        get_executor("torch", threads=0)
+        make_executor("torch", threads=0)

@@ -125,15 +125,21 @@ class KernelEmitter:
         return self.graph.slice(held.value, starts, [part.stop for part in where], range(len(where)))
 
     def _step(self, step: Step, results: Sequence[Results]) -> Results:
-        _, name, overload = step.target.split(".")
+        namespace, name, overload = (*step.target.split("."), "", "", "")[:3]
+        if namespace != "aten":
+            raise CannotEmit(f"{step.target} is not ATen's")
         emitter = self._emitters.get(f"{name}.{overload}") or self._emitters.get(name)
         if emitter is None:
             raise CannotEmit(f"no emitter for {step.target}")
         values = {key: self._resolve(value, results) for key, value in step.arguments}
         half = _half(values.values())
-        if half is None or name in _MOVES:
-            return emitter(self.graph, Arguments(values))
-        return self._widened(emitter, values, half)
+        try:
+            if half is None or name in _MOVES:
+                return emitter(self.graph, Arguments(values))
+            return self._widened(emitter, values, half)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # Arguments that do not fit each other: torch says best what is wrong with them.
+            raise CannotEmit(f"{type(error).__name__}: {error}") from error
 
     def _widened(self, emitter: Emitter, values: Mapping[str, Any], half: str) -> Results:
         """Halves are computed in 32 bits and rounded after each call, as torch does on a CPU."""

@@ -7,7 +7,7 @@ its shape and dtype, so that a step's result can be compared with what the progr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -166,6 +166,8 @@ class Graph:
         while names and not names[-1]:
             names.pop()
         given = {key: value for key, value in attributes.items() if value is not None}
+        if any(value is not None and value.dtype == "float64" for value in inputs):
+            _check_single(op, given)
         self._nodes.append(
             helper.make_node(op, names, [value.name for value in made], domain=domain, **given)
         )
@@ -308,6 +310,13 @@ class Graph:
         return self.node(
             "FusedMatMul", [a, b], shape, a.dtype, domain=MICROSOFT, transB=int(transpose_b), alpha=alpha
         )
+
+
+def _check_single(op: str, attributes: Mapping[str, Any]) -> None:
+    """Attributes are floats of 32 bits; what is computed in 64 must not lose digits there."""
+    for key, value in attributes.items():
+        if isinstance(value, float) and float(np.float32(value)) != value:
+            raise CannotEmit(f"{op} in 64 bits takes {key} in 32, and {value} is none")
 
 
 def _info(value: Value) -> Any:
