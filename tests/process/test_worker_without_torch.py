@@ -28,8 +28,12 @@ class _Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1))
-        self.encoder = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True, activation="gelu")
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1)
+        )
+        self.encoder = nn.TransformerEncoderLayer(
+            32, 4, 64, batch_first=True, norm_first=True, activation="gelu"
+        )
         self.head = nn.Linear(32, 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:

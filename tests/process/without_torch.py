@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.modules["torch"] = None  # type: ignore[assignment]
 
@@ -11,22 +12,19 @@ import numpy as np
 
 import edgeflow.cli.worker
 import edgeflow.cost
+import edgeflow.runtime.calibrate
 import edgeflow.runtime.coordinator
 import edgeflow.runtime.profile.device
-import edgeflow.runtime.worker
-from edgeflow.graph.ir import NUMPY_DTYPES
-from edgeflow.plan.program import CLIENT
+import edgeflow.runtime.worker  # noqa: F401  # that they can be imported is what this is for
 from edgeflow.runtime.executor import available_executors, make_executor
 from edgeflow.runtime.local import run_programs
 from edgeflow.runtime.worker.check import decode_program
 
 
-class _Weights(dict):
-    """Weights of the graph, by name: all that `run_programs` asks of one."""
-
-
 class _Graph:
-    def __init__(self, weights) -> None:
+    """All that `run_programs` asks of one: weights by name."""
+
+    def __init__(self, weights: dict[str, Any]) -> None:
         self.weights = weights
 
 

@@ -1,4 +1,4 @@
-"""torch as the back end of last resort: loaded when the first kernel needs it, which most programs never do."""
+"""torch as the back end of last resort: loaded when the first kernel needs it, which few programs do."""
 
 from __future__ import annotations
 

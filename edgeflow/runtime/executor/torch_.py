@@ -35,9 +35,7 @@ class TorchExecutor:
         ConfigError: If there is no such device here, or no such dtype.
     """
 
-    def __init__(
-        self, *, threads: int | None = None, device: str = "cpu", dtype: str | None = None
-    ) -> None:
+    def __init__(self, *, threads: int | None = None, device: str = "cpu", dtype: str | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self._place = Place.of(device, dtype)

@@ -65,9 +65,7 @@ def profile_device(
 
     with threads_restored():
         backend = make_executor(executor, threads=threads)
-        samples = measure(
-            device_cases(), backend, budget_s=budget_s, clock=clock_for(threads), on_case=moved
-        )
+        samples = measure(device_cases(), backend, budget_s=budget_s, clock=clock_for(threads), on_case=moved)
     power = None
     if reader is not None:
         busy_w = (reader.energy_j() - start_j) / (time.monotonic() - start_s)

@@ -1,4 +1,4 @@
-"""From kernels to an ONNX graph: arguments are resolved, each step's emitter says it, the result is checked."""
+"""From kernels to an ONNX graph: arguments are resolved, emitters say each step, results are checked."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _half(values: Any) -> str | None:
 #: Operators that move elements or name the dtype of what they make: there is nothing to round.
 _MOVES: Final = frozenset(
     """
-    view reshape _unsafe_view flatten unflatten unsqueeze squeeze permute transpose t mT expand slice select cat
-    stack clone contiguous alias detach _to_copy index_select gather embedding repeat flip roll
+    view reshape _unsafe_view flatten unflatten unsqueeze squeeze permute transpose t mT expand slice select
+    cat stack clone contiguous alias detach _to_copy index_select gather embedding repeat flip roll
     """.split()
 )

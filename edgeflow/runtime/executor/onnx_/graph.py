@@ -82,6 +82,11 @@ class Graph:
             self._constants[key] = Value(name, array.shape, dtype_name(array.dtype))
         return self._constants[key]
 
+    def known(self, value: Value) -> Array | None:
+        """The content of a constant or a weight; None of what is computed."""
+        array = self._arrays.get(value.name)
+        return self._weights.get(value.name) if array is None else array
+
     def ints(self, *values: int) -> Value:
         return self.constant(np.array(values, np.int64))
 
@@ -110,9 +115,9 @@ class Graph:
     def model(self) -> ModelProto:
         """The model; weights are named as external data, which whoever makes a session brings."""
         live = self._live()
-        initializers = [
-            _inline(name, array) for name, array in self._arrays.items() if name in live.read
-        ] + [_external(name, array) for name, array in self.weights.items()]
+        initializers = [_inline(name, array) for name, array in self._arrays.items() if name in live.read] + [
+            _external(name, array) for name, array in self.weights.items()
+        ]
         graph = helper.make_graph(
             live.nodes,
             "kernels",
@@ -121,7 +126,9 @@ class Graph:
             initializers,
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=opsets, producer_name="edgeflow")
+        return helper.make_model(
+            graph, ir_version=_IR_VERSION, opset_imports=opsets, producer_name="edgeflow"
+        )
 
     def _live(self) -> _Live:
         """What the outputs depend on; asked for when nothing is added any more."""
@@ -160,7 +167,10 @@ class Graph:
         **attributes: Any,
     ) -> list[Value]:
         """Add a node of several outputs."""
-        made = [Value(f"v{self._count + index}", tuple(shape), dtype) for index, (shape, dtype) in enumerate(outputs)]
+        made = [
+            Value(f"v{self._count + index}", tuple(shape), dtype)
+            for index, (shape, dtype) in enumerate(outputs)
+        ]
         self._count += len(made)
         names = ["" if value is None else value.name for value in inputs]
         while names and not names[-1]:
@@ -270,8 +280,7 @@ class Graph:
         shape = (*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
         return self.node("Gather", [x, index], shape, x.dtype, axis=dim)
 
-    def pad(self, x: Value, before: Sequence[int], after: Sequence[int], value: Operand, mode: str = "constant"
-            ) -> Value:  # fmt: skip
+    def pad(self, x: Value, before: Sequence[int], after: Sequence[int], value: Operand) -> Value:
         """Pad every dim; negative numbers crop."""
         if not any(before) and not any(after):
             return x
@@ -286,10 +295,9 @@ class Graph:
         if not any(grown):
             return x
         if x.dtype == "bool":
-            wide = self.pad(self.cast(x, "uint8"), grown[: x.ndim], grown[x.ndim :], value, mode)
+            wide = self.pad(self.cast(x, "uint8"), grown[: x.ndim], grown[x.ndim :], value)
             return self.cast(wide, "bool")
-        fill = self.of(value, x.dtype) if mode == "constant" else None
-        return self.node("Pad", [x, self.ints(*grown), fill], shape, x.dtype, mode=mode)
+        return self.node("Pad", [x, self.ints(*grown), self.of(value, x.dtype)], shape, x.dtype)
 
     # Sums and products.
 

@@ -127,7 +127,8 @@ class Splitter:
         while start < len(kernels):
             graph = Graph()
             emitter = KernelEmitter(graph, self.weights, EMITTERS)
-            stop, inputs = start, {}
+            inputs: dict[str, Made] = {}
+            stop = start
             while stop < len(kernels) and self._emitted(stop, emitter, held, inputs):
                 stop += 1
             if stop > start:
@@ -183,7 +184,9 @@ class Splitter:
         except CannotEmit as error:
             known = {name: Held(made.region, made.value.dtype) for name, made in emitter.made.items()}
             raise _Refused(error, positions, {**held, **known}) from error
-        held.update({name: Held(emitter.made[name].region, emitter.made[name].value.dtype) for name in outputs})
+        held.update(
+            {name: Held(emitter.made[name].region, emitter.made[name].value.dtype) for name in outputs}
+        )
         return OnnxSegment(compiled, tuple(names[value.name] for value in graph.inputs), outputs)
 
     def _alone(self, index: int, held: Mapping[str, Held]) -> CannotEmit | None:

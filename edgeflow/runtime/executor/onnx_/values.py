@@ -129,6 +129,11 @@ def _category(dtype: str) -> int:
     return 0 if dtype == "bool" else 2 if dtype in FLOATS else 1
 
 
+def number_dtype(number: bool | int | float) -> str:
+    """The dtype of a tensor that is made from one of Python's numbers."""
+    return "bool" if isinstance(number, bool) else "int64" if isinstance(number, int) else "float32"
+
+
 def result_dtype(*operands: Operand) -> str:
     """The dtype of arithmetic on operands: tensors count before single numbers before Python's numbers.
 
@@ -139,16 +144,14 @@ def result_dtype(*operands: Operand) -> str:
         if isinstance(item, Value):
             rank, dtype = (0 if item.ndim else 1), item.dtype
         else:
-            rank, dtype = 2, "bool" if isinstance(item, bool) else "int64" if isinstance(item, int) else "float32"
+            rank, dtype = 2, number_dtype(item)
         known = ranks[rank]
         ranks[rank] = dtype if known is None else promote(known, dtype)
     result: str | None = None
     for dtype_ in ranks:
         if dtype_ is None:
             continue
-        if result is None:
-            result = dtype_
-        elif _category(dtype_) > _category(result):
+        if result is None or _category(dtype_) > _category(result):
             result = dtype_
     assert result is not None, "an operation without operands"
     return result

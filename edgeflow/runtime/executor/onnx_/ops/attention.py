@@ -37,14 +37,20 @@ def _mask(g: Graph, a: Arguments, scores: tuple[int, int]) -> Value | None:
     return a.optional("attn_mask")
 
 
-def _bias(g: Graph, mask: Value, dtype: str) -> tuple[Value, Value]:
-    """What is added to scores, and which queries see anything at all."""
+def _bias(g: Graph, mask: Value, dtype: str) -> tuple[Value, Value | None]:
+    """What is added to scores, and which queries see anything at all; None if all do."""
     last = mask.ndim - 1
+    known, lowest = g.known(mask), 0.0 if mask.dtype == "bool" else -math.inf
+    sees_all = known is not None and bool((known.astype(np.float32).max(-1) > lowest).all())
     if mask.dtype == "bool":
         bias = g.where(mask, g.constant(0, dtype), g.constant(-math.inf, dtype), dtype=dtype)
+        if sees_all:
+            return bias, None
         seen = g.cast(g.reduce("ReduceMax", g.cast(mask, "int32"), [last], keep=True), "bool")
     else:
         bias = g.cast(mask, dtype)
+        if sees_all:
+            return bias, None
         seen = g.compare("Greater", g.reduce("ReduceMax", bias, [last], keep=True), -math.inf)
     return bias, seen
 

@@ -38,7 +38,9 @@ def _conv(g: Graph, a: Arguments) -> Value:
         pads = _default(a, "padding", spatial, 0) * 2
     source = _batched(g, x, weight.ndim)
     sizes = [
-        _size(source.shape[2 + dim], kernel[dim], strides[dim], dilations[dim], pads[dim] + pads[spatial + dim])
+        _size(
+            source.shape[2 + dim], kernel[dim], strides[dim], dilations[dim], pads[dim] + pads[spatial + dim]
+        )
         for dim in range(spatial)
     ]
     made = g.node(
@@ -107,7 +109,9 @@ def _transposed(g: Graph, a: Arguments) -> Value:
 def _im2col(g: Graph, a: Arguments) -> Value:
     """Every window as a column; the windows of rows and of columns are looked up one after the other."""
     x = a.tensor("self")
-    kernel, dilation, padding, stride = (a.ints(key) for key in ("kernel_size", "dilation", "padding", "stride"))
+    kernel, dilation, padding, stride = (
+        a.ints(key) for key in ("kernel_size", "dilation", "padding", "stride")
+    )
     source = _batched(g, x, 4)
     pads = (0, 0, *padding)
     made = g.pad(source, pads, pads, 0)
@@ -115,7 +119,10 @@ def _im2col(g: Graph, a: Arguments) -> Value:
     for dim, at in ((0, 2), (1, 4)):
         count = _size(source.shape[2 + dim], kernel[dim], stride[dim], dilation[dim], 2 * padding[dim])
         counts.append(count)
-        rows = [[tap * dilation[dim] + window * stride[dim] for window in range(count)] for tap in range(kernel[dim])]
+        rows = [
+            [tap * dilation[dim] + window * stride[dim] for window in range(count)]
+            for tap in range(kernel[dim])
+        ]
         made = g.gather(made, g.constant(rows, "int64"), at)
     made = g.transpose(made, (0, 1, 2, 4, 3, 5))
     features = source.shape[1] * kernel[0] * kernel[1]
@@ -128,7 +135,9 @@ def _like_batch(g: Graph, made: Value, has_batch: bool) -> Value:
 
 def _col2im(g: Graph, a: Arguments) -> Value:
     x = a.tensor("self")
-    kernel, dilation, padding, stride = (a.ints(key) for key in ("kernel_size", "dilation", "padding", "stride"))
+    kernel, dilation, padding, stride = (
+        a.ints(key) for key in ("kernel_size", "dilation", "padding", "stride")
+    )
     size = a.ints("output_size")
     source = _batched(g, x, 3)
     channels = source.shape[1] // (kernel[0] * kernel[1])

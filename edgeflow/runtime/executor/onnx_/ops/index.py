@@ -36,11 +36,12 @@ def _take(g: Graph, a: Arguments) -> Value:
 def _take_along(g: Graph, a: Arguments) -> Value:
     x, index = a.tensor("self"), a.tensor("indices")
     if a.get("dim") is None:
-        return g.gather(g.reshape(x, (math.prod(x.shape),)), g.reshape(index, (math.prod(index.shape),)), 0)
+        return _take(g, Arguments({"self": x, "index": g.reshape(index, (math.prod(index.shape),))}))
     dim = dim_of(a["dim"], x.ndim)
-    lead = broadcast_shapes(*([1 if at == dim else size for at, size in enumerate(shape)] for shape in (x.shape, index.shape)))
-    wide = [(*lead[:dim], item.shape[dim], *lead[dim + 1 :]) for item in (x, index)]
-    return _gather(g, Arguments({"self": g.expand(x, wide[0]), "index": g.expand(index, wide[1]), "dim": dim}))
+    others = [(*item.shape[:dim], 1, *item.shape[dim + 1 :]) for item in (x, index)]
+    lead = broadcast_shapes(*others)
+    source, places = (g.expand(item, (*lead[:dim], item.shape[dim], *lead[dim + 1 :])) for item in (x, index))
+    return _gather(g, Arguments({"self": source, "index": places, "dim": dim}))
 
 
 def _index(g: Graph, a: Arguments) -> Value:
@@ -159,7 +160,8 @@ EMITTERS = {
     "take_along_dim": _take_along,
     **dict.fromkeys(("index.Tensor", "_unsafe_index.Tensor"), _index),
     **dict.fromkeys(
-        ("scatter.src", "scatter.value", "scatter.reduce", "scatter.value_reduce", "scatter_reduce.two"), _scatter
+        ("scatter.src", "scatter.value", "scatter.reduce", "scatter.value_reduce", "scatter_reduce.two"),
+        _scatter,
     ),
     "scatter_add": _scatter_add,
     "index_add": _index_add,

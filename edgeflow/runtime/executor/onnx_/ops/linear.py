@@ -82,9 +82,7 @@ def _einsum(g: Graph, a: Arguments) -> Value:
                 raise CannotEmit("dots that broadcast")
             dots = run
     shape = tuple(
-        size
-        for part in right.replace("...", ".")
-        for size in (dots if part == "." else (sizes[part],))
+        size for part in right.replace("...", ".") for size in (dots if part == "." else (sizes[part],))
     )
     if any(letter not in left for letter in right):
         raise CannotEmit("a letter from nowhere")

@@ -37,12 +37,11 @@ def _made_of(make: Callable[[Graph, Value], Value]) -> Emitter:
 
 def _kept(op: str) -> Emitter:
     """A function that leaves integers as they are."""
+    return lambda g, a: _kept_value(g, op, a.tensor("self"))
 
-    def emit(g: Graph, a: Arguments) -> Value:
-        x = a.tensor("self")
-        return g.unary(op, x) if x.is_float else x
 
-    return emit
+def _kept_value(g: Graph, op: str, x: Value) -> Value:
+    return g.unary(op, x) if x.is_float else x
 
 
 def _plain(op: str) -> Emitter:
@@ -462,7 +461,11 @@ def _numeric_extreme(op: str) -> Emitter:
         dtype = result_dtype(x, y)
         left, right = g.of(x, dtype), g.of(y, dtype)
         if dtype not in FLOATS:
-            return _extreme(op)(g, a)
+            return (
+                g.binary("Or" if op == "Max" else "And", x, y)
+                if dtype == "bool"
+                else _bounded(g, op, left, right)
+            )
         made = g.where(g.unary("IsNaN", left, "bool"), right, _bounded(g, op, left, right))
         return g.where(g.unary("IsNaN", right, "bool"), left, made)
 
@@ -481,7 +484,9 @@ def _is_negative(g: Graph, x: Value) -> Value:
     below = g.compare("Less", x, 0)
     if not x.is_float:
         return below
-    zero = g.node("And", [g.compare("Equal", x, 0), g.compare("Less", g.unary("Reciprocal", x), 0)], x.shape, "bool")
+    zero = g.node(
+        "And", [g.compare("Equal", x, 0), g.compare("Less", g.unary("Reciprocal", x), 0)], x.shape, "bool"
+    )
     return g.node("Or", [below, zero], x.shape, "bool")
 
 
@@ -547,7 +552,7 @@ def _fraction(g: Graph, a: Arguments) -> Value:
 def _round(g: Graph, a: Arguments) -> Value:
     if a.get("decimals", 0):
         raise CannotEmit("rounding to decimals")
-    return _kept("Round")(g, a)
+    return _kept_value(g, "Round", a.tensor("self"))
 
 
 def _logical_not(g: Graph, a: Arguments) -> Value:

@@ -10,7 +10,7 @@ import numpy as np
 from edgeflow.graph.ir import NUMPY_DTYPES
 from edgeflow.runtime.executor.onnx_.emit import Arguments, Emitter
 from edgeflow.runtime.executor.onnx_.graph import Graph
-from edgeflow.runtime.executor.onnx_.values import CannotEmit, Value
+from edgeflow.runtime.executor.onnx_.values import CannotEmit, Value, number_dtype
 
 
 def _filled(value: float | None) -> Emitter:
@@ -18,14 +18,10 @@ def _filled(value: float | None) -> Emitter:
         fill: Any = a["fill_value"] if value is None else value
         if isinstance(fill, Value):
             raise CannotEmit("a filling that is computed")
-        dtype = a.dtype() or ("float32" if value is not None else _dtype_of(fill))
+        dtype = a.dtype() or ("float32" if value is not None else number_dtype(fill))
         return g.expand(g.constant(fill, dtype), a.ints("size"))
 
     return emit
-
-
-def _dtype_of(number: bool | int | float) -> str:
-    return "bool" if isinstance(number, bool) else "int64" if isinstance(number, int) else "float32"
 
 
 def _new(value: float | None) -> Emitter:

@@ -74,7 +74,9 @@ def _argument(op: str) -> Emitter:
 def _truth(op: str) -> Emitter:
     def emit(g: Graph, a: Arguments) -> Value:
         x = a.tensor("self")
-        made = g.reduce(op, g.cast(g.cast(x, "bool"), "int32"), chosen_dims(a, x), keep=bool(a.get("keepdim")))
+        made = g.reduce(
+            op, g.cast(g.cast(x, "bool"), "int32"), chosen_dims(a, x), keep=bool(a.get("keepdim"))
+        )
         return g.cast(made, "bool")
 
     return emit

@@ -121,7 +121,9 @@ def _diagonal(g: Graph, a: Arguments) -> Value:
     count = max(0, min(rows - start[0], columns - start[1]))
     if not count:
         raise CannotEmit("a diagonal without elements")
-    flat = g.reshape(g.transpose(x, (*rest, first, second)), (*(x.shape[dim] for dim in rest), rows * columns))
+    flat = g.reshape(
+        g.transpose(x, (*rest, first, second)), (*(x.shape[dim] for dim in rest), rows * columns)
+    )
     places = [(start[0] + at) * columns + start[1] + at for at in range(count)]
     return _chosen(g, flat, flat.ndim - 1, places)
 

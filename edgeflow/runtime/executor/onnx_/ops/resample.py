@@ -56,7 +56,9 @@ def _nearest(*, exact: bool) -> Emitter:
         sizes, factors = _sizes(a, x)
         for at, made in enumerate(sizes):
             dim = 2 + at
-            positions = _positions(x.shape[dim], made, None if factors is None else factors[at], x.ndim, exact)
+            positions = _positions(
+                x.shape[dim], made, None if factors is None else factors[at], x.ndim, exact
+            )
             if positions != list(range(x.shape[dim])):
                 x = g.gather(x, g.constant(positions, "int64"), dim)
         return x
