@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from edgeflow.graph.ir import Array
 from edgeflow.plan.program import Compute, Program
 from edgeflow.runtime.executor.base import Executor, Weights
-from edgeflow.runtime.executor.onnx_.segments import Compile, Env, OtherSegment, Segment, Splitter
+from edgeflow.runtime.executor.onnx_.segments import (
+    Compile,
+    Compiled,
+    Env,
+    OnnxSegment,
+    OtherSegment,
+    Segment,
+    Splitter,
+)
 
 
 def prepare(
@@ -46,6 +54,11 @@ class OnnxRunnable:
         self._computes[instruction_index].run(buffers)
 
     @property
+    def models(self) -> tuple[Compiled, ...]:
+        """The models that it runs; equal kernels on equal weights may share one."""
+        return tuple(model for compiled in self._computes.values() for model in compiled.models)
+
+    @property
     def other_operators(self) -> tuple[str, ...]:
         """Names of the operators that another back end runs."""
         return tuple(name for compiled in self._computes.values() for name in compiled.other_operators)
@@ -63,6 +76,10 @@ class _Compiled:
             for name, buffer in instruction.outputs
             for region in (program.buffers[buffer].region,)
         ]
+
+    @property
+    def models(self) -> tuple[Compiled, ...]:
+        return tuple(item.compiled for item in self._segments if isinstance(item, OnnxSegment))
 
     @property
     def other_operators(self) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ class Splitter:
                     if (error := self._alone(index, refusal.held)) is not None
                 }
                 for index, error in (found or dict.fromkeys(refusal.positions, refusal.error)).items():
-                    self.refused[index] = error
+                    self._refuse(index, error)
 
     def _attempt(self) -> list[Segment]:
         held = {
