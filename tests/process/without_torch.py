@@ -1,24 +1,28 @@
-"""A worker's job in a process where torch cannot be imported; run by `test_worker_without_torch`."""
+"""A worker's job in a process where torch cannot be imported; run by `test_worker_without_torch`.
+
+    python without_torch.py FOLDER
+
+The folder holds ``program<rank>.json``, ``weights.npz`` and ``inputs.npz``; ``outputs.npz`` is written into it.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
 
-sys.modules["torch"] = None  # type: ignore[assignment]
-
 import numpy as np
 
-import edgeflow.cli.worker
-import edgeflow.cost
-import edgeflow.runtime.calibrate
-import edgeflow.runtime.coordinator
-import edgeflow.runtime.profile.device
-import edgeflow.runtime.worker  # noqa: F401  # that they can be imported is what this is for
-from edgeflow.runtime.executor import available_executors, make_executor
-from edgeflow.runtime.local import run_programs
-from edgeflow.runtime.worker.check import decode_program
+#: What a worker, and whoever talks to it, loads.
+_MODULES = (
+    "edgeflow.cli.worker",
+    "edgeflow.cost",
+    "edgeflow.runtime.calibrate",
+    "edgeflow.runtime.coordinator",
+    "edgeflow.runtime.profile.device",
+    "edgeflow.runtime.worker",
+)
 
 
 class _Graph:
@@ -28,14 +32,25 @@ class _Graph:
         self.weights = weights
 
 
-folder = Path(sys.argv[1])
-assert "torch" not in available_executors()
-programs = {
-    int(path.stem.removeprefix("program")): decode_program(path.read_bytes())
-    for path in folder.glob("program*.json")
-}
-weights = dict(np.load(folder / "weights.npz"))
-inputs = dict(np.load(folder / "inputs.npz"))
-outputs = run_programs(_Graph(weights), programs, inputs, make_executor("auto", threads=1))
-np.savez(folder / "outputs.npz", **outputs)
-assert sys.modules["torch"] is None
+def main(folder: Path) -> None:
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    for module in _MODULES:
+        importlib.import_module(module)
+
+    from edgeflow.runtime.executor import available_executors, make_executor
+    from edgeflow.runtime.local import run_programs
+    from edgeflow.runtime.worker.check import decode_program
+
+    assert "torch" not in available_executors()
+    programs = {
+        int(path.stem.removeprefix("program")): decode_program(path.read_bytes())
+        for path in folder.glob("program*.json")
+    }
+    graph: Any = _Graph(dict(np.load(folder / "weights.npz")))
+    inputs = dict(np.load(folder / "inputs.npz"))
+    outputs = run_programs(graph, programs, inputs, make_executor("auto", threads=1))
+    np.savez(folder / "outputs.npz", **outputs)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
