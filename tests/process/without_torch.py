@@ -2,7 +2,7 @@
 
     python without_torch.py FOLDER
 
-The folder holds ``program<rank>.json``, ``weights.npz`` and ``inputs.npz``; ``outputs.npz`` is written into it.
+The folder holds ``program<rank>.json``, ``weights.npz`` and ``inputs.npz``; ``outputs.npz`` is written there.
 """
 
 from __future__ import annotations
