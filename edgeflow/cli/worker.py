@@ -15,6 +15,18 @@ def worker(
         str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
     ] = "127.0.0.1:7070",
     threads: Annotated[int, typer.Option(min=1, help="Threads that compute.")] = 1,
+    executor: Annotated[
+        str,
+        typer.Option(help="Back end: auto (the best that is installed), onnxruntime, torch or openvino."),
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="What computes: cpu, or with torch cuda, cuda:1 ...")] = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute in float16 or bfloat16, with torch; answers are then rounded accordingly.",
+            show_default=False,
+        ),
+    ] = None,
     speed: Annotated[
         float,
         typer.Option(
@@ -41,6 +53,9 @@ def worker(
         bind,
         threads=threads,
         speed=speed,
+        executor=executor,
+        device=device,
+        dtype=dtype,
         cache_dir=cache_dir,
         memory_limit_bytes=None if memory is None else parse_bytes(memory, what="--memory"),
         insecure=insecure,

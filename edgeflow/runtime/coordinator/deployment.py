@@ -13,7 +13,7 @@ from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.replicas import AnySession, ReplicatedSession
 from edgeflow.runtime.coordinator.session import Session
-from edgeflow.runtime.executor import executor_names
+from edgeflow.runtime.executor import AUTO, resolve_executor
 
 
 def deploy(
@@ -22,7 +22,7 @@ def deploy(
     *,
     local: bool = False,
     threads: int = 1,
-    executor: str = "torch",
+    executor: str = AUTO,
     timeout_s: float = 60.0,
     emulate_speeds: bool = True,
 ) -> AnySession:
@@ -36,7 +36,7 @@ def deploy(
         local: Start worker processes on this machine instead, with the memory of the cluster's devices; they
             end with the session.
         threads: Threads that compute, of each local worker.
-        executor: Back end of local workers.
+        executor: Back end of local workers; by default the best that is installed.
         timeout_s: Of each control call, and of each request.
         emulate_speeds: Make local workers as unequal as the cluster's devices.
 
@@ -56,8 +56,7 @@ def deploy(
     ranks = sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
     if workers is not None:
         return _open(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s)
-    if executor not in executor_names():
-        raise ConfigError(f"no executor {executor!r}; known: {', '.join(executor_names())}")
+    executor = resolve_executor(executor)
     if threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}")
     speeds = plan.cluster.relative_speeds if emulate_speeds else (1.0,) * len(plan.cluster.devices)

@@ -19,7 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from edgeflow._proto.edgeflow.v1 import worker_pb2, worker_pb2_grpc
 from edgeflow.errors import ConfigError
-from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.executor import AUTO, Executor, make_executor
 from edgeflow.runtime.transport.grpc_ import (
     MAX_STREAMS,
     SERVER_OPTIONS,
@@ -112,7 +112,9 @@ def serve(
     *,
     threads: int = 1,
     speed: float = 1.0,
-    executor: str = "torch",
+    executor: str = AUTO,
+    device: str = "cpu",
+    dtype: str | None = None,
     cache_dir: Path | None = None,
     memory_limit_bytes: int | None = None,
     insecure: bool = False,
@@ -125,7 +127,9 @@ def serve(
         bind: ``HOST:PORT``; port 0 takes a free one.
         threads: Threads that compute.
         speed: Below 1, a slower device is emulated.
-        executor: Name of the back end.
+        executor: Name of the back end; by default the best that is installed.
+        device: What computes: ``cpu``, or by torch's name a GPU.
+        dtype: Float dtype to compute in instead of 32 bits.
         cache_dir: Where weights are kept between runs.
         memory_limit_bytes: What weights and buffers may take; half of the machine's memory if None.
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
@@ -142,7 +146,7 @@ def serve(
     }
     server = WorkerServer(
         bind,
-        executor=get_executor(executor, threads=threads),
+        executor=make_executor(executor, threads=threads, device=device, dtype=dtype),
         num_threads=threads,
         speed=speed,
         cache_dir=cache_dir,

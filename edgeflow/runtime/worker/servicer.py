@@ -13,7 +13,7 @@ from edgeflow._proto.edgeflow.v1 import worker_pb2 as pb
 from edgeflow._proto.edgeflow.v1 import worker_pb2_grpc
 from edgeflow.errors import CodecError
 from edgeflow.runtime.content import Content
-from edgeflow.runtime.executor import executor_names
+from edgeflow.runtime.executor import available_executors
 from edgeflow.runtime.rpc_errors import translated
 from edgeflow.runtime.wire import CHUNK_BYTES, PROTOCOL_VERSION
 from edgeflow.runtime.worker.allowlist import ALLOWED_NAMES
@@ -51,7 +51,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 name=self._name,
                 version=self._version,
                 protocol_version=PROTOCOL_VERSION,
-                executors=[mine, *(other for other in executor_names() if other != mine)],
+                executors=[mine, *(other for other in available_executors() if other != mine)],
                 num_threads=self._num_threads,
                 memory_limit_bytes=self._worker.memory_limit_bytes,
                 operators=sorted(ALLOWED_NAMES),

@@ -168,7 +168,11 @@ class Worker:
             (item.tensor, item.region): arrays[content.content_hash]
             for item, content in zip(preparation.program.weights, preparation.contents, strict=True)
         }
-        runnable = self.executor.prepare(preparation.program, weights)
+        hashes = {
+            (item.tensor, item.region): content.content_hash
+            for item, content in zip(preparation.program.weights, preparation.contents, strict=True)
+        }
+        runnable = self.executor.prepare(preparation.program, weights, hashes)
         with self._lock:
             self._handle(e.Loaded(epoch))
             self._get(epoch).runnable = runnable
