@@ -51,6 +51,11 @@ MAX_NOTICE_BYTES: Final = 1 << 16
 MAX_NDIM: Final = 16
 
 _FIXED: Final = struct.Struct("<4sBBBBQQIiQ")
+_NDIM_OFFSET: Final = 7
+_SHAPES: Final = tuple(struct.Struct(f"<{ndim}Q") for ndim in range(MAX_NDIM + 1))
+
+#: No header is longer.
+MAX_HEADER_BYTES: Final = _FIXED.size + 8 * MAX_NDIM
 
 #: The code of a dtype on the wire; numbers are never reused.
 _DTYPE_CODES: Final[dict[str, int]] = {
@@ -80,6 +85,10 @@ class Kind(enum.IntEnum):
     FAILURE = 3
     #: From the client to the workers: forget the request.
     CANCEL = 4
+    #: Last on a connection, where the transport has no such notice of its own: empty, or why it ends.
+    GOODBYE = 5
+    #: Whether anybody is there, where the transport does not ask by itself; tag 0 asks, tag 1 answers.
+    PING = 6
 
 
 _EMPTY: Final = np.empty(0, np.uint8)
@@ -145,6 +154,8 @@ def encode_header(frame: Frame) -> bytes:
     code = _CODE_OF_NUMPY.get(array.dtype)
     if code is None:
         raise CodecError(f"frame: dtype {array.dtype} has no code on the wire")
+    if array.ndim > MAX_NDIM:
+        raise CodecError(f"frame: {array.ndim} dims, at most {MAX_NDIM}")
     try:
         fixed = _FIXED.pack(
             MAGIC,
@@ -160,7 +171,7 @@ def encode_header(frame: Frame) -> bytes:
         )
     except struct.error as error:
         raise CodecError(f"frame: a field does not fit the header: {error}") from error
-    return fixed + struct.pack(f"<{array.ndim}Q", *array.shape)
+    return fixed + _SHAPES[array.ndim].pack(*array.shape)
 
 
 def encode(frame: Frame, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -206,11 +217,25 @@ def decode_header(data: bytes | memoryview, *, max_payload_bytes: int = MAX_PAYL
         request_id=request_id,
         tag=tag,
         dtype=_DTYPE_NAMES[code],
-        shape=struct.unpack_from(f"<{ndim}Q", data, _FIXED.size),
+        shape=_SHAPES[ndim].unpack_from(data, _FIXED.size),
         num_bytes=num_bytes,
     )
     _check_size(header, max_payload_bytes)
     return header
+
+
+def header_bytes(data: bytes | bytearray | memoryview) -> int | None:
+    """Return how long the header is that ``data`` begins with; None if that cannot be said yet.
+
+    Nothing is checked: `decode_header` on as many bytes says what is wrong.
+    """
+    return None if len(data) < _FIXED.size else _FIXED.size + 8 * min(data[_NDIM_OFFSET], MAX_NDIM)
+
+
+def check_payload(header: Header, payload: Array) -> None:
+    """Raise `CodecError` for bytes (flat ``uint8``) that are no values of the header's dtype."""
+    if header.dtype == "bool" and payload.size and payload.max() > 1:
+        raise CodecError("frame: a bool that is neither 0 nor 1")
 
 
 def _kind(code: int) -> Kind:
@@ -301,8 +326,7 @@ class Decoder:
         if stop < self._header.num_bytes:
             return None
         frame = self._header.frame(self._array)
-        if self._header.dtype == "bool" and stop and self._bytes.max() > 1:
-            raise CodecError("frame: a bool that is neither 0 nor 1")
+        check_payload(self._header, self._bytes)
         self._header, self._array, self._bytes = None, _EMPTY, _EMPTY
         return frame
 

@@ -1,0 +1,148 @@
+"""Memory for activations, in pages that are used again and again.
+
+A fresh array costs more than its bytes: the system hands its pages over one fault at a time, and zeroes each.
+A pool keeps the pages that programs have freed. An array takes a run of neighbouring pages and gives it back
+when nothing refers to it any more, views and other libraries' views included; who frees a buffer just drops it.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import threading
+from bisect import insort
+from collections import deque
+from typing import Any, Final
+
+import numpy as np
+
+from edgeflow.graph.ir import Array
+
+PAGE_BYTES: Final = 1 << 16
+
+#: Pages that are asked of the system at once.
+_ARENA_PAGES: Final = 64
+
+
+class PagePool:
+    """Hands out uninitialised arrays; may be used from several threads.
+
+    Arrays of less than a page come from numpy, which is faster for them; they are not counted.
+
+    Attributes:
+        used_bytes: In pages that are handed out.
+        peak_bytes: The most that this was.
+        held_bytes: What the pool has of the system, in use or not.
+    """
+
+    def __init__(self) -> None:
+        self.used_bytes = 0
+        self.peak_bytes = 0
+        self.held_bytes = 0
+        self._lock = threading.Lock()
+        self._arenas: list[_Arena] = []
+        #: Runs whose arrays are gone. Appending takes no lock, because the last reference to an array may be
+        #: dropped anywhere, also by the garbage collector in the middle of `empty`.
+        self._returned: deque[_Run] = deque()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array whose elements can be anything, as `numpy.empty` does."""
+        num_bytes = math.prod(shape) * dtype.itemsize
+        if num_bytes < PAGE_BYTES:
+            return np.empty(shape, dtype)
+        lease = _Lease(self._take(-(-num_bytes // PAGE_BYTES)), num_bytes, self._returned)
+        return np.asarray(lease).view(dtype).reshape(shape)
+
+    def trim(self) -> None:
+        """Give memory that nobody uses back to the system."""
+        with self._lock:
+            self._settle()
+            self._arenas = [arena for arena in self._arenas if not arena.is_unused]
+            self.held_bytes = sum(arena.num_pages for arena in self._arenas) * PAGE_BYTES
+
+    def _take(self, count: int) -> _Run:
+        with self._lock:
+            self._settle()
+            run = next((run for arena in self._arenas if (run := arena.take(count)) is not None), None)
+            if run is None:
+                arena = _Arena(max(count, _ARENA_PAGES))
+                self._arenas.append(arena)
+                self.held_bytes += arena.num_pages * PAGE_BYTES
+                run = arena.take(count)
+                assert run is not None
+            self.used_bytes += count * PAGE_BYTES
+            self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+            return run
+
+    def _settle(self) -> None:
+        while self._returned:
+            run = self._returned.popleft()
+            run.arena.put(run)
+            self.used_bytes -= run.count * PAGE_BYTES
+
+
+class _Run:
+    """Neighbouring pages of an arena."""
+
+    __slots__ = ("arena", "count", "start")
+
+    def __init__(self, arena: _Arena, start: int, count: int) -> None:
+        self.arena = arena
+        self.start = start
+        self.count = count
+
+
+class _Arena:
+    """Pages that came from the system together; the smallest gap that is large enough is used first."""
+
+    def __init__(self, num_pages: int) -> None:
+        self.num_pages = num_pages
+        self._memory = np.frombuffer(mmap.mmap(-1, num_pages * PAGE_BYTES), np.uint8)
+        self._address: int = self._memory.__array_interface__["data"][0]
+        #: Gaps as (first page, number of pages), in order, never next to each other.
+        self._gaps = [(0, num_pages)]
+
+    @property
+    def is_unused(self) -> bool:
+        return self._gaps == [(0, self.num_pages)]
+
+    def address(self, page: int) -> int:
+        return self._address + page * PAGE_BYTES
+
+    def take(self, count: int) -> _Run | None:
+        best = min((gap for gap in self._gaps if gap[1] >= count), key=lambda gap: gap[1], default=None)
+        if best is None:
+            return None
+        index = self._gaps.index(best)
+        start, size = best
+        self._gaps[index : index + 1] = [(start + count, size - count)] if size > count else []
+        return _Run(self, start, count)
+
+    def put(self, run: _Run) -> None:
+        insort(self._gaps, (run.start, run.count))
+        merged: list[tuple[int, int]] = []
+        for start, count in self._gaps:
+            if merged and sum(merged[-1]) == start:
+                merged[-1] = (merged[-1][0], merged[-1][1] + count)
+            else:
+                merged.append((start, count))
+        self._gaps = merged
+
+
+class _Lease:
+    """The owner of an array's memory: when the last array that refers to it goes, the pages are free."""
+
+    __slots__ = ("__array_interface__", "_returned", "_run")
+
+    def __init__(self, run: _Run, num_bytes: int, returned: deque[_Run]) -> None:
+        self._run = run
+        self._returned = returned
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (num_bytes,),
+            "typestr": "|u1",
+            "data": (run.arena.address(run.start), False),
+        }
+
+    def __del__(self) -> None:
+        self._returned.append(self._run)
