@@ -14,6 +14,7 @@ import numpy as np
 from edgeflow.graph.ir import NUMPY_DTYPES, Array
 from edgeflow.plan.program import Assemble, Compute, Free, Program, Receive, Send
 from edgeflow.runtime.executor.base import Runnable
+from edgeflow.runtime.stream import Allocate
 
 SendFunction = Callable[[Send, Array], None]
 RecordFunction = Callable[[int, float, float], None]
@@ -29,6 +30,7 @@ def run(
     send: SendFunction,
     record: RecordFunction | None = None,
     speed: float = 1.0,
+    empty: Allocate = np.empty,
 ) -> Generator[Receive, Array, dict[str, Array]]:
     """Run ``program``; see the module's docstring.
 
@@ -37,6 +39,7 @@ def run(
         send: Called with a contiguous array of the instruction's region; must not block.
         record: Called with the index of each instruction, its start and its stop, in seconds of
             ``time.monotonic``; a receive's time is the time waited.
+        empty: Makes the arrays that parts are put together in.
         speed: Below 1, a slower device is emulated: each Compute is stretched to measured / speed.
     """
     buffers: dict[int, Array] = {buffer: inputs[name] for name, buffer in program.inputs}
@@ -51,7 +54,7 @@ def run(
                 # Not `ascontiguousarray`, which makes one dim out of none.
                 send(instruction, np.asarray(view, order="C"))
             case Assemble():
-                buffers[instruction.buffer] = assemble(instruction, program, buffers)
+                buffers[instruction.buffer] = assemble(instruction, program, buffers, empty=empty)
             case Compute():
                 runnable.compute(index, buffers)
                 if speed < 1:
@@ -65,7 +68,13 @@ def run(
     return {name: buffers[buffer] for name, buffer in program.outputs}
 
 
-def assemble(instruction: Assemble, program: Program, buffers: Mapping[int, Array]) -> Array:
+def assemble(
+    instruction: Assemble,
+    program: Program,
+    buffers: Mapping[int, Array],
+    *,
+    empty: Allocate = np.empty,
+) -> Array:
     """Return the region that the parts make up: copied, or summed in their order.
 
     Sums of 16-bit floats are taken in 32 bits and rounded once.
@@ -80,7 +89,7 @@ def assemble(instruction: Assemble, program: Program, buffers: Mapping[int, Arra
         for part in instruction.parts
     ]
     if not instruction.is_sum:
-        whole: Array = np.empty(target.shape, dtype)
+        whole = empty(target.shape, dtype)
         for where, piece in parts:
             whole[where] = piece
         return whole

@@ -21,6 +21,11 @@ def split_bind(bind: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def join_address(host: str, port: int) -> str:
+    """The opposite of `split_bind`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def with_port(address: str, port: int) -> str:
     """Return ``address`` with another port.
 

@@ -98,7 +98,9 @@ class Outbox:
                 sent = self._stream.send_now(sealed)
             except OSError as error:
                 self._is_closed = True  # the reader finds out as well, and tells the handler
-                raise WorkerUnreachableError(f"the connection with {self._peer} has ended: {error}") from error
+                raise WorkerUnreachableError(
+                    f"the connection with {self._peer} has ended: {error}"
+                ) from error
             self._num_sent += sent
             self._sealed = _after(sealed, sent)
         if not self._is_open or not (self._sealed or self._waiting):

@@ -27,7 +27,7 @@ import numpy as np
 from edgeflow.errors import CodecError, ConfigError, EdgeflowError, WorkerUnreachableError
 from edgeflow.runtime.rpc_errors import decode_description, describe, encode_description, rebuild
 from edgeflow.runtime.stream import Allocate, FrameReader
-from edgeflow.runtime.transport.address import split_bind
+from edgeflow.runtime.transport.address import join_address, split_bind
 from edgeflow.runtime.transport.base import Accept, Connection, Handler, Hello
 from edgeflow.runtime.transport.bytestream import Credentials, PlainStream, handshake
 from edgeflow.runtime.transport.outbox import Outbox
@@ -241,7 +241,7 @@ class _Settings(NamedTuple):
 
 class _Listener:
     def __init__(self, server: socket.socket, host: str, accept: Accept, settings: _Settings) -> None:
-        self.address = _join(host, server.getsockname()[1])
+        self.address = join_address(host, server.getsockname()[1])
         self._server = server
         self._accept = accept
         self._settings = settings
@@ -272,7 +272,7 @@ class _Listener:
                     logger.warning("accept.failed", extra={"address": self.address, "reason": str(error)})
                     time.sleep(0.1)
                 continue
-            peer = _join(*address[:2])
+            peer = join_address(*address[:2])
             thread = threading.Thread(
                 target=self._serve, args=(connected, peer), name=f"edgeflow-read-{peer}", daemon=True
             )
@@ -340,7 +340,9 @@ class TcpTransport:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             server = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
         except OSError as error:
-            raise ConfigError(f"cannot listen at {_join(host, port)}: {error.strerror or error}") from error
+            raise ConfigError(
+                f"cannot listen at {join_address(host, port)}: {error.strerror or error}"
+            ) from error
         return _Listener(server, host, accept, self._settings)
 
     def dial(self, address: str, hello: Hello, handler: Handler, *, timeout_s: float) -> Connection:
@@ -349,7 +351,9 @@ class TcpTransport:
         try:
             connected = socket.create_connection((host, port), timeout=timeout_s)
         except TimeoutError as error:
-            raise WorkerUnreachableError(f"{address} cannot be reached: no answer in {timeout_s:.1f} s") from error
+            raise WorkerUnreachableError(
+                f"{address} cannot be reached: no answer in {timeout_s:.1f} s"
+            ) from error
         except OSError as error:
             raise WorkerUnreachableError(f"{address} cannot be reached: {error.strerror or error}") from error
         try:
@@ -358,7 +362,9 @@ class TcpTransport:
             end.greet(hello)
         except TimeoutError as error:
             connected.close()
-            raise WorkerUnreachableError(f"{address} cannot be reached: no answer in {timeout_s:.1f} s") from error
+            raise WorkerUnreachableError(
+                f"{address} cannot be reached: no answer in {timeout_s:.1f} s"
+            ) from error
         except OSError as error:
             connected.close()
             raise WorkerUnreachableError(f"{address} cannot be reached: {error}") from error
@@ -401,7 +407,3 @@ def _end_all(ends: Mapping[threading.Thread, _End | socket.socket]) -> None:
 
 def _context(credentials: Credentials | None, *, server: bool) -> ssl.SSLContext | None:
     return None if credentials is None else credentials.ssl_context(server=server)
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -23,6 +23,7 @@ from edgeflow.plan.program import CLIENT, Program, Receive, Send
 from edgeflow.runtime import interpreter
 from edgeflow.runtime.content import Content, check_content
 from edgeflow.runtime.executor.base import Executor, Runnable
+from edgeflow.runtime.pages import PagePool
 from edgeflow.runtime.rpc_errors import describe, encode_description
 from edgeflow.runtime.runner import RequestKey, Runner, Running
 from edgeflow.runtime.schedule import FrameKey
@@ -96,6 +97,7 @@ class Worker:
         cache: Where weights are kept.
         memory_limit_bytes: What weights and buffers may take.
         speed: Below 1, a slower device is emulated.
+        pool: Where buffers come from.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Worker:
         cache: WeightCache,
         memory_limit_bytes: int,
         speed: float = 1.0,
+        pool: PagePool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 0 < speed <= 1:
@@ -113,6 +116,7 @@ class Worker:
         self.executor = executor
         self.memory_limit_bytes = memory_limit_bytes
         self.speed = speed
+        self.pool = pool or PagePool()
         self._transport = transport
         self._cache = cache
         self._clock = clock
@@ -298,6 +302,7 @@ class Worker:
             case e.FreeEpoch(epoch):
                 for connection in self._epochs.pop(epoch).connections.values():
                     connection.close()
+                self.pool.trim()
                 logger.info("epoch.freed", extra={"epoch": epoch})
 
     def _run(self, epoch: int, request_id: int) -> Running:
@@ -326,7 +331,13 @@ class Worker:
 
         def running() -> Running:
             outputs = yield from interpreter.run(
-                runnable, program, {}, send=send, record=record, speed=self.speed
+                runnable,
+                program,
+                {},
+                send=send,
+                record=record,
+                speed=self.speed,
+                empty=self.pool.empty,
             )
             self._keep_records(entry, request_id, records)
             return outputs
