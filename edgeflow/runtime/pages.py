@@ -1,8 +1,8 @@
 """Memory for activations, in pages that are used again and again.
 
-A fresh array costs more than its bytes: the system hands its pages over one fault at a time, and zeroes each.
-A pool keeps the pages that programs have freed. An array takes a run of neighbouring pages and gives it back
-when nothing refers to it any more, views and other libraries' views included; who frees a buffer just drops it.
+A fresh array costs more than its bytes: the system hands its pages over one fault at a time and zeroes each.
+A pool keeps the pages that programs have freed. An array takes a run of neighbouring pages, and gives it back
+when nothing refers to it any more, views of other libraries included; who frees a buffer just drops it.
 """
 
 from __future__ import annotations

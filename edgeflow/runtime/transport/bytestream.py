@@ -122,7 +122,7 @@ class TlsStream(PlainStream):
         while True:
             with self._lock:
                 try:
-                    return self._tls.read(len(target), target)  # type: ignore[arg-type,return-value]  # stubs
+                    return self._tls.read(len(target), target)  # type: ignore[return-value]  # typeshed
                 except ssl.SSLWantReadError:
                     pass
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

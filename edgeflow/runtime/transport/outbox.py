@@ -1,4 +1,4 @@
-"""What is to be sent on one connection: at once from the thread that sends, the rest by a thread of its own."""
+"""What is to be sent on one connection: at once if the system takes it, else by a thread of its own."""
 
 from __future__ import annotations
 

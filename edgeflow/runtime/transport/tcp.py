@@ -190,7 +190,7 @@ class _End:
         self.send(_ping(_ASKS))
 
     def _is_moving(self) -> bool:
-        """Whether the other side has taken anything since this was last asked: it may be slow, but is there."""
+        """Whether the other side has taken anything since the last call: it may be slow, but is there."""
         before, self._num_acknowledged = self._num_acknowledged, self._outbox.num_acknowledged
         return self._num_acknowledged != before
 
@@ -346,31 +346,13 @@ class TcpTransport:
         return _Listener(server, host, accept, self._settings)
 
     def dial(self, address: str, hello: Hello, handler: Handler, *, timeout_s: float) -> Connection:
-        deadline_s = time.monotonic() + timeout_s
-        host, port = split_bind(address)
         try:
-            connected = socket.create_connection((host, port), timeout=timeout_s)
+            end = self._connect(address, hello, timeout_s)
         except TimeoutError as error:
-            raise WorkerUnreachableError(
-                f"{address} cannot be reached: no answer in {timeout_s:.1f} s"
-            ) from error
+            waited = f"no answer in {timeout_s:.1f} s"
+            raise WorkerUnreachableError(f"{address} cannot be reached: {waited}") from error
         except OSError as error:
             raise WorkerUnreachableError(f"{address} cannot be reached: {error.strerror or error}") from error
-        try:
-            stream = handshake(connected, self._context, server_name=host, deadline_s=deadline_s)
-            end = _End(stream, address, self._settings.allocate, deadline_s=deadline_s)
-            end.greet(hello)
-        except TimeoutError as error:
-            connected.close()
-            raise WorkerUnreachableError(
-                f"{address} cannot be reached: no answer in {timeout_s:.1f} s"
-            ) from error
-        except OSError as error:
-            connected.close()
-            raise WorkerUnreachableError(f"{address} cannot be reached: {error}") from error
-        except EdgeflowError:
-            connected.close()
-            raise
         thread = threading.Thread(
             target=end.run,
             args=(handler, self._settings.max_payload_bytes),
@@ -379,6 +361,19 @@ class TcpTransport:
         )
         thread.start()
         self._dialled = {t: e for t, e in self._dialled.items() if t.is_alive()} | {thread: end}
+        return end
+
+    def _connect(self, address: str, hello: Hello, timeout_s: float) -> _End:
+        deadline_s = time.monotonic() + timeout_s
+        host, port = split_bind(address)
+        connected = socket.create_connection((host, port), timeout=timeout_s)
+        try:
+            stream = handshake(connected, self._context, server_name=host, deadline_s=deadline_s)
+            end = _End(stream, address, self._settings.allocate, deadline_s=deadline_s)
+            end.greet(hello)
+        except BaseException:
+            connected.close()
+            raise
         return end
 
     def close(self) -> None:
