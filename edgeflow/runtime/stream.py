@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeflow.graph.ir import NUMPY_DTYPES, Array
 from edgeflow.runtime.wire import (
+    MAX_HEADER_BYTES,
     MAX_PAYLOAD_BYTES,
     Frame,
     Header,
@@ -21,8 +22,8 @@ from edgeflow.runtime.wire import (
     header_bytes,
 )
 
-#: What is read at once while no large payload is under way.
-SCRATCH_BYTES: Final = 1 << 16
+#: What is read at once while no large payload is under way: a frame of 64 KiB with its header.
+SCRATCH_BYTES: Final = (1 << 16) + MAX_HEADER_BYTES
 
 #: Makes an array of a shape and a dtype, whatever is in it.
 Allocate = Callable[[tuple[int, ...], "np.dtype[Any]"], Array]
@@ -69,6 +70,11 @@ class FrameReader:
     def target(self) -> memoryview:
         """Where the next bytes go; never empty."""
         return self._scratch[self._stop :] if self._header is None else self._missing
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all of `target` is sure to be sent: the rest of a payload."""
+        return self._header is not None
 
     def filled(self, count: int) -> Iterator[Frame]:
         """Yield the frames that the ``count`` bytes now in `target` complete.

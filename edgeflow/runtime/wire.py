@@ -28,9 +28,9 @@ import enum
 import math
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from edgeflow.errors import CodecError
@@ -91,11 +91,11 @@ class Kind(enum.IntEnum):
     PING = 6
 
 
+_KINDS: Final = {kind.value: kind for kind in Kind}
 _EMPTY: Final = np.empty(0, np.uint8)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """What one rank sends another.
 
     Attributes:
@@ -112,11 +112,14 @@ class Frame:
     source: int
     request_id: int = 0
     tag: int = 0
-    array: Array = field(default_factory=lambda: _EMPTY, repr=False)
+    array: Array = msgspec.field(default_factory=lambda: _EMPTY)
+
+    def __repr__(self) -> str:
+        what = f"{self.array.dtype}{list(self.array.shape)}"
+        return f"Frame({self.kind.name}, {what}, source={self.source}, tag={self.tag})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The header of a frame, checked: the payload length fits the shape and the dtype."""
 
     kind: Kind
@@ -239,10 +242,10 @@ def check_payload(header: Header, payload: Array) -> None:
 
 
 def _kind(code: int) -> Kind:
-    try:
-        return Kind(code)
-    except ValueError:
-        raise CodecError(f"frame: unknown kind {code}") from None
+    kind = _KINDS.get(code)
+    if kind is None:
+        raise CodecError(f"frame: unknown kind {code}")
+    return kind
 
 
 def _check_size(header: Header, max_payload_bytes: int) -> None:
@@ -250,7 +253,7 @@ def _check_size(header: Header, max_payload_bytes: int) -> None:
     if header.num_bytes > limit:
         raise CodecError(f"frame: payload of {header.num_bytes:,} bytes, the limit is {limit:,}")
     # A dim may be huge where another is 0; numpy refuses such shapes, so they are refused here.
-    if any(size > MAX_PAYLOAD_BYTES for size in header.shape):
+    if header.shape and max(header.shape) > MAX_PAYLOAD_BYTES:
         raise CodecError(f"frame: shape {header.shape} has a dim above {MAX_PAYLOAD_BYTES:,}")
     expected = math.prod(header.shape) * NUMPY_DTYPES[header.dtype].itemsize
     if expected != header.num_bytes:

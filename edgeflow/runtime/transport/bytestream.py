@@ -20,9 +20,6 @@ from typing import Final, Protocol
 
 from edgeflow.errors import WorkerUnreachableError
 
-#: From here on one call is to fill the whole target: each call gives the interpreter's lock away and back.
-_WHOLE_BYTES: Final = 1 << 16
-
 #: What a connection that carries data and gets no acknowledgement may last.
 _USER_TIMEOUT_MS: Final = 15_000
 
@@ -56,17 +53,18 @@ class PlainStream:
         value = struct.pack("ll", int(whole), int(fraction * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
 
-    def receive_into(self, target: memoryview) -> int:
+    def receive_into(self, target: memoryview, *, is_exact: bool = False) -> int:
         """Wait for bytes; 0 at the end of the stream.
 
-        A target that is larger than `_WHOLE_BYTES` is filled before this returns, if nothing goes wrong.
+        Args:
+            is_exact: All of ``target`` is sure to come, so wait for it: each call to the system gives the
+                interpreter's lock away and back. Fewer bytes may be returned all the same.
 
         Raises:
             BlockingIOError: If none come within the idle time.
             OSError: If the connection is broken.
         """
-        flags = socket.MSG_WAITALL if len(target) > _WHOLE_BYTES else 0
-        return self._socket.recv_into(target, 0, flags)
+        return self._socket.recv_into(target, 0, socket.MSG_WAITALL if is_exact else 0)
 
     def seal(self, buffers: Sequence[memoryview]) -> list[memoryview]:
         """Return the bytes that carry ``buffers`` over the wire."""
@@ -118,7 +116,7 @@ class TlsStream(PlainStream):
         self._lock = threading.Lock()
         self._scratch = memoryview(bytearray(_RECORDS_BYTES))
 
-    def receive_into(self, target: memoryview) -> int:
+    def receive_into(self, target: memoryview, *, is_exact: bool = False) -> int:
         while True:
             with self._lock:
                 try:
