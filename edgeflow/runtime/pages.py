@@ -11,7 +11,7 @@ import math
 import mmap
 import threading
 from bisect import insort
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +20,9 @@ from edgeflow.graph.ir import Array
 
 PAGE_BYTES: Final = 1 << 16
 
+#: Smaller arrays come from the C library, which does not ask the system for each of them.
+SMALL_BYTES: Final = 2 * PAGE_BYTES
+
 #: Pages that are asked of the system at once.
 _ARENA_PAGES: Final = 64
 
@@ -27,7 +30,7 @@ _ARENA_PAGES: Final = 64
 class PagePool:
     """Hands out uninitialised arrays; may be used from several threads.
 
-    Arrays of less than a page come from numpy, which is faster for them; they are not counted.
+    Arrays of less than `SMALL_BYTES` come from numpy, which is faster for them; they are not counted.
 
     Attributes:
         used_bytes: In pages that are handed out.
@@ -41,6 +44,9 @@ class PagePool:
         self.held_bytes = 0
         self._lock = threading.Lock()
         self._arenas: list[_Arena] = []
+        #: Runs that are free, by their number of pages: programs ask for the same sizes again and again. The
+        #: latest goes first, since caches may still hold it.
+        self._free: defaultdict[int, list[_Run]] = defaultdict(list)
         #: Runs whose arrays are gone. Appending takes no lock, because the last reference to an array may be
         #: dropped anywhere, also by the garbage collector in the middle of `empty`.
         self._returned: deque[_Run] = deque()
@@ -48,7 +54,7 @@ class PagePool:
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array whose elements can be anything, as `numpy.empty` does."""
         num_bytes = math.prod(shape) * dtype.itemsize
-        if num_bytes < PAGE_BYTES:
+        if num_bytes < SMALL_BYTES:
             return np.empty(shape, dtype)
         lease = _Lease(self._take(-(-num_bytes // PAGE_BYTES)), num_bytes, self._returned)
         return np.asarray(lease).view(dtype).reshape(shape)
@@ -57,19 +63,15 @@ class PagePool:
         """Give memory that nobody uses back to the system."""
         with self._lock:
             self._settle()
+            self._merge()
             self._arenas = [arena for arena in self._arenas if not arena.is_unused]
             self.held_bytes = sum(arena.num_pages for arena in self._arenas) * PAGE_BYTES
 
     def _take(self, count: int) -> _Run:
         with self._lock:
             self._settle()
-            run = next((run for arena in self._arenas if (run := arena.take(count)) is not None), None)
-            if run is None:
-                arena = _Arena(max(count, _ARENA_PAGES))
-                self._arenas.append(arena)
-                self.held_bytes += arena.num_pages * PAGE_BYTES
-                run = arena.take(count)
-                assert run is not None
+            free = self._free[count]
+            run = free.pop() if free else self._cut(count)
             self.used_bytes += count * PAGE_BYTES
             self.peak_bytes = max(self.peak_bytes, self.used_bytes)
             return run
@@ -77,8 +79,28 @@ class PagePool:
     def _settle(self) -> None:
         while self._returned:
             run = self._returned.popleft()
-            run.arena.put(run)
+            self._free[run.count].append(run)
             self.used_bytes -= run.count * PAGE_BYTES
+
+    def _cut(self, count: int) -> _Run:
+        """Make a run of a size that none is free of."""
+        self._merge()
+        for arena in self._arenas:
+            run = arena.take(count)
+            if run is not None:
+                return run
+        arena = _Arena(max(count, _ARENA_PAGES))
+        self._arenas.append(arena)
+        self.held_bytes += arena.num_pages * PAGE_BYTES
+        run = arena.take(count)
+        assert run is not None
+        return run
+
+    def _merge(self) -> None:
+        for runs in self._free.values():
+            for run in runs:
+                run.arena.put(run)
+        self._free.clear()
 
 
 class _Run:

@@ -71,11 +71,6 @@ class FrameReader:
         """Where the next bytes go; never empty."""
         return self._scratch[self._stop :] if self._header is None else self._missing
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether all of `target` is sure to be sent: the rest of a payload."""
-        return self._header is not None
-
     def filled(self, count: int) -> Iterator[Frame]:
         """Yield the frames that the ``count`` bytes now in `target` complete.
 

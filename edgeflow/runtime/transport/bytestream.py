@@ -53,18 +53,15 @@ class PlainStream:
         value = struct.pack("ll", int(whole), int(fraction * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
 
-    def receive_into(self, target: memoryview, *, is_exact: bool = False) -> int:
+    def receive_into(self, target: memoryview) -> int:
         """Wait for bytes; 0 at the end of the stream.
-
-        Args:
-            is_exact: All of ``target`` is sure to come, so wait for it: each call to the system gives the
-                interpreter's lock away and back. Fewer bytes may be returned all the same.
 
         Raises:
             BlockingIOError: If none come within the idle time.
             OSError: If the connection is broken.
         """
-        return self._socket.recv_into(target, 0, socket.MSG_WAITALL if is_exact else 0)
+        # Not MSG_WAITALL: measured, a thread that waits for the whole of it is woken later.
+        return self._socket.recv_into(target)
 
     def seal(self, buffers: Sequence[memoryview]) -> list[memoryview]:
         """Return the bytes that carry ``buffers`` over the wire."""
@@ -116,7 +113,7 @@ class TlsStream(PlainStream):
         self._lock = threading.Lock()
         self._scratch = memoryview(bytearray(_RECORDS_BYTES))
 
-    def receive_into(self, target: memoryview, *, is_exact: bool = False) -> int:
+    def receive_into(self, target: memoryview) -> int:
         while True:
             with self._lock:
                 try:

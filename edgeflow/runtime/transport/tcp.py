@@ -168,7 +168,7 @@ class _End:
             if self._deadline_s is not None:
                 self._stream.set_idle(self._deadline_s - time.monotonic())
             try:
-                count = self._stream.receive_into(self._reader.target, is_exact=self._reader.is_exact)
+                count = self._stream.receive_into(self._reader.target)
             except BlockingIOError:
                 self._ask()
                 continue

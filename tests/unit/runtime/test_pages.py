@@ -29,8 +29,8 @@ def test_pages_come_back_when_the_last_view_goes() -> None:
     view = array[1:2].view(np.int32).reshape(-1)[::2]
     address = array.ctypes.data
     del array
-    pool.empty((PAGE_BYTES,), BYTE)
-    assert pool.used_bytes == 5 * PAGE_BYTES  # the view still sees the four
+    pool.empty((2 * PAGE_BYTES,), BYTE)
+    assert pool.used_bytes == 6 * PAGE_BYTES  # the view still sees the four
     del view
     again = pool.empty((4, PAGE_BYTES), BYTE)
     assert again.ctypes.data == address and pool.used_bytes == 4 * PAGE_BYTES
@@ -56,9 +56,22 @@ def test_the_peak_is_the_most_at_once() -> None:
     assert pool.held_bytes == 64 * PAGE_BYTES
 
 
+def test_pages_of_one_size_become_pages_of_another() -> None:
+    """What was cut into small runs is put together again before the system is asked for more."""
+    pool = PagePool()
+    small = [pool.empty((4 * PAGE_BYTES,), BYTE) for _ in range(16)]
+    assert pool.held_bytes == 64 * PAGE_BYTES
+    del small[::2]
+    pool.empty((5 * PAGE_BYTES,), BYTE)
+    assert pool.held_bytes == 128 * PAGE_BYTES  # every gap is of four pages
+    small.clear()
+    pool.empty((64 * PAGE_BYTES,), BYTE)
+    assert pool.held_bytes == 128 * PAGE_BYTES
+
+
 def test_trim_gives_back_what_nobody_uses() -> None:
     pool = PagePool()
-    kept = pool.empty((PAGE_BYTES,), BYTE)
+    kept = pool.empty((2 * PAGE_BYTES,), BYTE)
     large = pool.empty((1000 * PAGE_BYTES,), BYTE)
     del large
     pool.trim()
