@@ -23,8 +23,9 @@ PAGE_BYTES: Final = 1 << 16
 #: Smaller arrays come from the C library, which does not ask the system for each of them.
 SMALL_BYTES: Final = 2 * PAGE_BYTES
 
-#: Pages that are asked of the system at once.
-_ARENA_PAGES: Final = 64
+#: Pages of addresses that are asked of the system at once; memory stands behind those that were used.
+_ARENA_PAGES: Final = 4096
+_NO_RESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0)
 
 
 class PagePool:
@@ -35,13 +36,12 @@ class PagePool:
     Attributes:
         used_bytes: In pages that are handed out.
         peak_bytes: The most that this was.
-        held_bytes: What the pool has of the system, in use or not.
+        held_bytes: In pages that were ever handed out and not given back to the system.
     """
 
     def __init__(self) -> None:
         self.used_bytes = 0
         self.peak_bytes = 0
-        self.held_bytes = 0
         self._lock = threading.Lock()
         self._arenas: list[_Arena] = []
         #: Runs that are free, by their number of pages: programs ask for the same sizes again and again. The
@@ -50,6 +50,10 @@ class PagePool:
         #: Runs whose arrays are gone. Appending takes no lock, because the last reference to an array may be
         #: dropped anywhere, also by the garbage collector in the middle of `empty`.
         self._returned: deque[_Run] = deque()
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(arena.num_touched for arena in self._arenas) * PAGE_BYTES
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return an array whose elements can be anything, as `numpy.empty` does."""
@@ -65,7 +69,6 @@ class PagePool:
             self._settle()
             self._merge()
             self._arenas = [arena for arena in self._arenas if not arena.is_unused]
-            self.held_bytes = sum(arena.num_pages for arena in self._arenas) * PAGE_BYTES
 
     def _take(self, count: int) -> _Run:
         with self._lock:
@@ -91,7 +94,6 @@ class PagePool:
                 return run
         arena = _Arena(max(count, _ARENA_PAGES))
         self._arenas.append(arena)
-        self.held_bytes += arena.num_pages * PAGE_BYTES
         run = arena.take(count)
         assert run is not None
         return run
@@ -115,11 +117,13 @@ class _Run:
 
 
 class _Arena:
-    """Pages that came from the system together; the smallest gap that is large enough is used first."""
+    """Pages at neighbouring addresses; the first gap that is large enough is used, so few are touched."""
 
     def __init__(self, num_pages: int) -> None:
         self.num_pages = num_pages
-        self._memory = np.frombuffer(mmap.mmap(-1, num_pages * PAGE_BYTES), np.uint8)
+        self.num_touched = 0
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+        self._memory = np.frombuffer(mmap.mmap(-1, num_pages * PAGE_BYTES, flags=flags), np.uint8)
         self._address: int = self._memory.__array_interface__["data"][0]
         #: Gaps as (first page, number of pages), in order, never next to each other.
         self._gaps = [(0, num_pages)]
@@ -132,13 +136,12 @@ class _Arena:
         return self._address + page * PAGE_BYTES
 
     def take(self, count: int) -> _Run | None:
-        best = min((gap for gap in self._gaps if gap[1] >= count), key=lambda gap: gap[1], default=None)
-        if best is None:
-            return None
-        index = self._gaps.index(best)
-        start, size = best
-        self._gaps[index : index + 1] = [(start + count, size - count)] if size > count else []
-        return _Run(self, start, count)
+        for index, (start, size) in enumerate(self._gaps):
+            if size >= count:
+                self._gaps[index : index + 1] = [(start + count, size - count)] if size > count else []
+                self.num_touched = max(self.num_touched, start + count)
+                return _Run(self, start, count)
+        return None
 
     def put(self, run: _Run) -> None:
         insort(self._gaps, (run.start, run.count))

@@ -16,6 +16,7 @@ import pytest
 
 import edgeflow as ef
 from edgeflow.errors import ConfigError, WorkerUnreachableError
+from edgeflow.runtime.pages import PAGE_BYTES
 from edgeflow.runtime.transport import tcp as tcp_module
 from edgeflow.runtime.transport.base import Connection, Handler, Hello
 from edgeflow.runtime.transport.tcp import TcpTransport
@@ -97,6 +98,24 @@ def test_a_port_that_is_blocked_means_grpc(
             run(plan, addresses, "tcp")
     finally:
         blocked.close()
+
+
+def test_buffers_of_a_worker_take_what_the_plan_says(workers: Any) -> None:
+    """Receives and assembles use pages again: never more at once than predicted, and no more with time."""
+    module = torch.nn.Sequential(*[torch.nn.MaxPool2d(3, 1, 1) for _ in range(4)]).eval()
+    x = torch.randn(1, 8, 256, 512, generator=torch.Generator().manual_seed(0))
+    plan = ef.plan(ef.capture(module, (x,)), slow([1.0, 0.6, 0.4]), strategy="coedge")
+    addresses = workers.start(3)
+    with ef.deploy(plan, workers=addresses, timeout_s=WAIT_S) as session:
+        held = []
+        for _ in range(6):
+            assert torch.equal(session.run(x), module(x))
+            held.append([server.worker.pool.held_bytes for server in workers.servers])
+        for rank, server in enumerate(workers.servers):
+            program = plan.programs[rank]
+            most = program.peak_bytes + PAGE_BYTES * len(program.buffers)
+            assert 0 < server.worker.pool.peak_bytes <= most, (rank, server.worker.pool.peak_bytes, most)
+        assert held[-1] == held[2]
 
 
 # What only TCP has.

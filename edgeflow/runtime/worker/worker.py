@@ -6,6 +6,7 @@ the state and the tables beside it; what takes long (compiling, dialling, comput
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import threading
@@ -13,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -446,6 +448,12 @@ class _PeerHandler:
 
 def peak_memory_bytes() -> int:
     """The most memory that this process has had resident."""
+    # Not rusage where there is better: that begins with the peak of the process that started this one.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name == "VmHWM":
+                return int(value.split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
