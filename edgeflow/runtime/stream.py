@@ -25,6 +25,8 @@ from edgeflow.runtime.wire import (
 #: What is read at once while no large payload is under way: a frame of 64 KiB with its header.
 SCRATCH_BYTES: Final = (1 << 16) + MAX_HEADER_BYTES
 
+_NOTHING: Final = np.empty(0, np.uint8)
+
 #: Makes an array of a shape and a dtype, whatever is in it.
 Allocate = Callable[[tuple[int, ...], "np.dtype[Any]"], Array]
 
@@ -58,8 +60,8 @@ class FrameReader:
         self._start = self._stop = 0
         #: A payload that is read straight into its array, and what of it is missing.
         self._header: Header | None = None
-        self._array: Array
-        self._missing: memoryview
+        self._array: Array = _NOTHING
+        self._missing = memoryview(b"")
 
     @property
     def is_mid_frame(self) -> bool:
@@ -84,8 +86,10 @@ class FrameReader:
             return
         self._missing = self._missing[count:]
         if not self._missing:
-            header, self._header = self._header, None
-            yield _finished(header, self._array)
+            header, array = self._header, self._array
+            # Nothing may refer to a finished array but who gets it: its memory is wanted again.
+            self._header, self._array, self._missing = None, _NOTHING, memoryview(b"")
+            yield _finished(header, array)
 
     def _scan(self) -> Iterator[Frame]:
         """Take the frames, and at the end perhaps the beginning of one, out of the scratch."""

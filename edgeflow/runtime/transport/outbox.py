@@ -125,6 +125,7 @@ class Outbox:
                 elif self._sealed:
                     self._num_sent += sent
                     self._sealed = _after(sealed, sent)
+            del sealed  # waiting for the next one must not keep this one in memory
 
     def _next(self) -> list[memoryview] | None:
         """Wait for something to send; None at the end."""

@@ -152,6 +152,7 @@ class _End:
                     handler.on_frame(frame)
                 elif frame.tag == _ASKS:
                     self.send(_ping(_ANSWERS))
+                del frame  # waiting for the next one must not keep this one in memory
         except OSError as failure:
             return WorkerUnreachableError(f"the connection with {self.peer} failed: {failure}"), None
         except EdgeflowError as failure:
