@@ -45,6 +45,11 @@ def worker(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other hosts in, although nothing is encrypted or checked.")
     ] = False,
+    transport: Annotated[
+        str,
+        typer.Option(help="What carries activations: auto and tcp open a port for them, grpc does not."),
+    ] = "auto",
+    data_port: Annotated[int, typer.Option(help="The port for activations; 0 takes a free one.")] = 0,
 ) -> None:
     """Run one worker until it is interrupted or terminated; it says its address on stdout."""
     from edgeflow.runtime.worker.server import serve
@@ -59,4 +64,6 @@ def worker(
         cache_dir=cache_dir,
         memory_limit_bytes=None if memory is None else parse_bytes(memory, what="--memory"),
         insecure=insecure,
+        transport=transport,
+        data_port=data_port,
     )

@@ -25,6 +25,8 @@ def main() -> int:
     parser.add_argument("--cache-dir", type=Path)
     parser.add_argument("--memory-limit-bytes", type=int)
     parser.add_argument("--insecure", action="store_true")
+    parser.add_argument("--transport", default="auto")
+    parser.add_argument("--data-port", type=int, default=0)
     parser.add_argument("--watch-stdin", action="store_true", help="end when standard input ends")
     parser.add_argument("--log-level", default="WARNING")
     arguments = vars(parser.parse_args())

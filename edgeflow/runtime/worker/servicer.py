@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import grpc
@@ -38,11 +38,14 @@ _MARGIN_S: Final = 0.5
 class WorkerServicer(worker_pb2_grpc.WorkerServicer):
     """The `Worker` service."""
 
-    def __init__(self, worker: Worker, *, name: str, version: str, num_threads: int) -> None:
+    def __init__(
+        self, worker: Worker, *, name: str, version: str, num_threads: int, data_ports: Mapping[str, int]
+    ) -> None:
         self._worker = worker
         self._name = name
         self._version = version
         self._num_threads = num_threads
+        self._data_ports = data_ports
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
         with translated(context):
@@ -67,6 +70,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                     for status in self._worker.status()
                 ],
                 monotonic_s=time.monotonic(),
+                data_ports=self._data_ports,
             )
 
     def Prepare(self, request: pb.PrepareRequest, context: grpc.ServicerContext) -> pb.PrepareResponse:
