@@ -26,6 +26,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
         method: In `edgeflow.openworld.methods.METHODS`.
         seed: Of the labels drawn, the first weights, the order of pictures and their views.
         batch_size: Pictures, labelled and unlabelled in the proportion that they have.
+        pretrain_batch_size: Pictures of a step of SimCLR.
         pretrain_epochs: Of SimCLR, on all training pictures without their labels.
         pretrain_learning_rate: Its largest, with AdamW.
         epochs: Of the method.
@@ -49,6 +50,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "lps"
     seed: int = 0
     batch_size: int = 256
+    pretrain_batch_size: int = 256
     pretrain_epochs: int = 40
     pretrain_learning_rate: float = 1e-3
     epochs: int = 20
@@ -59,7 +61,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("batch_size", 2), ("pretrain_epochs", 0), ("epochs", 0), ("num_known", 1), ("seed", 0),
+            ("batch_size", 2), ("pretrain_batch_size", 2), ("pretrain_epochs", 0), ("epochs", 0), ("num_known", 1), ("seed", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be at least {least}")

@@ -186,7 +186,7 @@ def pretrain(
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
         order = torch.randperm(len(images), generator=generator)
-        for chosen in order.split(settings.batch_size):
+        for chosen in order.split(settings.pretrain_batch_size):
             if len(chosen) > 1:
                 yield _batch(images, chosen, (how, how), material.split.targets_N[:0], generator)
 
@@ -203,7 +203,7 @@ def pretrain(
             learning_rate=settings.pretrain_learning_rate,
             warmup=0.1,
             epochs=settings.pretrain_epochs,
-            steps=math.ceil(len(images) / settings.batch_size),
+            steps=math.ceil(len(images) / settings.pretrain_batch_size),
             seed=settings.seed,
             state=State(num_known=material.split.num_known, num_classes=material.split.num_classes),
             terms=terms,
@@ -337,7 +337,7 @@ def judge(learner: Learner, predictor: predict.Predictor, images_NCHW: Tensor, t
 #: Settings that SimCLR depends on.
 _PRETRAINING: Final = (
     "data", "folder", "num_images", "subset_seed", "leave_out", "num_known", "label_ratio", "size", "seed",
-    "batch_size", "pretrain_epochs", "pretrain_learning_rate", "weight_decay",
+    "pretrain_batch_size", "pretrain_epochs", "pretrain_learning_rate", "weight_decay",
 )  # fmt: skip
 
 
