@@ -220,7 +220,11 @@ def cifar(part: Part, *, folder: Path, num_classes: Literal[10, 100]) -> ImageSe
     help_text = f"unpack the binary version of CIFAR-{num_classes} and name its folder"
     if num_classes == 10:
         files = [f"data_batch_{number}.bin" for number in range(1, 6)]
-        files, names_file, num_label_bytes = (["test_batch.bin"] if part == "test" else files), "batches.meta.txt", 1
+        files, names_file, num_label_bytes = (
+            (["test_batch.bin"] if part == "test" else files),
+            "batches.meta.txt",
+            1,
+        )
     else:
         files, names_file, num_label_bytes = [f"{part}.bin"], "fine_label_names.txt", 2
     num_bytes = num_label_bytes + 3 * 32 * 32
@@ -228,7 +232,9 @@ def cifar(part: Part, *, folder: Path, num_classes: Literal[10, 100]) -> ImageSe
     for file in files:
         data = _read(folder / file, help_text=help_text)
         if not data or len(data) % num_bytes:
-            raise ConfigError(f"{folder / file}: {len(data)} bytes are no whole number of records of {num_bytes}")
+            raise ConfigError(
+                f"{folder / file}: {len(data)} bytes are no whole number of records of {num_bytes}"
+            )
         records.append(np.frombuffer(data, dtype=np.uint8).reshape(-1, num_bytes))
     array = np.concatenate(records)
     names = _read(folder / names_file, help_text=help_text).decode().split()
@@ -260,7 +266,11 @@ def image_folder(part: Part, *, folder: Path, image_size: int) -> ImageSet:
     if image_size < 1:
         raise ConfigError(f"image_size is {image_size}, must be at least 1")
     root = next(
-        (folder / name for name in (("train",) if part == "train" else ("val", "test")) if (folder / name).is_dir()),
+        (
+            folder / name
+            for name in (("train",) if part == "train" else ("val", "test"))
+            if (folder / name).is_dir()
+        ),
         None,
     )
     if root is None:
@@ -319,8 +329,12 @@ _READERS: Final[Mapping[str, Callable[[Part, Path | None, int], ImageSet]]] = {
     "digits": lambda part, _folder, _size: digits(part),
     "fashion-mnist": lambda part, folder, _size: fashion_mnist(part, folder=folder or FASHION_MNIST_FOLDER),
     "cifar-10": lambda part, folder, _size: cifar(part, folder=_needed(folder, "cifar-10"), num_classes=10),
-    "cifar-100": lambda part, folder, _size: cifar(part, folder=_needed(folder, "cifar-100"), num_classes=100),
-    "folder": lambda part, folder, size: image_folder(part, folder=_needed(folder, "folder"), image_size=size),
+    "cifar-100": lambda part, folder, _size: cifar(
+        part, folder=_needed(folder, "cifar-100"), num_classes=100
+    ),
+    "folder": lambda part, folder, size: image_folder(
+        part, folder=_needed(folder, "folder"), image_size=size
+    ),
 }
 #: Names that `load` takes.
 DATA_SETS: Final = tuple(_READERS)

@@ -165,7 +165,11 @@ def soft_cross_entropy(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
 
 
 def self_distillation(
-    first_BK: Tensor, second_BK: Tensor, *, student_temperature: float = 0.1, teacher_temperature: float = 0.04
+    first_BK: Tensor,
+    second_BK: Tensor,
+    *,
+    student_temperature: float = 0.1,
+    teacher_temperature: float = 0.04,
 ) -> Tensor:
     """Return SimGCD's swapped prediction: each view is taught by the sharper prediction of the other.
 

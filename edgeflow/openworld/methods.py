@@ -232,7 +232,12 @@ def _beta(alpha: float, generator: torch.Generator) -> float:
 
 
 def simgcd(
-    learner: Learner, batch: Batch, state: State, *, supervised_share: float = 0.35, entropy_weight: float = 1.0
+    learner: Learner,
+    batch: Batch,
+    state: State,
+    *,
+    supervised_share: float = 0.35,
+    entropy_weight: float = 1.0,
 ) -> Terms:
     """SimGCD: distillation between two views and marginal entropy, labels, and contrasts of projections."""
     (first_BD, second_BD), logits = _outputs(learner, batch)

@@ -117,7 +117,9 @@ def fit_clusters(
     clusters, centres = kmeans(features_ND, num_classes, seed=seed)
     return NearestCluster(
         centres_KD=centres,
-        class_of=name_clusters(clusters[labelled.numpy()], labels.numpy(), num_known=num_known, num_classes=num_classes),
+        class_of=name_clusters(
+            clusters[labelled.numpy()], labels.numpy(), num_known=num_known, num_classes=num_classes
+        ),
     )
 
 
@@ -130,5 +132,3 @@ def name_clusters(clusters: IntArray, labels: IntArray, *, num_known: int, num_c
     class_of[rows] = columns
     class_of[class_of < 0] = np.arange(num_known, num_classes)
     return class_of
-
-

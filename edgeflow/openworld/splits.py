@@ -87,7 +87,9 @@ def open_world_split(
     for label in range(num_known):
         members = (targets == label).nonzero().flatten()
         if len(members) < 2:
-            raise ConfigError(f"class {data.class_names[order[label]]!r} has {len(members)} pictures, needs 2")
+            raise ConfigError(
+                f"class {data.class_names[order[label]]!r} has {len(members)} pictures, needs 2"
+            )
         wanted = min(max(round(label_ratio * len(members)), 1), len(members) - 1)
         labelled.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
     has_label = torch.zeros(len(targets), dtype=torch.bool)

@@ -20,7 +20,7 @@ from scipy.stats import t as student_t
 from edgeflow.errors import ConfigError
 from edgeflow.openworld.metrics import Scores
 from edgeflow.openworld.settings import TrainSettings
-from edgeflow.openworld.train import OnEpoch, find_method, fingerprint, train
+from edgeflow.openworld.train import OnEpoch, Result, fingerprint, train
 
 #: Methods that are compared, and parts of LPS that are left out: name -> changed settings.
 COMPARED: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -100,10 +100,59 @@ def run_table(
             yield row
 
 
+def run_on_ray(
+    base: TrainSettings,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    results: Path,
+    folder: Path,
+    threads: int = 1,
+    address: str | None = None,
+) -> list[Row]:
+    """Do the same with the seeds side by side, each on one worker of Ray, which must share ``folder``.
+
+    Raises:
+        ConfigError: If Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("this needs Ray: pip install 'edgeflow-inference[ray]'") from error
+    done = {(row["variant"], int(row["seed"])): row for row in read_rows(results)}
+    folder = folder.resolve()
+
+    def of_seed(seed: int, wanted: Sequence[str]) -> list[Row]:
+        import torch
+
+        torch.set_num_threads(threads)
+        return [run_one(name, settings_of(name, base, seed=seed), folder) for name in wanted]
+
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    try:
+        task = ray.remote(num_cpus=threads)(of_seed)
+        pending = [task.remote(seed, [name for name in names if (name, seed) not in done]) for seed in seeds]
+        while pending:
+            ready, pending = ray.wait(pending)
+            for row in ray.get(ready[0]):
+                append_row(results, row)
+    finally:
+        if started:
+            ray.shutdown()
+    # All rows are there now; this only reads them, and compares settings.
+    return list(run_table(base, names, seeds, results=results, folder=folder))
+
+
 def run_one(name: str, settings: TrainSettings, folder: Path, *, on_epoch: OnEpoch | None = None) -> Row:
     """Train once, and return its row."""
-    find_method(settings.method)
-    result = train(settings, folder, on_epoch=on_epoch).result
+    return row_of(name, train(settings, folder, on_epoch=on_epoch).result)
+
+
+def row_of(name: str, result: Result) -> Row:
+    """Return the row of a training."""
+    settings = result.settings
     row: dict[str, object] = {"variant": name, "seed": settings.seed, "settings": fingerprint(settings)}
     for where, scores in (("transductive", result.transductive), ("inductive", result.inductive)):
         row |= {f"{where}_{field}": getattr(scores, field) for field in _SCORES}

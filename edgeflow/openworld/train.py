@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeflow.errors import ConfigError
 from edgeflow.openworld import checkpoint, losses, predict
 from edgeflow.openworld.augment import Augmentation, augment
 from edgeflow.openworld.data import load
@@ -28,7 +29,6 @@ from edgeflow.openworld.metrics import Scores, score
 from edgeflow.openworld.model import build
 from edgeflow.openworld.settings import TrainSettings, views_for
 from edgeflow.openworld.splits import OpenWorldSplit, open_world_split, renumber
-from edgeflow.errors import ConfigError
 
 #: Temperature of SimCLR, for its projections.
 _SIMCLR_TEMPERATURE: Final = 0.4
@@ -113,9 +113,7 @@ def prepare(settings: TrainSettings) -> Material:
     test = load(settings.data, "test", folder=folder).subset(settings.test_images, seed=settings.subset_seed)
     targets = renumber(test.labels_N, split.order)
     present = targets >= 0
-    return Material(
-        split=split, test_images_NCHW=test.images_NCHW[present], test_targets_N=targets[present]
-    )
+    return Material(split=split, test_images_NCHW=test.images_NCHW[present], test_targets_N=targets[present])
 
 
 def fresh_learner(settings: TrainSettings, material: Material) -> Learner:
@@ -173,7 +171,12 @@ def find_method(name: str) -> Method:
 
 
 def pretrain(
-    learner: Learner, settings: TrainSettings, material: Material, folder: Path, *, on_epoch: OnEpoch | None = None
+    learner: Learner,
+    settings: TrainSettings,
+    material: Material,
+    folder: Path,
+    *,
+    on_epoch: OnEpoch | None = None,
 ) -> list[Epoch]:
     """Train the extractor by SimCLR on all training pictures, without labels."""
     images = material.split.images_NCHW
