@@ -1,12 +1,12 @@
-"""New classes while serving: what looks unknown is kept, clustered when there is enough, and becomes a prototype.
+"""New classes while serving: what looks unknown is kept, clustered, and becomes a prototype.
 
-`Discovery` decides and does nothing else: pictures' embeddings go in, grown heads come out. Who serves (a session,
-a test) hands it what the workers answered, and rolls out what it returns. The extractor stays as it is, so an old
-class's logit is the same number before and after; only pictures that are nearer to a new prototype than to all
-old ones get another answer.
+`Discovery` decides and does nothing else: pictures' embeddings go in, grown heads come out. Who serves (a
+session, a test) hands it what the workers answered, and rolls out what it returns. The extractor stays as it
+is, so an old class's logit is the same number before and after; only pictures that are nearer to a new
+prototype than to all old ones get another answer.
 
-The score is ``1 - max_k cos(f, w_k)``, over all prototypes. Its threshold, and how tight a cluster must be, are
-calibrated on held-out pictures of the classes that the model has: nothing about new classes enters.
+The score is ``1 - max_k cos(f, w_k)``, over all prototypes. Its threshold, and how tight a cluster must be,
+are calibrated on held-out pictures of the classes that the model has: nothing about new classes enters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Served(nn.Module):
-    """What workers run: pictures as the classifier takes them, to logits ``(N, K)`` and embeddings ``(N, D)``."""
+    """What workers run: normalised pictures to logits ``(N, K)`` and embeddings ``(N, D)``."""
 
     def __init__(self, model: OpenWorldClassifier) -> None:
         super().__init__()
@@ -278,7 +278,7 @@ def prototypes(model: OpenWorldClassifier) -> Tensor:
 
 
 def with_head(model: OpenWorldClassifier, head: Head) -> OpenWorldClassifier:
-    """Return a model with the same extractor and the prototypes of ``head``, those beyond the known as novel."""
+    """Return a model with the same extractor and other prototypes; those after the known are novel."""
     config = replace(model.config, num_novel=len(head.names) - model.config.num_known)
     with torch.random.fork_rng(devices=[]):
         grown = OpenWorldClassifier(config)

@@ -1,11 +1,12 @@
 """How many classes there are, where nobody knows.
 
-K-means with every candidate K on all pictures; the K whose clusters agree best with the labels that there are,
-by the matched accuracy on the labelled pictures, is the estimate. Too few clusters merge known classes, too many
-split them; a merged pair of novel classes costs nothing here, so this is a heuristic and tends to be low.
+K-means with every candidate K on all pictures; the K whose clusters agree best with the labels that there
+are, by the matched accuracy on the labelled pictures, is the estimate. Too few clusters merge known classes,
+too many split them; a merged pair of novel classes costs nothing here, so this is a heuristic.
 
 References:
-    Vaze, Han, Vedaldi, Zisserman, "Generalized Category Discovery", CVPR 2022, which searches for the same K by Brent's method.
+    Vaze, Han, Vedaldi, Zisserman, "Generalized Category Discovery", CVPR 2022, which
+    searches for the same K by Brent's method.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 References of the formulas are in `losses.py`. Where a method differs from its published code:
 
-* LPS and ORCA draw one weak view instead of two: the labelled term and the marginal entropy take the view that
-  the pseudo-labels come from. That saves a third of the work; the two draws have the same distribution.
+* LPS draws one weak view instead of two: the labelled term and the marginal entropy take the view that the
+  pseudo-labels come from. That saves a third of the work; the two draws have the same distribution.
 * ORCA's uncertainty is a running mean over batches (0.9), not the last epoch's.
 * FixMatch, MixMatch and supervised training know nothing of novel classes: they train the columns of known
   classes only. `predict.py` extends them to an open world.

@@ -97,7 +97,7 @@ def _two_dims(features_ND: Tensor) -> tuple[Any, str]:
 def plot_confusion(
     true: IntArray, predicted: IntArray, names: Sequence[str], num_known: int, path: Path
 ) -> None:
-    """Draw how often pictures of each class (rows) got each prediction, clusters in the order of a matching."""
+    """Draw how often each class (rows) got each prediction, clusters in the order of a matching."""
     counts = contingency(true, predicted).T[: len(names), : len(names)]
     matched = matching(true, predicted)
     order = sorted(range(len(names)), key=lambda cluster: (matched.get(cluster, len(names)), cluster))

@@ -61,7 +61,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("batch_size", 2), ("pretrain_batch_size", 2), ("pretrain_epochs", 0), ("epochs", 0), ("num_known", 1), ("seed", 0),
+            ("batch_size", 2), ("pretrain_batch_size", 2), ("pretrain_epochs", 0), ("epochs", 0),
+            ("num_known", 1), ("seed", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be at least {least}")

@@ -1,8 +1,8 @@
 """Training: SimCLR without labels, then a method; resumed after a kill as if nothing had been.
 
 All chance comes from generators that are made anew for each epoch from the seed, and a checkpoint is written
-after every epoch: a run that is killed anywhere repeats at most one epoch, and ends with the same weights to the
-last bit (on the same machine, with the same number of threads).
+after every epoch: a run that is killed anywhere repeats at most one epoch, and ends with the same weights to
+the last bit (on the same machine, with the same number of threads).
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ def learn(
 
 
 def start_prototypes(learner: Learner, material: Material, *, seed: int) -> None:
-    """Set known prototypes to the mean labelled feature of their class, novel ones to clusters of the rest."""
+    """Set known prototypes to the mean labelled feature of their class, novel ones to clusters."""
     split = material.split
     features_ND, _ = learner.evaluate(split.images_NCHW)
     normal_ND = F.normalize(features_ND.clone(), dim=1)
