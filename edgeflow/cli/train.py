@@ -50,6 +50,10 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="For checkpoints, logs and pictures.")
     ] = Path("train-output"),
+    results: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --table: its rows. (default: results.csv in the output)"),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch. Results are equal for equal numbers.")] = 1,
     ray: Annotated[
         str | None,
@@ -80,7 +84,16 @@ def train(
         raise typer.BadParameter("--ablations goes with --table")
     make_folder(output)
     numbers = parse_seeds(seeds)
-    rows = _rows(settings, numbers, output, table=table, ablations=ablations, threads=threads, ray=ray)
+    rows = _rows(
+        settings,
+        numbers,
+        output,
+        results=results or output / "results.csv",
+        table=table,
+        ablations=ablations,
+        threads=threads,
+        ray=ray,
+    )
     if json:
         say_json(rows)
         return
@@ -113,6 +126,7 @@ def _rows(
     seeds: Sequence[int],
     output: Path,
     *,
+    results: Path,
     table: bool,
     ablations: bool,
     threads: int,
@@ -123,7 +137,6 @@ def _rows(
     names = list(variants(ablations=ablations)) if table else [settings.method]
     if not table and ray is None:
         return [_one(msgspec.structs.replace(settings, seed=seed), output) for seed in seeds]
-    results = output / "results.csv"
     if ray is not None:
         address = None if ray == "local" else ray
         return run_on_ray(

@@ -1,7 +1,7 @@
 """The terms that training adds up, one function each.
 
-Shape suffixes: B pictures of a batch, V outputs that are contrasted (V = 2B: two views of each), K classes (known
-first), D features. "Output" means logits or features; the contrastive terms normalise them.
+Shape suffixes: B pictures of a batch, V outputs that are contrasted (V = 2B: two views of each), K classes
+(known first), D features. "Output" means logits or features; the contrastive terms normalise them.
 
 References:
     LPS: Ye, Gan, Wei, Zhang, "Bridging the Gap: Learning Pace Synchronization for Open-World Semi-Supervised

@@ -2,8 +2,8 @@
 
 Two protocols are published, and both are here, since they can disagree widely. *Separate* matching (ORCA,
 LPS): known classes by plain accuracy, novel ones and all of them by the best one-to-one matching of
-predictions to classes, each with a matching of its own. *Single* matching (GCD): one matching over everything, of which the
-shares of the old and the new classes are read off; a novel cluster that sits on a known class shows here.
+predictions to classes, each with a matching of its own. *Single* matching (GCD): one over everything, of
+which the shares of the old and the new classes are read off; a novel cluster on a known class shows here.
 
 Needs scipy; no scikit-learn.
 """

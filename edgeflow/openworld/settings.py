@@ -118,7 +118,14 @@ def views_for(data: str) -> Views:
 
 _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "digits": {"size": "micro", "batch_size": 128, "pretrain_epochs": 60, "epochs": 40},
-    "fashion-mnist": {"size": "mini", "num_images": 5000, "pretrain_epochs": 50, "epochs": 15},
+    "fashion-mnist": {
+        "size": "mini",
+        "num_images": 5000,
+        "pretrain_epochs": 50,
+        "epochs": 15,
+        "learning_rate": 0.005,
+        "prototypes": "clusters",
+    },
     "cifar-10": {"size": "tiny", "pretrain_epochs": 200, "epochs": 100},
     "cifar-100": {"size": "tiny", "num_known": 50, "pretrain_epochs": 200, "epochs": 100},
     "folder": {"size": "small", "num_known": 50, "pretrain_epochs": 200, "epochs": 90},
