@@ -80,17 +80,17 @@ def run_open_world(speeds: Sequence[float], *, strategy: str, seed: int = 0) -> 
         loaded = shipped()
         learner, about = loaded.learner, loaded.about
         stream = open_world_stream(about.settings, about.order, seed=seed)
-        features, logits = learner.evaluate(stream.calibration_NCHW)
+        features, _ = learner.evaluate(stream.calibration_NCHW)
         head = d.Head(version=1, prototypes_KD=d.prototypes(learner.model), names=about.class_names)
-        calibration = d.calibrate(features, logits.argmax(dim=1), head.prototypes_KD)
-        watcher = d.Discovery(head, calibration)
+        threshold = d.calibrate(features, head.prototypes_KD)
+        watcher = d.Discovery(head, threshold)
         pictures_NCHW = learner.normalised(stream.images_NCHW.float() / 255).contiguous()
         cluster = demo_cluster(speeds)
     answered = 0
     rejected: list[int] = []
     found_after = 0
     with local_workers(speeds) as workers, torch.inference_mode():
-        first = _plan(learner.model, pictures_NCHW[:1], cluster, strategy)
+        first = _plan(d.Served(learner.model), pictures_NCHW[:1], cluster, strategy)
         with Switch(first, lambda plan: _deploy(plan, workers)) as switch, bar("serving") as move:
             pending: deque[tuple[int, Future[Any]]] = deque()
             tickets = iter(range(len(pictures_NCHW)))
@@ -110,20 +110,20 @@ def run_open_world(speeds: Sequence[float], *, strategy: str, seed: int = 0) -> 
                 if grown is None:
                     continue
                 found_after = found_after or int((stream.targets_N[: ticket + 1] == stream.new).sum())
-                model = d.with_head(learner.model, grown)
                 # Requests are under way while this is planned and rolled out.
-                plan = _plan(model, pictures_NCHW[:1], cluster, strategy)
+                plan = _plan(d.Served(learner.model, grown), pictures_NCHW[:1], cluster, strategy)
                 switch.roll_out(plan, f"head {grown.version}: {len(grown.names)} classes")
             num_rolled_out = len(switch.reasons)
     with torch.inference_mode():
-        old_logits = learner.head(learner.model.features(pictures_NCHW))
-        grown_model = d.with_head(learner.model, watcher.head)
-        new_logits = grown_model(pictures_NCHW)
+        old_logits, _ = d.Served(learner.model)(pictures_NCHW)
+        new_logits, _ = d.Served(learner.model, watcher.head)(pictures_NCHW)
     targets = stream.targets_N.numpy()
-    before_all, after_all = old_logits.argmax(dim=1).numpy(), new_logits.argmax(dim=1).numpy()
-    old_before, new_before = accuracies(targets, before_all, new=stream.new)
-    old_after, new_after = accuracies(targets, after_all, new=stream.new)
+    before_all, after_all = (
+        d.decide(each, num_trained=stream.new, threshold=threshold) for each in (old_logits, new_logits)
+    )
     position, share, purity = _best_cluster(watcher.found, rejected, targets, stream.new)
+    old_before, new_before = accuracies(targets, before_all, new=stream.new, position=position)
+    old_after, new_after = accuracies(targets, after_all, new=stream.new, position=position)
     last = watcher.head if position is None else watcher.head.named(position, stream.new_name)
     return OpenWorldReport(
         trained_classes=about.class_names,
@@ -162,9 +162,8 @@ def _best_cluster(
 
 def _plan(model: Any, example: Any, cluster: Any, strategy: str) -> Plan:
     import edgeflow as ef
-    from edgeflow.openworld.discovery import Served
 
-    graph = ef.capture(Served(model).eval(), (example,), name="openworld-served")
+    graph = ef.capture(model.eval(), (example,), name="openworld-served")
     return ef.plan(graph, cluster, strategy=strategy)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,6 +42,10 @@ def train(
         int | None, typer.Option(help="Training pictures to use. (default: suits the data)")
     ] = None,
     known: Annotated[int | None, typer.Option(help="Classes with labels. (default: suits the data)")] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Classes that must not occur, by the data's numbers."),
+    ] = None,
     label_ratio: Annotated[float, typer.Option(help="Share of their pictures that have labels.")] = 0.5,
     epochs: Annotated[int | None, typer.Option(help="Of the method. (default: suits the data)")] = None,
     pretrain_epochs: Annotated[int | None, typer.Option(help="Of SimCLR. (default: suits the data)")] = None,
@@ -75,6 +81,7 @@ def train(
         method=method,
         num_images=images,
         num_known=known,
+        leave_out=None if leave_out is None else tuple(parse_seeds(leave_out)),
         label_ratio=label_ratio,
         epochs=epochs,
         pretrain_epochs=pretrain_epochs,
@@ -170,7 +177,7 @@ def _one(settings: TrainSettings, output: Path) -> Row:
         trained = run(settings, output, on_epoch=on_epoch)
     _write_logs(trained, own)
     with writing(own / "model.safetensors"):
-        save_model(own / "model.safetensors", trained)
+        save_model(own / "model.safetensors", trained, command=shlex.join(["edgeflow", *sys.argv[1:]]))
     try:
         for path in plot_all(trained, own):
             note(f"written to {path}")

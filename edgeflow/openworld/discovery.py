@@ -2,11 +2,13 @@
 
 `Discovery` decides and does nothing else: pictures' embeddings go in, grown heads come out. Who serves (a
 session, a test) hands it what the workers answered, and rolls out what it returns. The extractor stays as it
-is, so an old class's logit is the same number before and after; only pictures that are nearer to a new
-prototype than to all old ones get another answer.
+is, so an old class's logit is the same number before and after; only pictures that looked unknown can get
+another answer (`decide`).
 
-The score is ``1 - max_k cos(f, w_k)``, over all prototypes. Its threshold, and how tight a cluster must be,
-are calibrated on held-out pictures of the classes that the model has: nothing about new classes enters.
+The score is ``1 - max_k softmax(scale * cos(f, w_k))``, over all prototypes; its threshold is calibrated on
+held-out pictures of the classes that the model has. How tight a cluster must be follows from how far the
+prototypes are from each other, not from how tight trained classes are: training draws these together, and a
+class that it never saw lies wider. Nothing about new classes enters.
 """
 
 from __future__ import annotations
@@ -29,64 +31,52 @@ logger = logging.getLogger(__name__)
 
 
 class Served(nn.Module):
-    """What workers run: normalised pictures to logits ``(N, K)`` and embeddings ``(N, D)``."""
+    """What workers run: normalised pictures to logits ``(N, K)`` and embeddings ``(N, D)``.
 
-    def __init__(self, model: OpenWorldClassifier) -> None:
+    Prototypes found while serving are multiplied apart from those of training, whose logits therefore come from
+    the same operators on the same shapes in every version, and are the same numbers.
+    """
+
+    def __init__(self, model: OpenWorldClassifier, head: Head | None = None) -> None:
         super().__init__()
         self.model = model
+        found = None if head is None else head.prototypes_KD[model.config.num_classes :]
+        self.register_buffer("found", None if found is None or not len(found) else F.normalize(found, dim=1))
 
     def forward(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         features_ND = self.model.features(x_NCHW)
-        return self.model.head(features_ND), features_ND
+        logits_NK = self.model.head(features_ND)
+        if self.found is not None:
+            length_N = torch.linalg.vector_norm(features_ND, dim=-1, keepdim=True).clamp_min(1e-12)
+            found_NM = self.model.head.scale * F.linear(features_ND / length_N, self.found)
+            logits_NK = torch.cat([logits_NK, found_NM], dim=-1)
+        return logits_NK, features_ND
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """What is normal for classes that the model has.
-
-    Attributes:
-        threshold: Largest novelty of a picture that is taken as known.
-        spread: Largest mean cosine distance within a class, over the classes.
-    """
-
-    threshold: float
-    spread: float
-
-
-def novelty(features_ND: Tensor, prototypes_KD: Tensor) -> Tensor:
-    """Return ``1 - max_k cos(f, w_k)``, ``(N,)``, in [0, 2].
+def novelty(features_ND: Tensor, prototypes_KD: Tensor, *, scale: float = 10.0) -> Tensor:
+    """Return ``1 - max_k softmax(scale * cos(f, w_k))``, ``(N,)``, in [0, 1).
 
     Examples:
-        >>> novelty(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0]])).tolist()
-        [0.0, 1.0]
+        >>> novelty(torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.eye(2)).round(decimals=3).tolist()
+        [0.0, 0.5]
     """
-    cosines_NK = F.normalize(features_ND, dim=1) @ F.normalize(prototypes_KD, dim=1).T
-    return 1 - cosines_NK.max(dim=1).values
+    logits_NK = scale * F.normalize(features_ND, dim=1) @ F.normalize(prototypes_KD, dim=1).T
+    return 1 - logits_NK.softmax(dim=1).max(dim=1).values
 
 
-def calibrate(
-    features_ND: Tensor, classes_N: Tensor, prototypes_KD: Tensor, *, rejected: float = 0.05
-) -> Calibration:
-    """Calibrate on held-out pictures of classes that the model has.
+def calibrate(features_ND: Tensor, prototypes_KD: Tensor, *, rejected: float = 0.05) -> float:
+    """Return the largest novelty of a picture that is taken as known.
 
     Args:
-        classes_N: The classes of the pictures (or what the model takes them for).
+        features_ND: Of held-out pictures of classes that the model has; their labels are not needed.
         rejected: Share of these pictures that may look novel.
 
     Raises:
-        ConfigError: If there are too few pictures for such a share, or no class has two.
+        ConfigError: If there are too few pictures for such a share.
     """
     if not 0 < rejected < 1 or rejected * len(features_ND) < 1:
         raise ConfigError(f"a share of {rejected} of {len(features_ND)} held-out pictures is not one picture")
-    scores = novelty(features_ND, prototypes_KD)
-    spreads = [
-        _mean_distance(features_ND[classes_N == label])
-        for label in classes_N.unique().tolist()
-        if int((classes_N == label).sum()) > 1
-    ]
-    if not spreads:
-        raise ConfigError("no class has two held-out pictures")
-    return Calibration(threshold=float(scores.quantile(1 - rejected)), spread=max(spreads))
+    return float(novelty(features_ND, prototypes_KD).quantile(1 - rejected))
 
 
 def _mean_distance(features_ND: Tensor) -> float:
@@ -106,14 +96,16 @@ class DiscoverySettings:
         look_at: Embeddings that must be there before they are clustered.
         look_every: New ones between two attempts.
         min_members: Of a cluster that may become a class.
-        min_distance: Cosine distance that its centre must have from every prototype, as a share of the
-            distance between the two nearest prototypes that there are.
+        max_spread: Mean cosine distance within it, as a share of the distance between the two nearest
+            trained prototypes. Clusters are also merged up to this distance.
+        min_distance: Cosine distance that its centre must have from every prototype, as such a share.
     """
 
     capacity: int = 500
-    look_at: int = 60
-    look_every: int = 20
-    min_members: int = 40
+    look_at: int = 40
+    look_every: int = 10
+    min_members: int = 30
+    max_spread: float = 0.5
     min_distance: float = 0.3
 
     def __post_init__(self) -> None:
@@ -184,12 +176,12 @@ class Discovery:
         found: All classes found so far.
     """
 
-    def __init__(
-        self, head: Head, calibration: Calibration, settings: DiscoverySettings | None = None
-    ) -> None:
+    def __init__(self, head: Head, threshold: float, settings: DiscoverySettings | None = None) -> None:
         self.head = head
         self.found: tuple[Found, ...] = ()
-        self._calibration = calibration
+        self._threshold = threshold
+        # Of trained prototypes: those found later lie closer to others, and would make it ever smaller.
+        self._unit = _nearest_distance(head.prototypes_KD)
         self._settings = settings or DiscoverySettings()
         self._buffer: deque[tuple[int, Tensor]] = deque(maxlen=self._settings.capacity)
         self._since_look = 0
@@ -205,7 +197,7 @@ class Discovery:
             ticket: What the caller knows the picture by.
         """
         score = float(novelty(feature_D[None], self.head.prototypes_KD))
-        if score <= self._calibration.threshold:
+        if score <= self._threshold:
             return None
         self._buffer.append((ticket, F.normalize(feature_D, dim=0)))
         self._since_look += 1
@@ -217,8 +209,9 @@ class Discovery:
     def _look(self) -> Head | None:
         """Cluster the buffer; grow the head by clusters that pass, and forget their members."""
         features_ND = torch.stack([feature for _, feature in self._buffer])
-        clusters = cluster_by_distance(features_ND, self._calibration.spread)
-        nearest_pair = _nearest_distance(self.head.prototypes_KD)
+        max_spread = self._settings.max_spread * self._unit
+        min_distance = self._settings.min_distance * self._unit
+        clusters = cluster_by_distance(features_ND, max_spread)
         accepted: list[tuple[Tensor, IntArray, float]] = []
         for cluster in np.unique(clusters):
             members = np.flatnonzero(clusters == cluster)
@@ -226,11 +219,9 @@ class Discovery:
                 continue
             centre_D = features_ND[members].mean(dim=0)
             others_KD = torch.cat([self.head.prototypes_KD, *(c[None] for c, _, _ in accepted)])
-            distance = float(novelty(centre_D[None], others_KD))
+            distance = 1 - float((F.normalize(others_KD, dim=1) @ F.normalize(centre_D, dim=0)).max())
             spread = _mean_distance(features_ND[members])
-            passes = (
-                distance >= self._settings.min_distance * nearest_pair and spread <= self._calibration.spread
-            )
+            passes = distance >= min_distance and spread <= max_spread
             logger.info(
                 "cluster.checked",
                 extra={"members": len(members), "distance": distance, "spread": spread, "passes": passes},
@@ -255,6 +246,18 @@ class Discovery:
         self._buffer.extend(kept)
 
 
+def decide(logits_NK: Tensor, *, num_trained: int, threshold: float) -> IntArray:
+    """Return classes ``(N,)``: found prototypes count only where the trained ones are unsure.
+
+    A picture that does not look novel to the first ``num_trained`` prototypes keeps the answer that it had
+    before any growth, exactly: their logits are the same numbers in every version.
+    """
+    trained_NK = logits_NK[:, :num_trained]
+    is_sure_N = 1 - trained_NK.softmax(dim=1).max(dim=1).values <= threshold
+    found: IntArray = torch.where(is_sure_N, trained_NK.argmax(dim=1), logits_NK.argmax(dim=1)).numpy()
+    return found
+
+
 def cluster_by_distance(features_ND: Tensor, distance: float) -> IntArray:
     """Return clusters ``(N,)``: average linkage of cosine distances, merged up to ``distance``. O(N^2)."""
     if len(features_ND) < 2:
@@ -275,14 +278,3 @@ def _nearest_distance(prototypes_KD: Tensor) -> float:
 def prototypes(model: OpenWorldClassifier) -> Tensor:
     """Return a copy of all prototypes, known ones first, ``(K, D)``."""
     return torch.cat([model.head.known, model.head.novel]).detach().clone()
-
-
-def with_head(model: OpenWorldClassifier, head: Head) -> OpenWorldClassifier:
-    """Return a model with the same extractor and other prototypes; those after the known are novel."""
-    config = replace(model.config, num_novel=len(head.names) - model.config.num_known)
-    with torch.random.fork_rng(devices=[]):
-        grown = OpenWorldClassifier(config)
-    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
-    known, novel = head.prototypes_KD.split([config.num_known, config.num_novel])
-    grown.load_state_dict({**state, "head.known": known, "head.novel": novel})
-    return grown.train(model.training)

@@ -44,7 +44,7 @@ def estimate_num_classes(
     Raises:
         ConfigError: If there is no K to try.
     """
-    smallest = len(labels.unique())
+    smallest = len(set(labels.tolist()))
     if largest < smallest or smallest < 1 or step < 1:
         raise ConfigError(f"no number of classes from {smallest} to {largest} in steps of {step}")
     agreement = {}

@@ -63,7 +63,7 @@ class Learner(nn.Module):
         """Return features ``(N, D)`` and logits ``(N, K)`` of uint8 pictures, in evaluation mode."""
         self.eval()
         features_ND = torch.cat(
-            [self.features(chunk.float() / 255) for chunk in images_NCHW.split(_EVALUATION_BATCH)]
+            [self.features(chunk.float() / 255) for chunk in torch.split(images_NCHW, _EVALUATION_BATCH)]
         )
         return features_ND, self.head(features_ND)
 

@@ -60,7 +60,8 @@ def project(features_ND: Tensor) -> Tensor:
     normal = F.normalize(features_ND, dim=1)
     centred = normal - normal.mean(dim=0)
     _, _, components = torch.linalg.svd(centred, full_matrices=False)
-    return centred @ components[:2].T
+    plane: Tensor = centred @ components[:2].T
+    return plane
 
 
 def plot_map(features_ND: Tensor, true: IntArray, names: Sequence[str], num_known: int, path: Path) -> None:

@@ -1,7 +1,7 @@
 """A stream of real pictures in which a class appears that the model has never seen; for demos and tests.
 
 The shipped model was trained on the digits without one class. Held-out pictures of the others are halved: one
-half calibrates, the other is served, with pictures of the missing class mixed in from a point on.
+half calibrates, the other is served, with all pictures of the missing class mixed in from a point on.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from edgeflow.openworld.data import load
-from edgeflow.openworld.metrics import IntArray, matching
+from edgeflow.openworld.data import ImageSet, load
+from edgeflow.openworld.metrics import IntArray, matched_accuracy
 from edgeflow.openworld.settings import TrainSettings
 from edgeflow.openworld.splits import renumber
 
@@ -51,6 +50,14 @@ def open_world_stream(settings: TrainSettings, order: tuple[int, ...], *, seed: 
     (left_out,) = settings.leave_out
     folder = None if settings.folder is None else Path(settings.folder)
     test = load(settings.data, "test", folder=folder).subset(settings.test_images, seed=settings.subset_seed)
+    train = load(settings.data, "train", folder=folder).subset(settings.num_images, seed=settings.subset_seed)
+    unseen = train.take((train.labels_N == left_out).nonzero().flatten())
+    test = ImageSet(
+        name=test.name,
+        images_NCHW=torch.cat([test.images_NCHW, unseen.images_NCHW]),
+        labels_N=torch.cat([test.labels_N, unseen.labels_N]),
+        class_names=test.class_names,
+    )
     generator = torch.Generator().manual_seed(seed)
     targets = renumber(test.labels_N, (*order, left_out))
     new = len(order)
@@ -70,11 +77,14 @@ def open_world_stream(settings: TrainSettings, order: tuple[int, ...], *, seed: 
     )
 
 
-def accuracies(targets: IntArray, predicted: IntArray, *, new: int) -> tuple[float, float]:
-    """Return the accuracy on old classes and on the new one, with one matching over everything.
+def accuracies(
+    targets: IntArray, predicted: IntArray, *, new: int, position: int | None
+) -> tuple[float, float]:
+    """Return the accuracy on old classes and on the new one.
 
-    Classes that training found without labels have numbers, not names, so predictions are matched first.
+    Classes that training found without labels have numbers, not names, so predictions on old classes are
+    matched to classes first. A picture of the new class is right if it is given the class at ``position``;
+    none is where there is no such class.
     """
-    matched = matching(targets, predicted)
-    hit = np.array([matched.get(int(cluster), -1) for cluster in predicted]) == targets
-    return float(hit[targets < new].mean()), float(hit[targets == new].mean())
+    old = targets < new
+    return matched_accuracy(targets[old], predicted[old]), float((predicted[~old] == position).mean())

@@ -189,7 +189,7 @@ def pretrain(
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
         order = torch.randperm(len(images), generator=generator)
-        for chosen in order.split(settings.pretrain_batch_size):
+        for chosen in torch.split(order, settings.pretrain_batch_size):
             if len(chosen) > 1:
                 yield _batch(images, chosen, (how, how), material.split.targets_N[:0], generator)
 
@@ -412,7 +412,7 @@ def _one_epoch(fit: _Fit, epoch: int) -> dict[str, float]:
         _set_learning_rate(fit, (epoch * fit.steps + done) / (fit.epochs * fit.steps))
         terms = fit.terms(batch)
         fit.optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         fit.optimizer.step()
         done += 1
         for name, value in terms.items():

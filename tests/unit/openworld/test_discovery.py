@@ -23,11 +23,10 @@ def _cloud(axis: int, num: int, *, seed: int, noise: float = 0.1) -> Tensor:
 def _watcher(**settings: float) -> d.Discovery:
     """Three known classes along the first axes."""
     features = torch.cat([_cloud(axis, 100, seed=axis) for axis in range(3)])
-    classes = torch.arange(3).repeat_interleave(100)
     head = d.Head(version=1, prototypes_KD=_AXES[:3].clone(), names=("a", "b", "c"))
     return d.Discovery(
         head,
-        d.calibrate(features, classes, head.prototypes_KD),
+        d.calibrate(features, head.prototypes_KD),
         d.DiscoverySettings(**settings),  # type: ignore[arg-type]
     )
 
@@ -39,11 +38,10 @@ def _serve(watcher: d.Discovery, features_ND: Tensor) -> list[d.Head]:
 
 def test_threshold_rejects_the_share_that_was_asked_for() -> None:
     features = torch.cat([_cloud(axis, 200, seed=axis) for axis in range(3)])
-    classes = torch.arange(3).repeat_interleave(200)
 
-    rule = d.calibrate(features, classes, _AXES[:3], rejected=0.1)
+    threshold = d.calibrate(features, _AXES[:3], rejected=0.1)
 
-    share = (d.novelty(features, _AXES[:3]) > rule.threshold).float().mean()
+    share = (d.novelty(features, _AXES[:3]) > threshold).float().mean()
     assert float(share) == pytest.approx(0.1, abs=0.005)
 
 
@@ -51,9 +49,8 @@ def test_spread_is_the_mean_over_all_pairs() -> None:
     features = _cloud(0, 6, seed=1)
 
     pairs = [1 - float(features[i] @ features[j]) for i in range(6) for j in range(6) if i != j]
-    rule = d.calibrate(features, torch.zeros(6, dtype=torch.int64), _AXES[:3], rejected=0.5)
 
-    assert rule.spread == pytest.approx(np.mean(pairs), rel=1e-4)
+    assert d._mean_distance(features) == pytest.approx(np.mean(pairs), rel=1e-4)
 
 
 def test_a_new_class_becomes_a_prototype_and_old_ones_stay_bit_for_bit() -> None:
@@ -132,13 +129,21 @@ def test_a_model_with_a_grown_head_gives_old_logits_bit_for_bit() -> None:
 
     with torch.inference_mode():
         before, features = d.Served(model)(x)
-        grown = d.with_head(model, head.grown(torch.randn(1, model.config.embed_dim)))
-        after, same = d.Served(grown)(x)
+        after, same = d.Served(model, head.grown(torch.randn(1, model.config.embed_dim)))(x)
+        unchanged, _ = d.Served(model, head)(x)
 
     assert torch.equal(after[:, :4], before)
     assert torch.equal(same, features)
+    assert torch.equal(unchanged, before)
     assert after.shape == (5, 5)
-    assert not grown.training
+    assert float(after.abs().max()) <= model.head.scale + 1e-4
+
+
+def test_sure_pictures_keep_their_answers_whatever_is_found() -> None:
+    """The found class has the largest logit everywhere; only the picture that looked unknown goes to it."""
+    logits = torch.tensor([[10.0, 0.0, 11.0], [4.0, 4.0, 11.0], [0.0, 9.0, 11.0]])
+
+    assert d.decide(logits, num_trained=2, threshold=0.1).tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -151,4 +156,4 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, int
 
 def test_calibration_needs_pictures() -> None:
     with pytest.raises(ConfigError, match=r"a share of 0\.05 of 10 held-out pictures is not one picture"):
-        d.calibrate(torch.randn(10, 4), torch.zeros(10), torch.randn(2, 4))
+        d.calibrate(torch.randn(10, 4), torch.randn(2, 4))
