@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 class Served(nn.Module):
     """What workers run: normalised pictures to logits ``(N, K)`` and embeddings ``(N, D)``.
 
-    Prototypes found while serving are multiplied apart from those of training, whose logits therefore come from
-    the same operators on the same shapes in every version, and are the same numbers.
+    Prototypes found while serving are multiplied apart from those of training, whose logits therefore come
+    from the same operators on the same shapes in every version, and are the same numbers.
     """
 
     def __init__(self, model: OpenWorldClassifier, head: Head | None = None) -> None:
