@@ -87,7 +87,8 @@ class Credentials:
         mode = stat.S_IMODE(self.key.stat().st_mode)
         if mode & 0o077:
             raise ConfigError(
-                f"{self.key} can be read by others (mode {mode:04o}); make it yours alone: chmod 600 {self.key}"
+                f"{self.key} can be read by others (mode {mode:04o}); make it yours alone: "
+                f"chmod 600 {self.key}"
             )
         self.ssl_context(server=True)
 

@@ -14,6 +14,7 @@ from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.replicas import AnySession, ReplicatedSession
 from edgeflow.runtime.coordinator.session import Session
 from edgeflow.runtime.executor import executor_names
+from edgeflow.runtime.security import Access
 
 
 def deploy(
@@ -25,6 +26,7 @@ def deploy(
     executor: str = "torch",
     timeout_s: float = 60.0,
     emulate_speeds: bool = True,
+    access: Access | None = None,
 ) -> AnySession:
     """Bring a plan onto workers, and return a session that answers requests.
 
@@ -39,6 +41,7 @@ def deploy(
         executor: Back end of local workers.
         timeout_s: Of each control call, and of each request.
         emulate_speeds: Make local workers as unequal as the cluster's devices.
+        access: Certificates and join token to show to running workers; local ones have a token of their own.
 
     Raises:
         ConfigError: If the arguments do not fit each other or the cluster.
@@ -55,34 +58,42 @@ def deploy(
         raise ConfigError("give either the addresses of workers, or local=True")
     ranks = sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
     if workers is not None:
-        return _open(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s)
+        return _open(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s, access=access)
     if executor not in executor_names():
         raise ConfigError(f"no executor {executor!r}; known: {', '.join(executor_names())}")
     if threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}")
     speeds = plan.cluster.relative_speeds if emulate_speeds else (1.0,) * len(plan.cluster.devices)
+    # Other users of this machine can reach the workers' ports, but do not know their token.
+    own = Access(token=secrets.token_urlsafe(32))
     processes = LocalWorkers(
         {rank: speeds[rank] for rank in ranks},
         threads=threads,
         executor=executor,
         memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
+        token=own.token,
     )
     try:
-        return _open(plan, processes.addresses, timeout_s=timeout_s, processes=processes)
+        return _open(plan, processes.addresses, timeout_s=timeout_s, processes=processes, access=own)
     except BaseException:
         processes.close()
         raise
 
 
 def _open(
-    plan: Plan, addresses: Mapping[int, str], *, timeout_s: float, processes: LocalWorkers | None = None
+    plan: Plan,
+    addresses: Mapping[int, str],
+    *,
+    timeout_s: float,
+    access: Access | None,
+    processes: LocalWorkers | None = None,
 ) -> AnySession:
     if not plan.replicas:
-        return Session(plan, _new_epoch(), addresses, timeout_s=timeout_s, processes=processes)
+        return Session(plan, _new_epoch(), addresses, timeout_s=timeout_s, processes=processes, access=access)
 
     def open_way(way: Plan) -> Session:
         used = {rank: addresses[rank] for rank in way.programs if rank != CLIENT}
-        return Session(way, _new_epoch(), used, timeout_s=timeout_s)
+        return Session(way, _new_epoch(), used, timeout_s=timeout_s, access=access)
 
     expected_s = [predict(way, with_events=False).latency_s for way in plan.ways]
     return ReplicatedSession(plan, open_way, expected_s=expected_s, processes=processes)

@@ -23,10 +23,12 @@ from edgeflow.runtime import interpreter
 from edgeflow.runtime.coordinator import requests as r
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, Rollout
+from edgeflow.runtime.proof import prove
 from edgeflow.runtime.rpc_errors import decode_description, rebuild
 from edgeflow.runtime.runner import RequestKey, Runner, Running
 from edgeflow.runtime.schedule import FrameKey
-from edgeflow.runtime.transport.base import Connection, Hello
+from edgeflow.runtime.security import Access
+from edgeflow.runtime.transport.base import Connection
 from edgeflow.runtime.transport.grpc_ import GrpcTransport
 from edgeflow.runtime.wire import Frame, Header, Kind
 from edgeflow.telemetry.trace import TraceEvent
@@ -66,6 +68,7 @@ class Session:
         *,
         timeout_s: float,
         processes: LocalWorkers | None = None,
+        access: Access | None = None,
     ) -> None:
         self.plan = plan
         self.timeout_s = timeout_s
@@ -88,9 +91,11 @@ class Session:
         self._records: deque[tuple[int, list[_Record]]] = deque(maxlen=_MAX_RECORDS)
         self._connections: dict[int, Connection] = {}
         self._is_closed = False
-        self._transport = GrpcTransport()
+        self._transport = GrpcTransport(access.credentials if access else None)
         self._runner = Runner("edgeflow-client", self, tick=self._tick)
-        self._rollout = Rollout(plan, epoch, addresses, attach=self._attach, timeout_s=timeout_s)
+        self._rollout = Rollout(
+            plan, epoch, addresses, attach=self._attach, timeout_s=timeout_s, access=access
+        )
         try:
             self._rollout.open()
         except BaseException:
@@ -379,7 +384,7 @@ class Session:
     def _attach(self, rank: int) -> None:
         connection = self._transport.dial(
             self._addresses[rank],
-            Hello(self._epoch, CLIENT),
+            prove(self._rollout.key, self._epoch, source=CLIENT, target=rank),
             _WorkerHandler(self, rank),
             timeout_s=min(self.timeout_s, CONNECT_TIMEOUT_S),
         )

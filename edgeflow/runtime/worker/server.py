@@ -20,9 +20,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from edgeflow._proto.edgeflow.v1 import worker_pb2, worker_pb2_grpc
 from edgeflow.errors import ConfigError
 from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.guard import HEALTH_CHECK, TokenGuard
+from edgeflow.runtime.security import Access
 from edgeflow.runtime.transport.grpc_ import (
     MAX_STREAMS,
+    METHOD,
     SERVER_OPTIONS,
+    SERVICE,
     Exchange,
     GrpcTransport,
     bind_server,
@@ -39,6 +43,9 @@ _CONTROL_THREADS: Final = 16
 _STOP_GRACE_S: Final = 2.0
 _TICK_S: Final = 5.0
 
+#: Streams of the data plane prove that they belong to an epoch instead (`edgeflow.runtime.proof`).
+_OPEN_METHODS: Final = (HEALTH_CHECK, f"/{SERVICE}/{METHOD}")
+
 _SERVICES: Final = ("", worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name)
 
 
@@ -51,6 +58,7 @@ class WorkerServer:
         cache_dir: Where weights are kept; `default_folder` if None.
         memory_limit_bytes: What weights and buffers may take; half of the machine's memory if None.
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
+        access: Certificates to show, and the join token that callers must show; neither if None.
 
     Raises:
         ConfigError: If the address cannot be had, or is not allowed.
@@ -66,22 +74,30 @@ class WorkerServer:
         cache_dir: Path | None = None,
         memory_limit_bytes: int | None = None,
         insecure: bool = False,
+        access: Access | None = None,
     ) -> None:
-        check_bind(bind, insecure=insecure)
+        access = access or Access()
+        check_bind(bind, insecure=insecure, access=access)
         limit_bytes = default_memory_limit_bytes() if memory_limit_bytes is None else memory_limit_bytes
         if limit_bytes <= 0:
             raise ConfigError(f"memory limit must be positive, got {limit_bytes:,} bytes")
         cache = WeightCache(cache_dir or default_folder())
         self._pool = ThreadPoolExecutor(MAX_STREAMS + _CONTROL_THREADS, thread_name_prefix="edgeflow-rpc")
-        self._server = grpc.server(self._pool, options=SERVER_OPTIONS)
+        self._server = grpc.server(
+            self._pool,
+            options=SERVER_OPTIONS,
+            interceptors=[TokenGuard(access, open_methods=_OPEN_METHODS)],
+            # More would wait for a thread, unseen; so they hear that the worker is full.
+            maximum_concurrent_rpcs=MAX_STREAMS + _CONTROL_THREADS,
+        )
         try:
-            self.address = bind_server(self._server, bind)
+            self.address = bind_server(self._server, bind, access.credentials)
         except ConfigError:
             self._pool.shutdown()
             raise
         self.worker = Worker(
             executor=executor,
-            transport=GrpcTransport(max_payload_bytes=limit_bytes),
+            transport=GrpcTransport(access.credentials, max_payload_bytes=limit_bytes),
             cache=cache,
             memory_limit_bytes=limit_bytes,
             speed=speed,
@@ -116,6 +132,7 @@ def serve(
     cache_dir: Path | None = None,
     memory_limit_bytes: int | None = None,
     insecure: bool = False,
+    access: Access | None = None,
     watch_stdin: bool = False,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -129,13 +146,14 @@ def serve(
         cache_dir: Where weights are kept between runs.
         memory_limit_bytes: What weights and buffers may take; half of the machine's memory if None.
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
+        access: Certificates to show, and the join token that callers must show; neither if None.
         watch_stdin: End also when standard input ends, as it does when the parent process dies.
         on_listening: Told the address; the default writes ``listening HOST:PORT`` to standard output.
 
     Raises:
         ConfigError: If an argument is wrong, or the address cannot be had.
     """
-    check_bind(bind, insecure=insecure)
+    check_bind(bind, insecure=insecure, access=access)
     stop = threading.Event()
     previous = {
         number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
@@ -148,6 +166,7 @@ def serve(
         cache_dir=cache_dir,
         memory_limit_bytes=memory_limit_bytes,
         insecure=insecure,
+        access=access,
     )
     try:
         logger.info("worker.listening", extra={"address": server.address})
@@ -163,10 +182,10 @@ def serve(
     logger.info("worker.stopped", extra={"address": server.address})
 
 
-def check_bind(bind: str, *, insecure: bool) -> None:
-    """Raise `ConfigError` if ``bind`` lets other machines in and nobody has said that this is fine."""
+def check_bind(bind: str, *, insecure: bool, access: Access | None = None) -> None:
+    """Raise `ConfigError` if ``bind`` lets other machines in unchecked and nobody said that this is fine."""
     host = bind.rpartition(":")[0].strip("[]")
-    if insecure or host == "localhost":
+    if insecure or host == "localhost" or (access is not None and access.credentials is not None):
         return
     try:
         is_loopback = ipaddress.ip_address(host).is_loopback
@@ -175,7 +194,8 @@ def check_bind(bind: str, *, insecure: bool) -> None:
     if not is_loopback:
         raise ConfigError(
             f"{bind} can be reached from other machines, and nothing is encrypted or checked; "
-            "bind to 127.0.0.1, or say --insecure if the network is yours alone"
+            "give it certificates (--identity), bind to 127.0.0.1, "
+            "or say --insecure if the network is yours alone"
         )
 
 
