@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeflow.cli import options
 from edgeflow.units import parse_bytes
 
 
@@ -30,6 +31,8 @@ def worker(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where to keep weights between runs.", show_default=False)
     ] = None,
+    identity: options.Identity = None,
+    token_file: options.TokenFile = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other hosts in, although nothing is encrypted or checked.")
     ] = False,
@@ -44,4 +47,5 @@ def worker(
         cache_dir=cache_dir,
         memory_limit_bytes=None if memory is None else parse_bytes(memory, what="--memory"),
         insecure=insecure,
+        access=options.choose_access(identity, token_file),
     )
