@@ -31,6 +31,25 @@ def worker(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where to keep weights between runs.", show_default=False)
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of this device, as cluster files call it. (default: the host's name)"),
+    ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="A registry (`edgeflow serve --registry`) to join.", show_default=False
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where others reach this worker, for --join. (default: where it listens)",
+            show_default=False,
+        ),
+    ] = None,
+    mdns: Annotated[bool, typer.Option("--mdns", help="Announce this worker on the local network.")] = False,
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
     insecure: Annotated[
@@ -48,4 +67,8 @@ def worker(
         memory_limit_bytes=None if memory is None else parse_bytes(memory, what="--memory"),
         insecure=insecure,
         access=options.choose_access(identity, token_file),
+        name=name,
+        join=join,
+        advertise=advertise,
+        mdns=mdns,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -191,6 +192,12 @@ class Session:
         }
 
     @property
+    def is_ready(self) -> bool:
+        """Whether requests can be taken: the session is open, and no worker was lost."""
+        with self._lock:
+            return not self._is_closed and self._state.is_sound
+
+    @property
     def worker_pids(self) -> dict[int, int]:
         """Rank -> process id of the workers that this session started; empty if they run elsewhere."""
         return {} if self._processes is None else self._processes.pids
@@ -275,10 +282,10 @@ class Session:
     # Carrying out instructions; the lock is held.
 
     def _submit(self, inputs: Mapping[str, Array]) -> tuple[int, Future[Any]]:
-        future: Future[Any] = Future()
+        future = _RequestFuture(self._abandon)
         with self._lock:
             # Ids are given and requests begun in one order: every rank meets them in that order.
-            request_id = next(self._ids)
+            request_id = future.request_id = next(self._ids)
             self._inputs[request_id] = inputs
             self._futures[request_id] = future
             try:
@@ -436,14 +443,34 @@ class _NoKernels:
         raise AssertionError(f"the client's program computes at instruction {instruction_index}")
 
 
+class _RequestFuture(Future[Any]):
+    """The answer to a request; cancelling it ends the request on the workers, also when it has begun."""
+
+    def __init__(self, abandon: Callable[[int], None]) -> None:
+        super().__init__()
+        self.request_id = 0
+        self._abandon = abandon
+
+    def cancel(self) -> bool:
+        if self.done():
+            return self.cancelled()
+        self._abandon(self.request_id)
+        if not super().cancel():
+            # It had begun. Whoever waits for it hears of the end as an error.
+            _settle(self, error=CancelledError())
+        return True
+
+
 def _settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:
-    """Give a future its outcome, unless it was cancelled."""
-    if future is None or future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+    """Give a future its outcome, unless it has one."""
+    # It may be cancelled in this very moment, by another thread.
+    with contextlib.suppress(InvalidStateError):
+        if future is None or future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -8,11 +8,11 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -76,7 +76,7 @@ class WorkerServer:
         insecure: bool = False,
         access: Access | None = None,
     ) -> None:
-        access = access or Access()
+        self.access = access = access or Access()
         check_bind(bind, insecure=insecure, access=access)
         limit_bytes = default_memory_limit_bytes() if memory_limit_bytes is None else memory_limit_bytes
         if limit_bytes <= 0:
@@ -133,6 +133,10 @@ def serve(
     memory_limit_bytes: int | None = None,
     insecure: bool = False,
     access: Access | None = None,
+    name: str | None = None,
+    join: str | None = None,
+    advertise: str | None = None,
+    mdns: bool = False,
     watch_stdin: bool = False,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -147,6 +151,10 @@ def serve(
         memory_limit_bytes: What weights and buffers may take; half of the machine's memory if None.
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
         access: Certificates to show, and the join token that callers must show; neither if None.
+        name: Of the device, for `join` and `mdns`; the host's if None.
+        join: ``HOST:PORT`` of a registry to join.
+        advertise: Where others reach the worker, for the registry.
+        mdns: Announce the worker on the local network.
         watch_stdin: End also when standard input ends, as it does when the parent process dies.
         on_listening: Told the address; the default writes ``listening HOST:PORT`` to standard output.
 
@@ -168,7 +176,11 @@ def serve(
         insecure=insecure,
         access=access,
     )
+    announcers: list[Announcing] = []
     try:
+        announcers += announce(
+            server, name or platform.node(), num_threads=threads, join=join, advertise=advertise, mdns=mdns
+        )
         logger.info("worker.listening", extra={"address": server.address})
         (on_listening or _announce)(server.address)
         if watch_stdin:
@@ -176,10 +188,45 @@ def serve(
         while not stop.wait(_TICK_S):
             server.worker.tick()
     finally:
+        for announcer in announcers:
+            announcer.close()
         server.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
     logger.info("worker.stopped", extra={"address": server.address})
+
+
+class Announcing(Protocol):
+    """What has made the worker known, until it is closed."""
+
+    def close(self) -> None: ...
+
+
+def announce(
+    server: WorkerServer, name: str, *, num_threads: int, join: str | None, advertise: str | None, mdns: bool
+) -> Iterator[Announcing]:
+    """Make a worker known in the ways asked for.
+
+    Raises:
+        ConfigError: If an address is none, or mDNS is not installed.
+    """
+    # Imported here: the registry's own server stands on this module.
+    from edgeflow.runtime.registry.announcer import Announcer, reachable_address
+    from edgeflow.runtime.registry.state import Member
+
+    if join is not None:
+        member = Member(
+            name=name,
+            address=advertise or reachable_address(server.address, join),
+            num_threads=num_threads,
+            memory_limit_bytes=server.worker.memory_limit_bytes,
+            version=_version(),
+        )
+        yield Announcer(join, member, access=server.access)
+    if mdns:
+        from edgeflow.runtime.registry.mdns import MdnsAnnouncer
+
+        yield MdnsAnnouncer(name, advertise or server.address)
 
 
 def check_bind(bind: str, *, insecure: bool, access: Access | None = None) -> None:
