@@ -1,0 +1,94 @@
+"""What a user of Triton's own client does; run by `test_serve.py` in a process of its own.
+
+Of its own, since tritonclient brings the protocol's messages under the same names as edgeflow does, and one
+process can hold one of them. Writes answers to an .npz file, and everything else as JSON to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as grpc_client
+import tritonclient.http as http_client
+from tritonclient.utils import InferenceServerException
+
+
+def main() -> None:
+    http_url, grpc_url, model, questions, answers = sys.argv[1:]
+    inputs = dict(np.load(questions))
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    said: dict[str, Any] = {}
+    for kind, module, url in (("http", http_client, http_url), ("grpc", grpc_client, grpc_url)):
+        client = module.InferenceServerClient(url)
+        said[f"{kind}_live"] = client.is_server_live()
+        said[f"{kind}_ready"] = client.is_server_ready()
+        said[f"{kind}_model_ready"] = client.is_model_ready(model), client.is_model_ready(model, "1")
+        said[f"{kind}_other_model_ready"] = client.is_model_ready("somebody-else")
+        as_json = {"as_json": True} if kind == "grpc" else {}
+        said[f"{kind}_server"] = client.get_server_metadata(**as_json)
+        said[f"{kind}_model"] = client.get_model_metadata(model, **as_json)
+        for is_binary in (False, True) if kind == "http" else (True,):
+            name = f"{kind}_{'binary' if is_binary else 'json'}"
+            answer = client.infer(
+                model, tensors(module, inputs, is_binary), outputs=wanted(module, is_binary), request_id="7"
+            )
+            for output in ("scores", "features"):
+                found[f"{name}_{output}"] = answer.as_numpy(output)
+        found[f"{kind}_one"] = client.infer(
+            model, tensors(module, inputs, True), outputs=[module.InferRequestedOutput("features")]
+        ).as_numpy("features")
+        said[f"{kind}_no_model"] = refusal(lambda: client.infer("nobody", tensors(module, inputs, True)))
+        said[f"{kind}_shape"] = refusal(
+            lambda: client.infer(model, tensors(module, {**inputs, "mask": inputs["mask"][:, :3]}, True))
+        )
+        said[f"{kind}_dtype"] = refusal(
+            lambda: client.infer(
+                model, tensors(module, {**inputs, "mask": inputs["mask"].astype(np.float64)}, True)
+            )
+        )
+        said[f"{kind}_missing"] = refusal(
+            lambda: client.infer(model, tensors(module, {"mask": inputs["mask"]}, True))
+        )
+        said[f"{kind}_output"] = refusal(
+            lambda: client.infer(
+                model, tensors(module, inputs, True), outputs=[module.InferRequestedOutput("nothing")]
+            )
+        )
+        said[f"{kind}_late"] = refusal(lambda: client.infer(model, tensors(module, inputs, True), timeout=1))
+        client.close()
+    np.savez(answers, **found)
+    json.dump(said, sys.stdout)
+
+
+def tensors(module: Any, inputs: dict[str, Any], is_binary: bool) -> list[Any]:
+    made = []
+    for name, array in inputs.items():
+        datatype = {"float32": "FP32", "float64": "FP64"}[str(array.dtype)]
+        tensor = module.InferInput(name, list(array.shape), datatype)
+        if module is http_client:
+            tensor.set_data_from_numpy(array, binary_data=is_binary)
+        else:
+            tensor.set_data_from_numpy(array)
+        made.append(tensor)
+    return made
+
+
+def wanted(module: Any, is_binary: bool) -> list[Any]:
+    options = {"binary_data": is_binary} if module is http_client else {}
+    return [module.InferRequestedOutput(name, **options) for name in ("features", "scores")]
+
+
+def refusal(call: Callable[[], Any]) -> list[str | None]:
+    try:
+        call()
+    except InferenceServerException as error:
+        return [error.status(), error.message()]
+    return [None, "it was answered"]
+
+
+if __name__ == "__main__":
+    main()
