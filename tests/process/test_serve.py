@@ -1,4 +1,4 @@
-"""`edgeflow serve` as a process, over local workers and over workers that join it, asked by Triton's client."""
+"""`edgeflow serve` as a process, over local workers and over workers that join it; Triton's client asks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def ask(line: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[s
     from tests.process.served_model import make  # type: ignore[import-not-found,unused-ignore]
 
     http, grpc = addresses(line)
-    module, args = make()
+    module, _ = make()
     rng = np.random.default_rng(5)
     questions = {
         "image": rng.standard_normal((1, 3, 16, 16)).astype(np.float32),

@@ -41,24 +41,20 @@ def main() -> None:
         found[f"{kind}_one"] = client.infer(
             model, tensors(module, inputs, True), outputs=[module.InferRequestedOutput("features")]
         ).as_numpy("features")
-        said[f"{kind}_no_model"] = refusal(lambda: client.infer("nobody", tensors(module, inputs, True)))
-        said[f"{kind}_shape"] = refusal(
-            lambda: client.infer(model, tensors(module, {**inputs, "mask": inputs["mask"][:, :3]}, True))
-        )
-        said[f"{kind}_dtype"] = refusal(
-            lambda: client.infer(
-                model, tensors(module, {**inputs, "mask": inputs["mask"].astype(np.float64)}, True)
-            )
-        )
-        said[f"{kind}_missing"] = refusal(
-            lambda: client.infer(model, tensors(module, {"mask": inputs["mask"]}, True))
-        )
-        said[f"{kind}_output"] = refusal(
-            lambda: client.infer(
-                model, tensors(module, inputs, True), outputs=[module.InferRequestedOutput("nothing")]
-            )
-        )
-        said[f"{kind}_late"] = refusal(lambda: client.infer(model, tensors(module, inputs, True), timeout=1))
+        requests: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
+            "no_model": ("nobody", tensors(module, inputs, True), {}),
+            "shape": (model, tensors(module, {**inputs, "mask": inputs["mask"][:, :3]}, True), {}),
+            "dtype": (model, tensors(module, {**inputs, "mask": inputs["mask"].astype("float64")}, True), {}),
+            "missing": (model, tensors(module, {"mask": inputs["mask"]}, True), {}),
+            "output": (
+                model,
+                tensors(module, inputs, True),
+                {"outputs": [module.InferRequestedOutput("nothing")]},
+            ),
+            "late": (model, tensors(module, inputs, True), {"timeout": 1}),
+        }
+        for what, (name, asked, options) in requests.items():
+            said[f"{kind}_{what}"] = refusal(client.infer, name, asked, **options)
         client.close()
     np.savez(answers, **found)
     json.dump(said, sys.stdout)
@@ -82,9 +78,9 @@ def wanted(module: Any, is_binary: bool) -> list[Any]:
     return [module.InferRequestedOutput(name, **options) for name in ("features", "scores")]
 
 
-def refusal(call: Callable[[], Any]) -> list[str | None]:
+def refusal(call: Callable[..., Any], *args: Any, **options: Any) -> list[str | None]:
     try:
-        call()
+        call(*args, **options)
     except InferenceServerException as error:
         return [error.status(), error.message()]
     return [None, "it was answered"]

@@ -31,24 +31,17 @@ from edgeflow.plan.program import (
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.wire import MAX_NDIM
 from edgeflow.runtime.worker.allowlist import check_steps
-from edgeflow.sharding.cut import Literal, LocalValue, Result, iter_slices
+from edgeflow.sharding.cut import Literal, LocalValue, Result, Step, iter_slices
 from edgeflow.sharding.region import Region
 
-_HOST: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.%]{2,64}\]")
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,20})?\]")
 
 #: Of a dim, a tag and a rank: far above anything real, and safe to multiply.
 MAX_INDEX: Final = 1 << 31
 
 
-#: Arguments that say, by themselves, how large a result is: of any operator, and of some.
-_SIZES: Final = frozenset({"size", "shape", "repeats", "output_size"})
-_SIZES_OF: Final[Mapping[str, frozenset[str]]] = {
-    "arange": frozenset({"start", "end"}),
-    "eye": frozenset({"n", "m"}),
-    "linspace": frozenset({"steps"}),
-    "one_hot": frozenset({"num_classes"}),
-    "vander": frozenset({"N"}),
-}
+#: Arguments that say, by themselves, how many elements a result has.
+_SIZES: Final = frozenset({"size", "shape", "repeats", "output_size", "steps", "num_classes", "n", "m", "N"})
 
 
 def decode_program(data: bytes) -> Program:
@@ -248,11 +241,9 @@ class _Walk:
             if not is_held and (item.tensor, item.region) not in self._weights:
                 raise ConfigError(f"program: {where}: {item.tensor}{item.region} is not there to be read")
         for position, step in enumerate(kernel.steps):
-            sizes = _SIZES | _SIZES_OF.get(step.target.split(".")[1], frozenset())
-            for name, value in step.arguments:
+            for _, value in step.arguments:
                 _check_value(value, position, where)
-                if name in sizes:
-                    _check_size(value, self._max_elements, f"{where}: {step.target}, {name}")
+            _check_sizes(step, self._max_elements, f"{where}: {step.target}")
         if not kernel.steps:
             raise ConfigError(f"program: {where}: no steps")
 
@@ -282,13 +273,29 @@ def _contains(outer: Region, inner: Region) -> bool:
     return len(outer) == len(inner) and outer.contains(inner)
 
 
-def _check_size(value: LocalValue, max_elements: int, where: str) -> None:
-    """A size in an argument is one that an operator allocates, and an element takes at least a byte."""
-    sizes = value if isinstance(value, tuple) else (value,)
-    numbers = [abs(size) for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]
-    if not math.prod(max(1, number) for number in numbers) <= max_elements:
+def _check_sizes(step: Step, max_elements: int, where: str) -> None:
+    """A few bytes must not make an operator allocate a terabyte; an element takes at least a byte."""
+    numbers = [
+        item
+        for name, value in step.arguments
+        if name in _SIZES
+        for item in (value if isinstance(value, tuple) else (value,))
+    ]
+    if step.target.startswith("aten.arange."):
+        given = dict(step.arguments)
+        start, end, stride = given.get("start", 0), given.get("end", 0), given.get("step", 1)
+        if (
+            isinstance(start, int | float)
+            and isinstance(end, int | float)
+            and isinstance(stride, int | float)
+        ):
+            numbers.append((end - start) / stride if stride else math.inf)
+    # Not `max(1, ...)`: what is not a number must not pass as a small one.
+    count = math.prod(abs(n) if not abs(n) < 1 else 1 for n in numbers if isinstance(n, int | float))
+    if not count <= max_elements:
         raise WorkerOverloadedError(
-            f"program: {where} = {value!r:.80} is larger than the worker's memory of {max_elements:,} bytes"
+            f"program: {where}: a result of {count:,.0f} elements is larger than the worker's memory of "
+            f"{max_elements:,} bytes"
         )
 
 
