@@ -34,7 +34,7 @@ from edgeflow.runtime.worker.worker import Worker
 
 torch = pytest.importorskip("torch")
 
-SHORT, LONG = 500, 50_000
+SHORT, LONG = 500, 20_000
 LIMIT = 1 << 16
 
 Fuzz = Callable[[Callable[..., None]], Callable[..., None]]

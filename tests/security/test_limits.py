@@ -177,6 +177,8 @@ def test_an_operator_that_is_not_on_the_list_is_refused(target: str) -> None:
         ("aten.zeros.default", {"size": (1 << 40,)}),
         ("aten.full.default", {"size": (1 << 20, 1 << 20), "fill_value": 1.0}),
         ("aten.full.default", {"size": (1 << 62,) * 8, "fill_value": 1.0}),
+        ("aten.full.default", {"size": (1 << 62,) * 64, "fill_value": 1.0}),
+        ("aten.full.default", {"size": (1 << 2000,), "fill_value": 1.0}),
         ("aten.expand.default", {"self": 1.0, "size": (1 << 40,)}),
         ("aten.repeat.default", {"self": 1.0, "repeats": (1 << 40,)}),
         ("aten.arange.default", {"end": 1 << 40}),

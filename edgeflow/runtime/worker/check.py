@@ -283,20 +283,27 @@ def _check_sizes(step: Step, max_elements: int, where: str) -> None:
     ]
     if step.target.startswith("aten.arange."):
         given = dict(step.arguments)
-        start, end, stride = given.get("start", 0), given.get("end", 0), given.get("step", 1)
-        if (
-            isinstance(start, int | float)
-            and isinstance(end, int | float)
-            and isinstance(stride, int | float)
-        ):
-            numbers.append((end - start) / stride if stride else math.inf)
+        start, end, stride = (
+            _magnitude(given.get(*item)) for item in (("start", 0), ("end", 0), ("step", 1))
+        )
+        numbers.append((end - start) / stride if stride else math.inf)
     # Not `max(1, ...)`: what is not a number must not pass as a small one.
-    count = math.prod(abs(n) if not abs(n) < 1 else 1 for n in numbers if isinstance(n, int | float))
+    count = math.prod(size if not size < 1 else 1.0 for size in (abs(_magnitude(n)) for n in numbers))
     if not count <= max_elements:
         raise WorkerOverloadedError(
-            f"program: {where}: a result of {count:,.0f} elements is larger than the worker's memory of "
+            f"program: {where}: a result of {count:.3g} elements is larger than the worker's memory of "
             f"{max_elements:,} bytes"
         )
+
+
+def _magnitude(value: LocalValue) -> float:
+    """A number as a float; what is none takes no part."""
+    if not isinstance(value, int | float):
+        return 1.0
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _check_value(value: LocalValue, position: int, where: str) -> None:
