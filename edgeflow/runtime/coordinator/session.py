@@ -19,14 +19,14 @@ from edgeflow.errors import ClusterError, CodecError, EdgeflowError, WorkerUnrea
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
 from edgeflow.plan import Plan
-from edgeflow.plan.program import CLIENT, Receive, Send
+from edgeflow.plan.program import CLIENT, Send
 from edgeflow.runtime import interpreter
 from edgeflow.runtime.coordinator import requests as r
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, Rollout
 from edgeflow.runtime.proof import prove
 from edgeflow.runtime.rpc_errors import decode_description, rebuild
-from edgeflow.runtime.runner import RequestKey, Runner, Running
+from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.security import Access
 from edgeflow.runtime.transport.base import Connection
@@ -78,7 +78,7 @@ class Session:
         self._processes = processes
         self._program = plan.programs[CLIENT]
         self._receives = {
-            FrameKey(i.peer, i.tag): i for i in self._program.instructions if isinstance(i, Receive)
+            key: item for item in self._program.receives for key in interpreter.frame_keys(item)
         }
         self._lock = threading.RLock()
         self._state = r.RequestsState(
@@ -261,8 +261,8 @@ class Session:
 
     # What the runner calls.
 
-    def on_wait(self, key: RequestKey, frame: FrameKey) -> None:
-        self._locked_handle(r.RequestWaits(key[1], frame))
+    def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
+        self._locked_handle(r.RequestWaits(key[1], frames))
 
     def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
         with self._lock:
@@ -315,7 +315,7 @@ class Session:
                     logger.debug("frame.discarded", extra={"reason": reason})
                 case r.Deliver(request_id, key):
                     frame = self._frames.pop((request_id, key))
-                    self._runner.resume((self._epoch, request_id), frame)
+                    self._runner.resume((self._epoch, request_id), key, frame)
                 case r.AnswerRequest(request_id):
                     self._answer(request_id)
                 case r.FailRequest(request_id, error):
@@ -324,7 +324,7 @@ class Session:
                 case r.CancelRequest(request_id):
                     self._cancel(request_id)
 
-    def _run(self, request_id: int) -> Running:
+    def _run(self, request_id: int) -> interpreter.Running:
         inputs = self._inputs[request_id]
         records: list[_Record] = []
 
@@ -343,7 +343,7 @@ class Session:
         def record(position: int, start_s: float, stop_s: float) -> None:
             records.append((position, start_s, stop_s))
 
-        def running() -> Running:
+        def running() -> interpreter.Running:
             outputs = yield from interpreter.run(
                 _NoKernels(), self._program, inputs, send=send, record=record
             )
