@@ -84,8 +84,11 @@ class Credentials:
         """Raise `ConfigError` if the files cannot be used."""
         for path in (self.ca, self.certificate, self.key):
             _read(path)
-        mode = stat.S_IMODE(self.key.stat().st_mode)
-        if mode & 0o077:
+        status = self.key.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        # What root lends to a service by its group (a secret of Kubernetes, a credential of systemd) is fine.
+        is_lent = status.st_uid == 0 and os.geteuid() != 0
+        if mode & (0o037 if is_lent else 0o077):
             raise ConfigError(
                 f"{self.key} can be read by others (mode {mode:04o}); make it yours alone: "
                 f"chmod 600 {self.key}"
