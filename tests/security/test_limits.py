@@ -54,6 +54,8 @@ def header(
         header(shape=(1 << 31, 1 << 31, 4), num_bytes=0),
         header(shape=(1 << 63, 2), num_bytes=0),
         header(shape=(0, 1 << 63), num_bytes=0),
+        header(shape=(0, 1 << 31, 1 << 32), num_bytes=0),  # numpy multiplies what is not 0
+        header(shape=(0, *[1 << 31] * 15), num_bytes=0),
         header(shape=(MAX_PAYLOAD_BYTES + 1, 0), num_bytes=0),
         header(shape=(1 << 20,) * 16, num_bytes=8),
         header(ndim=255),
