@@ -50,6 +50,9 @@ MAX_NOTICE_BYTES: Final = 1 << 16
 
 MAX_NDIM: Final = 16
 
+#: Of the dims of a shape, multiplied, those that are 0 left out: numpy counts the bytes in 63 bits.
+_MAX_EXTENT: Final = 1 << 59
+
 _FIXED: Final = struct.Struct("<4sBBBBQQIiQ")
 _NDIM_OFFSET: Final = 7
 _SHAPES: Final = tuple(struct.Struct(f"<{ndim}Q") for ndim in range(MAX_NDIM + 1))
@@ -252,9 +255,12 @@ def _check_size(header: Header, max_payload_bytes: int) -> None:
     limit = max_payload_bytes if header.kind is Kind.TENSOR else min(MAX_NOTICE_BYTES, max_payload_bytes)
     if header.num_bytes > limit:
         raise CodecError(f"frame: payload of {header.num_bytes:,} bytes, the limit is {limit:,}")
-    # A dim may be huge where another is 0; numpy refuses such shapes, so they are refused here.
-    if header.shape and max(header.shape) > MAX_PAYLOAD_BYTES:
+    # Where one dim is 0 the others may be huge; numpy refuses such shapes, alone and multiplied, so they are
+    # refused here.
+    if any(size > MAX_PAYLOAD_BYTES for size in header.shape):
         raise CodecError(f"frame: shape {header.shape} has a dim above {MAX_PAYLOAD_BYTES:,}")
+    if math.prod(max(1, size) for size in header.shape) > _MAX_EXTENT:
+        raise CodecError(f"frame: the dims of shape {header.shape} multiply to more than {_MAX_EXTENT:,}")
     expected = math.prod(header.shape) * NUMPY_DTYPES[header.dtype].itemsize
     if expected != header.num_bytes:
         raise CodecError(

@@ -163,6 +163,11 @@ class RequestsState:
         return self._schedule.pending
 
     @property
+    def is_sound(self) -> bool:
+        """Whether further requests can be taken."""
+        return self._broken is None
+
+    @property
     def next_deadline_s(self) -> float | None:
         """When the next request runs out of time, if there is one."""
         return min(self._deadlines.values(), default=None)

@@ -18,6 +18,8 @@ from edgeflow.plan.program import CLIENT, WeightSlice
 from edgeflow.runtime.content import Content, content_of
 from edgeflow.runtime.coordinator import state as s
 from edgeflow.runtime.coordinator.client import Description, Report, WorkerClient, load_timeout_s
+from edgeflow.runtime.proof import new_key
+from edgeflow.runtime.security import Access
 from edgeflow.runtime.transport.routes import choose_routes
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,10 @@ class Rollout:
         attach: Opens the data connection with a rank.
         timeout_s: Of each control call.
         transport: What carries frames; see `routes`.
+        access: What is shown to the workers.
+
+    Attributes:
+        key: Lets its holder connect to the epoch; see `edgeflow.runtime.proof`.
     """
 
     def __init__(
@@ -48,11 +54,13 @@ class Rollout:
         attach: Callable[[int], None],
         timeout_s: float,
         transport: str = "auto",
+        access: Access | None = None,
     ) -> None:
+        self.key = new_key()
         self.plan = plan
         self.epoch = epoch
         self.addresses = addresses
-        self.clients = {rank: WorkerClient(address, rank) for rank, address in addresses.items()}
+        self.clients = {rank: WorkerClient(address, rank, access) for rank, address in addresses.items()}
         self.descriptions: dict[int, Description] = {}
         self._timeout_s = timeout_s
         self._transport = transport
@@ -146,6 +154,7 @@ class Rollout:
             fingerprint=self.plan.fingerprint,
             peers={peer: route for peer, route in self.routes.items() if peer != CLIENT},
             contents=[self._content(item) for item in program.weights],
+            key=self.key,
             timeout_s=self._timeout_s,
         )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -24,10 +25,12 @@ from edgeflow.runtime.coordinator import requests as r
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, Rollout
 from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.proof import prove
 from edgeflow.runtime.rpc_errors import decode_description, rebuild
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
-from edgeflow.runtime.transport.base import Connection, Hello
+from edgeflow.runtime.security import Access
+from edgeflow.runtime.transport.base import Connection
 from edgeflow.runtime.transport.grpc_ import GrpcTransport
 from edgeflow.runtime.transport.routes import RoutedTransport
 from edgeflow.runtime.transport.tcp import TcpTransport
@@ -70,6 +73,7 @@ class Session:
         timeout_s: float,
         transport: str = "auto",
         processes: LocalWorkers | None = None,
+        access: Access | None = None,
     ) -> None:
         self.plan = plan
         self.timeout_s = timeout_s
@@ -92,11 +96,20 @@ class Session:
         self._records: deque[tuple[int, list[_Record]]] = deque(maxlen=_MAX_RECORDS)
         self._connections: dict[int, Connection] = {}
         self._is_closed = False
+        credentials = access.credentials if access else None
         self._pool = PagePool()
-        self._transport = RoutedTransport((TcpTransport(allocate=self._pool.empty), GrpcTransport()))
+        self._transport = RoutedTransport(
+            (TcpTransport(credentials, allocate=self._pool.empty), GrpcTransport(credentials))
+        )
         self._runner = Runner("edgeflow-client", self, tick=self._tick)
         self._rollout = Rollout(
-            plan, epoch, addresses, attach=self._attach, timeout_s=timeout_s, transport=transport
+            plan,
+            epoch,
+            addresses,
+            attach=self._attach,
+            timeout_s=timeout_s,
+            transport=transport,
+            access=access,
         )
         try:
             self._rollout.open()
@@ -193,6 +206,12 @@ class Session:
         }
 
     @property
+    def is_ready(self) -> bool:
+        """Whether requests can be taken: the session is open, and no worker was lost."""
+        with self._lock:
+            return not self._is_closed and self._state.is_sound
+
+    @property
     def worker_pids(self) -> dict[int, int]:
         """Rank -> process id of the workers that this session started; empty if they run elsewhere."""
         return {} if self._processes is None else self._processes.pids
@@ -277,10 +296,10 @@ class Session:
     # Carrying out instructions; the lock is held.
 
     def _submit(self, inputs: Mapping[str, Array]) -> tuple[int, Future[Any]]:
-        future: Future[Any] = Future()
+        future = _RequestFuture(self._abandon)
         with self._lock:
             # Ids are given and requests begun in one order: every rank meets them in that order.
-            request_id = next(self._ids)
+            request_id = future.request_id = next(self._ids)
             self._inputs[request_id] = inputs
             self._futures[request_id] = future
             try:
@@ -386,7 +405,7 @@ class Session:
     def _attach(self, rank: int) -> None:
         connection = self._transport.dial(
             self._rollout.routes[rank],
-            Hello(self._epoch, CLIENT),
+            prove(self._rollout.key, self._epoch, source=CLIENT, target=rank),
             _WorkerHandler(self, rank),
             timeout_s=min(self.timeout_s, CONNECT_TIMEOUT_S),
         )
@@ -438,14 +457,34 @@ class _NoKernels:
         raise AssertionError(f"the client's program computes at instruction {instruction_index}")
 
 
+class _RequestFuture(Future[Any]):
+    """The answer to a request; cancelling it ends the request on the workers, also when it has begun."""
+
+    def __init__(self, abandon: Callable[[int], None]) -> None:
+        super().__init__()
+        self.request_id = 0
+        self._abandon = abandon
+
+    def cancel(self) -> bool:
+        if self.done():
+            return self.cancelled()
+        self._abandon(self.request_id)
+        if not super().cancel():
+            # It had begun. Whoever waits for it hears of the end as an error.
+            _settle(self, error=CancelledError())
+        return True
+
+
 def _settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:
-    """Give a future its outcome, unless it was cancelled."""
-    if future is None or future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+    """Give a future its outcome, unless it has one."""
+    # It may be cancelled in this very moment, by another thread.
+    with contextlib.suppress(InvalidStateError):
+        if future is None or future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -86,6 +86,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                         Content(weight.content_hash, weight.dtype, tuple(weight.shape))
                         for weight in request.weights
                     ),
+                    key=request.epoch_key,
                 )
             )
             return pb.PrepareResponse(missing=missing)

@@ -26,6 +26,7 @@ from edgeflow.runtime import interpreter
 from edgeflow.runtime.content import Content, check_content
 from edgeflow.runtime.executor.base import Executor, Runnable
 from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.proof import check_key, check_proof, prove
 from edgeflow.runtime.rpc_errors import describe, encode_description
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
@@ -69,6 +70,7 @@ class Preparation:
     Attributes:
         contents: What the program's weight slices are, in its order.
         peers: Rank -> address of every worker that takes part.
+        key: Of the epoch; connections prove that they belong to it.
     """
 
     epoch: int
@@ -77,6 +79,7 @@ class Preparation:
     program: Program
     peers: Mapping[int, str]
     contents: tuple[Content, ...]
+    key: bytes = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -145,6 +148,7 @@ class Worker:
             memory_limit_bytes=self.memory_limit_bytes,
         )
         self._check_contents(preparation)
+        check_key(preparation.key)
         event = e.PrepareRequested(
             epoch=preparation.epoch,
             rank=preparation.rank,
@@ -226,6 +230,8 @@ class Worker:
     def accept(self, hello: Hello, connection: Connection) -> Handler:
         """Take a connection from a peer of a lower rank, or from the client."""
         with self._lock:
+            mine = self._get(hello.epoch).preparation
+            check_proof(mine.key, hello, target=mine.rank)
             self._handle(e.PeerConnected(hello.epoch, hello.rank))
             self._get(hello.epoch).connections[hello.rank] = connection
         return _PeerHandler(self, hello.epoch, hello.rank)
@@ -415,7 +421,10 @@ class Worker:
         preparation = self._get(epoch).preparation
         handler = _PeerHandler(self, epoch, rank)
         connection = self._transport.dial(
-            preparation.peers[rank], Hello(epoch, preparation.rank), handler, timeout_s=timeout_s
+            preparation.peers[rank],
+            prove(preparation.key, epoch, source=preparation.rank, target=rank),
+            handler,
+            timeout_s=timeout_s,
         )
         with self._lock:
             entry = self._epochs.get(epoch)

@@ -72,7 +72,7 @@ class EpochStatus(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., phase: _Optional[_Union[EpochPhase, str]] = ..., rank: _Optional[int] = ..., num_active_requests: _Optional[int] = ..., reserved_bytes: _Optional[int] = ...) -> None: ...
 
 class PrepareRequest(_message.Message):
-    __slots__ = ("epoch", "plan_fingerprint", "rank", "program_json", "peers", "weights")
+    __slots__ = ("epoch", "plan_fingerprint", "rank", "program_json", "peers", "weights", "epoch_key")
     class PeersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -86,13 +86,15 @@ class PrepareRequest(_message.Message):
     PROGRAM_JSON_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_KEY_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     plan_fingerprint: str
     rank: int
     program_json: bytes
     peers: _containers.ScalarMap[int, str]
     weights: _containers.RepeatedCompositeFieldContainer[WeightContent]
-    def __init__(self, epoch: _Optional[int] = ..., plan_fingerprint: _Optional[str] = ..., rank: _Optional[int] = ..., program_json: _Optional[bytes] = ..., peers: _Optional[_Mapping[int, str]] = ..., weights: _Optional[_Iterable[_Union[WeightContent, _Mapping]]] = ...) -> None: ...
+    epoch_key: bytes
+    def __init__(self, epoch: _Optional[int] = ..., plan_fingerprint: _Optional[str] = ..., rank: _Optional[int] = ..., program_json: _Optional[bytes] = ..., peers: _Optional[_Mapping[int, str]] = ..., weights: _Optional[_Iterable[_Union[WeightContent, _Mapping]]] = ..., epoch_key: _Optional[bytes] = ...) -> None: ...
 
 class WeightContent(_message.Message):
     __slots__ = ("content_hash", "dtype", "shape")
