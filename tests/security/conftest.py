@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeflow.runtime.certificates import make_authority, make_host
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import make_executor
 from edgeflow.runtime.security import Access, Credentials
 from edgeflow.runtime.worker import WorkerServer
 
@@ -49,7 +49,7 @@ class Guarded:
 
     def start(self, access: Access | None, **options: Any) -> str:
         cache_dir = self._folder / f"cache{len(self.servers)}"
-        fields = {"executor": get_executor("torch"), "cache_dir": cache_dir, "memory_limit_bytes": 10**8}
+        fields = {"executor": make_executor("torch"), "cache_dir": cache_dir, "memory_limit_bytes": 10**8}
         server = WorkerServer("127.0.0.1:0", access=access, **{**fields, **options})
         self.servers.append(server)
         return server.address

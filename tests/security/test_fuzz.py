@@ -20,7 +20,7 @@ from edgeflow._proto.edgeflow.v1 import registry_pb2, worker_pb2
 from edgeflow.errors import CodecError, EdgeflowError
 from edgeflow.plan.program import CLIENT, encode
 from edgeflow.runtime.content import content_of
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import make_executor
 from edgeflow.runtime.proof import new_key
 from edgeflow.runtime.registry.server import RegistryServer, _Servicer
 from edgeflow.runtime.rpc_errors import CLASS_KEY, ErrorDescription, decode_description, rebuild
@@ -104,12 +104,12 @@ class Target:
             for w in self.program.weights
         ]
         self.worker = Worker(
-            executor=get_executor("torch"),
+            executor=make_executor("torch"),
             transport=MemoryTransport(MemoryNetwork()),
             cache=WeightCache(folder),
             memory_limit_bytes=1 << 26,
         )
-        self.servicer = WorkerServicer(self.worker, name="w", version="0", num_threads=1)
+        self.servicer = WorkerServicer(self.worker, name="w", version="0", num_threads=1, data_ports={})
         self.registry = RegistryServer("127.0.0.1:0")
         self.registry_servicer = _Servicer(self.registry)
 

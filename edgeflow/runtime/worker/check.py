@@ -33,6 +33,7 @@ from edgeflow.plan.program import (
 )
 from edgeflow.runtime.interpreter import frame_keys
 from edgeflow.runtime.schedule import FrameKey
+from edgeflow.runtime.transport.routes import MAX_ROUTES_LENGTH, ROUTED, parse_routes
 from edgeflow.runtime.wire import MAX_NDIM
 from edgeflow.runtime.worker.allowlist import check_steps
 from edgeflow.sharding.cut import Literal, LocalValue, Result, Step, iter_slices
@@ -95,10 +96,17 @@ def check_program(program: Program, *, rank: int, peers: Mapping[int, str], memo
 
 
 def check_address(address: str) -> None:
-    """Raise `ConfigError` if ``address`` is not ``HOST:PORT``: it is dialled, so it must be nothing else."""
-    host, _, port = address.rpartition(":")
-    if not _HOST.fullmatch(host) or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+    """Raise `ConfigError` if ``address`` is not ``HOST:PORT``, or such ways to a peer: it is dialled."""
+    routes = parse_routes(address[:MAX_ROUTES_LENGTH])
+    names = [route.transport for route in routes]
+    is_sane = len(address) <= MAX_ROUTES_LENGTH and len(set(names)) == len(names) and set(names) <= ROUTED
+    if not is_sane or not all(_is_host_and_port(route.address) for route in routes):
         raise ConfigError(f"program: {address[:80]!r} is not the HOST:PORT of a peer")
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return bool(_HOST.fullmatch(host)) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536
 
 
 def num_bytes(item: Buffer) -> int:
