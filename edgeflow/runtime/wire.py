@@ -141,7 +141,7 @@ class Header:
         Raises:
             CodecError: If the payload is not what was sent.
         """
-        found = zlib.crc32(byte_view(array))
+        found = _payload_sum(array)
         if found != self.checksum:
             raise CodecError(
                 f"frame {self.tag} of request {self.request_id} from rank {self.source}: its "
@@ -179,12 +179,16 @@ def encode_header(frame: Frame) -> bytes:
             frame.tag,
             frame.source,
             array.nbytes,
-            zlib.crc32(byte_view(array)),
+            _payload_sum(array),
         )
     except struct.error as error:
         raise CodecError(f"frame: a field does not fit the header: {error}") from error
     shape = struct.pack(f"<{array.ndim}Q", *array.shape)
     return b"".join((fixed, _SUM.pack(_header_sum(fixed, shape)), shape))
+
+
+def _payload_sum(array: Array) -> int:
+    return zlib.crc32(memoryview(byte_view(array)))  # type: ignore[arg-type]  # numpy's stubs
 
 
 def _header_sum(fixed: bytes | memoryview, shape: bytes | memoryview) -> int:

@@ -380,8 +380,8 @@ def test_a_coordinator_that_vanishes_leaves_nothing_on_the_workers(
 ) -> None:
     session = ef.deploy(rows(graph), workers=workers.start(3), timeout_s=TIMEOUT_S)
     assert workers.held_epochs == 3
-    for connection in session._connections.values():
-        connection.close()  # as its death would
+    for epoch in session._epochs.values():
+        epoch._disconnect()  # as its death would
     workers.wait_until_free()
     session.close()
 

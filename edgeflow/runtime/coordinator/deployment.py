@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Mapping, Sequence
 
-from edgeflow.cost import predict
 from edgeflow.errors import ConfigError
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.coordinator.processes import LocalWorkers
-from edgeflow.runtime.coordinator.replicas import AnySession, ReplicatedSession
-from edgeflow.runtime.coordinator.session import Session
+from edgeflow.runtime.coordinator.session import MAX_WAITING, Session
 from edgeflow.runtime.executor import executor_names
 
 
@@ -25,7 +21,8 @@ def deploy(
     executor: str = "torch",
     timeout_s: float = 60.0,
     emulate_speeds: bool = True,
-) -> AnySession:
+    max_waiting: int = MAX_WAITING,
+) -> Session:
     """Bring a plan onto workers, and return a session that answers requests.
 
     Either all workers hold the plan when this returns, or none does when it raises.
@@ -39,6 +36,7 @@ def deploy(
         executor: Back end of local workers.
         timeout_s: Of each control call, and of each request.
         emulate_speeds: Make local workers as unequal as the cluster's devices.
+        max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.
 
     Raises:
         ConfigError: If the arguments do not fit each other or the cluster.
@@ -55,11 +53,12 @@ def deploy(
         raise ConfigError("give either the addresses of workers, or local=True")
     ranks = sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
     if workers is not None:
-        return _open(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s)
+        return Session(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s, max_waiting=max_waiting)
     if executor not in executor_names():
         raise ConfigError(f"no executor {executor!r}; known: {', '.join(executor_names())}")
     if threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}")
+    devices = plan.cluster.devices
     speeds = plan.cluster.relative_speeds if emulate_speeds else (1.0,) * len(plan.cluster.devices)
     processes = LocalWorkers(
         {rank: speeds[rank] for rank in ranks},
@@ -68,27 +67,20 @@ def deploy(
         memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
     )
     try:
-        return _open(plan, processes.addresses, timeout_s=timeout_s, processes=processes)
+        return Session(
+            plan,
+            {devices[rank].name: address for rank, address in processes.addresses.items()},
+            timeout_s=timeout_s,
+            processes=processes,
+            max_waiting=max_waiting,
+        )
     except BaseException:
         processes.close()
         raise
 
 
-def _open(
-    plan: Plan, addresses: Mapping[int, str], *, timeout_s: float, processes: LocalWorkers | None = None
-) -> AnySession:
-    if not plan.replicas:
-        return Session(plan, _new_epoch(), addresses, timeout_s=timeout_s, processes=processes)
-
-    def open_way(way: Plan) -> Session:
-        used = {rank: addresses[rank] for rank in way.programs if rank != CLIENT}
-        return Session(way, _new_epoch(), used, timeout_s=timeout_s)
-
-    expected_s = [predict(way, with_events=False).latency_s for way in plan.ways]
-    return ReplicatedSession(plan, open_way, expected_s=expected_s, processes=processes)
-
-
-def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapping[int, str]:
+def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapping[str, str]:
+    """Name of a device -> address of its worker."""
     devices = plan.cluster.devices
     if isinstance(workers, str):
         raise ConfigError(f"workers must be a list of addresses, got the text {workers!r}")
@@ -106,9 +98,4 @@ def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapp
         twin = next((other for other in used if other < rank and used[other] == address), None)
         if twin is not None:
             raise ConfigError(f"{address} is given for rank {twin} and for rank {rank}")
-    return used
-
-
-def _new_epoch() -> int:
-    """A number that no other deployment has: the time in milliseconds, then 20 random bits."""
-    return (time.time_ns() // 1_000_000 << 20) | secrets.randbits(20)
+    return {device.name: address for device, address in zip(devices, workers, strict=True)}

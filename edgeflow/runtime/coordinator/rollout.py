@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from edgeflow.graph.ir import Array
+from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT, WeightSlice
 from edgeflow.runtime.content import Content, content_of
@@ -27,6 +27,29 @@ CONNECT_TIMEOUT_S: Final = 10.0
 _UNDO_TIMEOUT_S: Final = 5.0
 
 
+class ContentTable:
+    """Weight slices of a graph, and their hashes: each is hashed once, however many workers and plans need it.
+
+    May be used from several threads.
+    """
+
+    def __init__(self, graph: ModelGraph) -> None:
+        self._graph = graph
+        self._known: dict[WeightSlice, Content] = {}
+        self._lock = threading.Lock()
+
+    def array(self, item: WeightSlice) -> Array:
+        whole = self._graph.weights[item.tensor]
+        return np.ascontiguousarray(whole[tuple(slice(start, stop) for start, stop in item.region.intervals)])
+
+    def content(self, item: WeightSlice) -> Content:
+        with self._lock:
+            known = self._known.get(item)
+            if known is None:
+                known = self._known[item] = content_of(self.array(item), dtype=item.dtype)
+            return known
+
+
 class Rollout:
     """One epoch of one plan on its workers.
 
@@ -34,6 +57,10 @@ class Rollout:
         addresses: Rank -> address of every worker that takes part.
         attach: Opens the data connection with a rank.
         timeout_s: Of each control call.
+        contents: Of the plan's graph.
+
+    Attributes:
+        moved_bytes: Rank -> bytes of weights that it was sent.
     """
 
     def __init__(
@@ -44,6 +71,7 @@ class Rollout:
         *,
         attach: Callable[[int], None],
         timeout_s: float,
+        contents: ContentTable,
     ) -> None:
         self.plan = plan
         self.epoch = epoch
@@ -54,8 +82,8 @@ class Rollout:
         self._state = s.DeploymentState(addresses)
         self._events: queue.SimpleQueue[s.DeploymentEvent] = queue.SimpleQueue()
         self._missing: dict[int, tuple[str, ...]] = {}
-        self._contents: dict[WeightSlice, Content] = {}
-        self._hashing = threading.Lock()
+        self.moved_bytes: dict[int, int] = {}
+        self._contents = contents
         self._pool = ThreadPoolExecutor(max(1, len(addresses)), thread_name_prefix="edgeflow-rollout")
         self._calls: Mapping[s.Call, Callable[[int], None]] = {
             s.Call.DESCRIBE: self._describe,
@@ -134,7 +162,7 @@ class Rollout:
             program,
             fingerprint=self.plan.fingerprint,
             peers={peer: address for peer, address in self.addresses.items() if peer != CLIENT},
-            contents=[self._content(item) for item in program.weights],
+            contents=[self._contents.content(item) for item in program.weights],
             timeout_s=self._timeout_s,
         )
 
@@ -143,16 +171,17 @@ class Rollout:
         items = {
             content.content_hash: (item, content)
             for item in self.plan.programs[rank].weights
-            if (content := self._content(item)).content_hash in missing
+            if (content := self._contents.content(item)).content_hash in missing
         }
         num_bytes = sum(content.num_bytes for _, content in items.values())
 
         def slices() -> Iterator[tuple[Content, Array]]:
             for item, content in items.values():
-                yield content, self._slice(item)
+                yield content, self._contents.array(item)
 
         timeout_s = load_timeout_s(num_bytes, self._timeout_s)
         self.clients[rank].load(self.epoch, slices(), timeout_s=timeout_s)
+        self.moved_bytes[rank] = num_bytes
         logger.info("weights.sent", extra={"rank": rank, "num_bytes": num_bytes, "num_slices": len(items)})
 
     def _commit(self, rank: int) -> None:
@@ -163,15 +192,3 @@ class Rollout:
 
     def _abort(self, rank: int) -> None:
         self.clients[rank].abort(self.epoch, timeout_s=min(self._timeout_s, _UNDO_TIMEOUT_S))
-
-    def _slice(self, item: WeightSlice) -> Array:
-        whole = self.plan.graph.weights[item.tensor]
-        return np.ascontiguousarray(whole[tuple(slice(start, stop) for start, stop in item.region.intervals)])
-
-    def _content(self, item: WeightSlice) -> Content:
-        """Hash a slice once, however many workers need it."""
-        with self._hashing:
-            known = self._contents.get(item)
-            if known is None:
-                known = self._contents[item] = content_of(self._slice(item), dtype=item.dtype)
-            return known
