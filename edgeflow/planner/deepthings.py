@@ -7,9 +7,11 @@ that their neighbours lack; the others then compute only what is left, layer by 
 borders. The gateway is the device where requests arrive; it puts tiles together and runs the remaining
 layers.
 
-Tiles are dealt out beforehand, in proportion to speed: stealing work at run time, by which the paper
-balances its equal devices, is not here, and neither is its fallback to a full tile when a neighbour is late
-(a plan waits). How many layers are fused, how fine the grid is, and whether borders are reused, which the
+Without reuse, tiles are claimed while they run: a device that is idle takes the next one. The paper's devices
+each begin with a queue of their own and then steal from others', found by way of the gateway; here the gateway's
+queue is the only one, which hands out the same tiles to the same idle devices. With reuse they are dealt out
+beforehand, in proportion to speed, since who has a border must be known; the paper's fallback to a full tile
+when a neighbour is late is not here (a plan waits). How many layers are fused, how fine the grid is, and whether borders are reused, which the
 paper leaves to the user, is the best predicted among a few. Borders go from device to device, not by way of
 the gateway. Partition, reuse and schedule follow the authors' published C source.
 
@@ -27,6 +29,7 @@ from typing import Final
 
 import msgspec
 
+from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.stage import Piece, Shard, Stage
@@ -73,7 +76,7 @@ def deepthings(task: Task) -> Plan:
         if index >= _MAX_EXACT and plans:
             break
         for reuse in (True, False):
-            how = "borders reused" if reuse else "borders made again"
+            how = "borders reused" if reuse else "tiles claimed"
             label = f"deepthings {grid[0]}x{grid[1]} tiles of {length} operators, {how}"
             try:
                 stages = tiled(task, length, grid, reuse=reuse)
@@ -95,7 +98,7 @@ def tiled(task: Task, length: int, grid: Position, *, reuse: bool) -> tuple[Stag
     dealt = deal(list(boxes), task.speeds)
     stages = reusing_stages(analysis, operators, boxes, dealt) if reuse else None
     if stages is None:
-        stages = tile_stages(operators, boxes, dealt)
+        stages = tile_stages(operators, boxes, dealt, claimants=_claimants(task))
     rest = task.graph.operators[length:]
     if rest:
         stages += close(analysis, [single_draft(analysis, rest, task.cluster.source_rank)])
@@ -105,6 +108,18 @@ def tiled(task: Task, length: int, grid: Position, *, reuse: bool) -> tuple[Stag
         )
         for index, stage in enumerate(stages)
     )
+
+
+def _claimants(task: Task) -> tuple[int, ...]:
+    """Who takes tiles: every device that the gateway reaches, fast ones first; one alone claims nothing."""
+    cluster, gateway = task.cluster, task.cluster.source_rank
+    reached = [rank for rank in cluster.ranks if rank == gateway or _is_joined(cluster, gateway, rank)]
+    ranks = sorted(reached, key=lambda rank: (-task.speeds[rank], rank))
+    return tuple(ranks) if len(ranks) > 1 else ()
+
+
+def _is_joined(cluster: Cluster, a: int, b: int) -> bool:
+    return cluster.is_connected(a, b) and cluster.is_connected(b, a)
 
 
 def _boxes(task: Task, length: int, grid: Position) -> dict[Position, Region]:

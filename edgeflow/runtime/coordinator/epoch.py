@@ -20,13 +20,13 @@ from edgeflow.cost.timeline import trace_event
 from edgeflow.errors import CodecError, EdgeflowError, PeerLostError, WorkerUnreachableError
 from edgeflow.graph.ir import Array
 from edgeflow.plan import Plan
-from edgeflow.plan.program import CLIENT, Receive, Send
+from edgeflow.plan.program import CLIENT, Send
 from edgeflow.runtime import interpreter
 from edgeflow.runtime.coordinator import requests as r
 from edgeflow.runtime.coordinator.client import Description, Report
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, ContentTable, Rollout
 from edgeflow.runtime.rpc_errors import decode_description, rebuild
-from edgeflow.runtime.runner import RequestKey, Runner, Running
+from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.transport.base import Connection, Hello, Transport
 from edgeflow.runtime.wire import Frame, Header, Kind
@@ -106,7 +106,7 @@ class Epoch:
         self._timeout_s = timeout_s
         self._program = plan.programs[CLIENT]
         self._receives = {
-            FrameKey(i.peer, i.tag): i for i in self._program.instructions if isinstance(i, Receive)
+            key: item for item in self._program.receives for key in interpreter.frame_keys(item)
         }
         self._state = r.RequestsState(
             frozenset(self._receives), timeout_s=timeout_s, max_in_flight=MAX_IN_FLIGHT
@@ -227,8 +227,8 @@ class Epoch:
 
     # What the runner says; the lock is held.
 
-    def on_wait(self, number: int, frame: FrameKey) -> None:
-        self._handle(r.RequestWaits(number, frame))
+    def on_wait(self, number: int, frames: tuple[FrameKey, ...]) -> None:
+        self._handle(r.RequestWaits(number, frames))
 
     def on_finish(self, number: int, outputs: dict[str, Array]) -> None:
         if number in self._requests:
@@ -298,7 +298,7 @@ class Epoch:
                 case r.Discard(reason):
                     logger.debug("frame.discarded", extra={"reason": reason})
                 case r.Deliver(number, key):
-                    self._shared.runner.resume(self._key(number), self._frames.pop((number, key)))
+                    self._shared.runner.resume(self._key(number), key, self._frames.pop((number, key)))
                 case r.AnswerRequest(number):
                     request = self._requests.pop(number)
                     assert request.outputs is not None
@@ -327,7 +327,7 @@ class Epoch:
             except WorkerUnreachableError:
                 logger.debug("cancel.lost", extra={"request": number})
 
-    def _run(self, number: int) -> Running:
+    def _run(self, number: int) -> interpreter.Running:
         request_id, inputs = self._requests[number].request_id, self._requests[number].inputs
         records: list[_Record] = []
 
@@ -346,7 +346,7 @@ class Epoch:
         def record(position: int, start_s: float, stop_s: float) -> None:
             records.append((position, start_s, stop_s))
 
-        def running() -> Running:
+        def running() -> interpreter.Running:
             outputs = yield from interpreter.run(
                 _NoKernels(), self._program, inputs, send=send, record=record
             )

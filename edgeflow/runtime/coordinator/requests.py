@@ -42,10 +42,10 @@ class FailureArrived:
 
 @dataclass(frozen=True, slots=True)
 class RequestWaits:
-    """The client's program has come to a receive."""
+    """The client's program needs one of these frames to go on."""
 
     request_id: int
-    frame: FrameKey
+    frames: tuple[FrameKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +194,10 @@ class RequestsState:
                 return self._arrive(event, now_s)
             case FailureArrived(request_id, error):
                 return self._fail((request_id,), error, now_s)
-            case RequestWaits(request_id, frame):
+            case RequestWaits(request_id, frames):
                 self._running = None
                 if self._schedule.is_pending(request_id):
-                    self._schedule.wait(request_id, frame)
+                    self._schedule.wait(request_id, frames)
                 return self._next(now_s)
             case RequestFinished(request_id):
                 self._running = None
@@ -249,8 +249,9 @@ class RequestsState:
         return instructions
 
     def _late(self, request_id: int, now_s: float) -> DeadlineExceededError:
-        frame = self._schedule.waits_for(request_id)
-        waiting = "" if frame is None else f"; it waits for frame {frame.tag} from rank {frame.peer}"
+        frames = sorted(self._schedule.waits_for(request_id))
+        named = " or ".join(f"frame {frame.tag} from rank {frame.peer}" for frame in frames)
+        waiting = f"; it waits for {named}" if frames else ""
         seconds = now_s - self._started.get(request_id, now_s)
         return DeadlineExceededError(f"request {request_id} had no answer in {seconds:.1f} s{waiting}")
 

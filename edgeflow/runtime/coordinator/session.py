@@ -263,10 +263,10 @@ class Session:
 
     # What the runner calls.
 
-    def on_wait(self, key: RequestKey, frame: FrameKey) -> None:
+    def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
         with self._lock:
             if key[0] in self._epochs:
-                self._epochs[key[0]].on_wait(key[1], frame)
+                self._epochs[key[0]].on_wait(key[1], frames)
 
     def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ is larger than the worker's memory. What the operators make inside a kernel is n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -18,7 +19,9 @@ from edgeflow.plan.program import (
     CLIENT,
     Assemble,
     Buffer,
+    Claim,
     Compute,
+    Dispense,
     Free,
     Instruction,
     Kernel,
@@ -26,6 +29,7 @@ from edgeflow.plan.program import (
     Receive,
     Send,
 )
+from edgeflow.runtime.interpreter import frame_keys
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.wire import MAX_NDIM
 from edgeflow.runtime.worker.allowlist import check_steps
@@ -105,12 +109,14 @@ def buffer_bytes(program: Program) -> int:
 
 def receives(program: Program) -> dict[FrameKey, Receive]:
     """Every frame that a program receives."""
-    return {FrameKey(i.peer, i.tag): i for i in program.instructions if isinstance(i, Receive)}
+    return {key: item for item in program.receives for key in frame_keys(item)}
 
 
 def peers_of(program: Program) -> frozenset[int]:
     """Ranks that a program exchanges frames with."""
-    return frozenset(i.peer for i in program.instructions if isinstance(i, Send | Receive))
+    return frozenset(
+        [item.peer for item in program.sends] + [peer for item in program.receives for peer in item.peers]
+    )
 
 
 def writes(instruction: Instruction) -> tuple[int, ...]:
@@ -155,9 +161,27 @@ class _Walk:
         self._frames: set[tuple[type, int, int]] = set()
 
     def run(self) -> None:
+        #: Where the tasks of a claim end, and what was filled before them.
+        ends: list[int] = []
+        before: set[int] = set()
         for index, instruction in enumerate(self._program.instructions):
             where = f"instruction {index}"
+            if ends and index == ends[0]:
+                # Which tasks run here is not known: nothing may be read that only one of them makes, and
+                # nothing that others read may be gone.
+                if not before <= self._filled:
+                    raise ConfigError(f"program: {where}: a task frees what was there before it")
+                self._filled = set(before)
+                del ends[0]
             match instruction:
+                case Claim():
+                    if ends:
+                        raise ConfigError(f"program: {where}: a claim within the tasks of another")
+                    self._claim(index, instruction, where)
+                    ends = list(accumulate(instruction.lengths, initial=index + 1))[1:]
+                    before = set(self._filled)
+                case Dispense():
+                    raise ConfigError(f"program: {where}: only the client hands out tasks")
                 case Receive() | Send():
                     self._transfer(instruction, where)
                 case Assemble():
@@ -171,13 +195,32 @@ class _Walk:
             for buffer in writes(instruction):
                 self._write(buffer, where)
 
+    def _claim(self, index: int, item: Claim, where: str) -> None:
+        """Every task begins with a receive, and a receive stands behind them all."""
+        instructions = self._program.instructions
+        starts = list(accumulate(item.lengths, initial=index + 1))
+        if min(item.lengths, default=0) < 1 or len(item.tags) != len(item.lengths):
+            raise ConfigError(
+                f"program: {where}: {len(item.lengths)} tasks of {list(item.lengths)} instructions, "
+                f"{len(item.tags)} frames to ask for them"
+            )
+        if starts[-1] >= len(instructions) or not all(
+            isinstance(instructions[start], Receive) for start in starts
+        ):
+            raise ConfigError(f"program: {where}: a task, or what follows the tasks, begins with no receive")
+        for tag in item.tags:
+            self._frame(Send, item.peer, tag, where)
+
+    def _frame(self, kind: type, peer: int, tag: int, where: str) -> None:
+        if peer not in self._known_ranks:
+            raise ConfigError(f"program: {where}: rank {peer} does not take part")
+        if (kind, peer, tag) in self._frames or not 0 <= tag < MAX_INDEX:
+            raise ConfigError(f"program: {where}: frame {tag} with rank {peer} is named twice")
+        self._frames.add((kind, peer, tag))
+
     def _transfer(self, item: Receive | Send, where: str) -> None:
-        if item.peer not in self._known_ranks:
-            raise ConfigError(f"program: {where}: rank {item.peer} does not take part")
-        frame = (type(item), item.peer, item.tag)
-        if frame in self._frames or not 0 <= item.tag < MAX_INDEX:
-            raise ConfigError(f"program: {where}: frame {item.tag} with rank {item.peer} is named twice")
-        self._frames.add(frame)
+        for peer in item.peers if isinstance(item, Receive) else (item.peer,):
+            self._frame(type(item), peer, item.tag, where)
         buffer = self._buffer(item.buffer, where)
         _check_region(item.region, item.dtype, where)
         if isinstance(item, Send):

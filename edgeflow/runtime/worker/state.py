@@ -138,8 +138,8 @@ class WorkerState:
                 return self._arrive(event)
             case CancelArrived(epoch, request_id):
                 return self._cancel(epoch, request_id)
-            case RequestWaits(epoch, request_id, frame):
-                return self._wait(epoch, request_id, frame)
+            case RequestWaits(epoch, request_id, frames):
+                return self._wait(epoch, request_id, frames)
             case RequestFinished(epoch, request_id):
                 return self._finish(epoch, request_id)
             case RequestFailed(epoch, request_id, error):
@@ -291,12 +291,12 @@ class WorkerState:
         drops: list[Instruction] = [DropRequest(epoch, request_id)] if was_pending else []
         return [*drops, *self._settle(epoch), *self._next()]
 
-    def _wait(self, epoch: int, request_id: int, frame: FrameKey) -> list[Instruction]:
+    def _wait(self, epoch: int, request_id: int, frames: tuple[FrameKey, ...]) -> list[Instruction]:
         self._running = None
         entry = self._epochs.get(epoch)
         # It may have been ended while it ran; its drop is under way.
         if entry is not None and entry.schedule.is_pending(request_id):
-            entry.schedule.wait(request_id, frame)
+            entry.schedule.wait(request_id, frames)
         return self._next()
 
     def _finish(self, epoch: int, request_id: int) -> list[Instruction]:

@@ -24,7 +24,7 @@ from edgeflow.runtime import interpreter
 from edgeflow.runtime.content import Content, check_content
 from edgeflow.runtime.executor.base import Executor, Runnable
 from edgeflow.runtime.rpc_errors import describe, encode_description
-from edgeflow.runtime.runner import RequestKey, Runner, Running
+from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.transport.base import Connection, Handler, Hello, Transport
 from edgeflow.runtime.wire import Frame, Header, Kind
@@ -254,8 +254,8 @@ class Worker:
 
     # What the runner calls.
 
-    def on_wait(self, key: RequestKey, frame: FrameKey) -> None:
-        self._locked_handle(e.RequestWaits(*key, frame))
+    def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
+        self._locked_handle(e.RequestWaits(*key, frames))
 
     def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
         self._locked_handle(e.RequestFinished(*key))
@@ -287,7 +287,7 @@ class Worker:
                 self._runner.start((epoch, request_id), self._run(epoch, request_id))
             case e.Deliver(epoch, request_id, key):
                 array = self._epochs[epoch].frames.pop((request_id, key))
-                self._runner.resume((epoch, request_id), array)
+                self._runner.resume((epoch, request_id), key, array)
             case e.FailRequest(epoch, request_id, error):
                 self._tell_client(epoch, request_id, error)
             case e.DropRequest(epoch, request_id):
@@ -300,7 +300,7 @@ class Worker:
                     connection.close()
                 logger.info("epoch.freed", extra={"epoch": epoch})
 
-    def _run(self, epoch: int, request_id: int) -> Running:
+    def _run(self, epoch: int, request_id: int) -> interpreter.Running:
         entry = self._epochs[epoch]
         assert entry.runnable is not None
         runnable, program = entry.runnable, entry.preparation.program
@@ -324,7 +324,7 @@ class Worker:
         def record(position: int, start_s: float, stop_s: float) -> None:
             records.append(InstructionRecord(position, start_s, stop_s))
 
-        def running() -> Running:
+        def running() -> interpreter.Running:
             outputs = yield from interpreter.run(
                 runnable, program, {}, send=send, record=record, speed=self.speed
             )
