@@ -118,7 +118,7 @@ class Rebalancer:
         if now_s - self._switched_s < self.cool_down_s(now_s):
             return None
         # Planning takes time, and the same beliefs bring the same plan.
-        beliefs = self._in_short(now_s)
+        beliefs = self._in_short(self._cluster, now_s)
         if beliefs == self._weighed:
             return None
         self._weighed = beliefs
@@ -138,18 +138,25 @@ class Rebalancer:
         """Costs on ``cluster`` as last believed."""
         return self._beliefs.cost(self._base(cluster), cluster, self._now_s)
 
+    def figure(self, plan: Plan) -> float:
+        """What a plan is to make small, under what was last believed."""
+        return self._figure(plan, self._now_s)
+
+    def in_short(self, cluster: Cluster) -> object:
+        """What was last believed of a cluster, rounded: the same beliefs bring the same plan."""
+        return self._in_short(cluster, self._now_s)
+
     def _base(self, cluster: Cluster) -> CostModel:
         return self._cost or CostModel(cluster=cluster)
 
-    def _in_short(self, now_s: float) -> object:
+    def _in_short(self, cluster: Cluster, now_s: float) -> object:
         """Beliefs in steps of a few per cent; while they stay within one, nothing new is to be weighed."""
-        assert self._cluster is not None
         devices = tuple(
             (device.name, belief.source, round(math.log(belief.ratio) / 0.03), round(belief.error / 0.03))
-            for device in self._cluster.devices
+            for device in cluster.devices
             if (belief := self._beliefs.of(device.name, now_s))
         )
-        network = self._beliefs.network(self._cluster, now_s)
+        network = self._beliefs.network(cluster, now_s)
         links = tuple((a, b, link and round(link.bandwidth_bytes_per_s, -5)) for a, b, link in network.links)
         return devices, links
 

@@ -139,9 +139,7 @@ class Beliefs:
             for family, ratio in belief.families.items():
                 factors[family] = mine.get(family, mine.get(ANY_FAMILY, 1.0)) * ratio * shift
             corrections[name] = factors
-        return msgspec.structs.replace(
-            cost, cluster=self.network(cluster, now_s), corrections=corrections
-        )
+        return msgspec.structs.replace(cost, cluster=self.network(cluster, now_s), corrections=corrections)
 
     def network(self, cluster: Cluster, now_s: float) -> Cluster:
         """``cluster`` with the links that were seen to be others than it says."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from edgeflow.balancer import Planner, Rebalancer, Thresholds
+from edgeflow.cost import CostModel
 from edgeflow.errors import ConfigError
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT
+from edgeflow.runtime.coordinator.members import Watch
 from edgeflow.runtime.coordinator.processes import LocalWorkers
-from edgeflow.runtime.coordinator.session import MAX_WAITING, Session
+from edgeflow.runtime.coordinator.session import MAX_WAITING, Care, Session
 from edgeflow.runtime.executor import executor_names
 
 
@@ -22,6 +25,10 @@ def deploy(
     timeout_s: float = 60.0,
     emulate_speeds: bool = True,
     max_waiting: int = MAX_WAITING,
+    replan: Planner | None = None,
+    balance: bool | Thresholds = False,
+    cost: CostModel | None = None,
+    watch: Watch | None = None,
 ) -> Session:
     """Bring a plan onto workers, and return a session that answers requests.
 
@@ -36,7 +43,12 @@ def deploy(
         executor: Back end of local workers.
         timeout_s: Of each control call, and of each request.
         emulate_speeds: Make local workers as unequal as the cluster's devices.
-        max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.
+        max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.        replan: Makes another plan for the workers that are there, under what is believed of them, when one is
+            lost or joins. None: a lost worker ends the session's requests. (`edgeflow.deploy` gives the
+            planner, with the plan's own strategy and objective.)
+        balance: Re-plan also when devices or links change their speed, and that pays.
+        cost: Costs that the plan was made with; the roofline of the devices by default.
+        watch: How closely workers are watched.
 
     Raises:
         ConfigError: If the arguments do not fit each other or the cluster.
@@ -49,9 +61,26 @@ def deploy(
     """
     if timeout_s <= 0:
         raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
+    care = None
+    if replan is not None:
+        thresholds = balance if isinstance(balance, Thresholds) else None
+        care = Care(
+            planner=replan,
+            balancer=Rebalancer(thresholds, planner=replan, cost=cost),
+            cost=cost,
+            watch=watch or Watch(),
+            is_balancing=bool(balance),
+        )
+    elif balance:
+        raise ConfigError("to balance, the session needs to be told how to replan")
     if local == (workers is not None):
         raise ConfigError("give either the addresses of workers, or local=True")
-    ranks = sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
+    # Whoever may be used later has to be reachable and, if local, to run.
+    ranks = (
+        sorted(plan.cluster.ranks)
+        if care is not None
+        else sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
+    )
     if workers is not None:
         return Session(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s, max_waiting=max_waiting)
     if executor not in executor_names():
@@ -73,6 +102,7 @@ def deploy(
             timeout_s=timeout_s,
             processes=processes,
             max_waiting=max_waiting,
+            care=care,
         )
     except BaseException:
         processes.close()

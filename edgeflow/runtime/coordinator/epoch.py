@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from edgeflow.cost.timeline import trace_event
-from edgeflow.errors import CodecError, EdgeflowError, PeerLostError, WorkerUnreachableError
+from edgeflow.errors import (
+    CodecError,
+    EdgeflowError,
+    PeerLostError,
+    StalePlanError,
+    WorkerOutOfMemoryError,
+    WorkerUnreachableError,
+)
 from edgeflow.graph.ir import Array
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT, Send
@@ -43,6 +50,9 @@ _MAX_RECORDS: Final = 512
 #: A worker may still be writing down the end of a request when its answer is here already.
 _TRACE_WAIT_S: Final = 1.0
 
+#: What a worker says of a request that is true of every request of the epoch.
+_TROUBLE: Final = (WorkerUnreachableError, StalePlanError, WorkerOutOfMemoryError)
+
 #: Position of an instruction, when it began, when it ended.
 _Record = tuple[int, float, float]
 
@@ -56,8 +66,8 @@ class Owner(Protocol):
     def on_failed(self, epoch: int, request_id: int, error: Exception) -> None:
         """A request is not answered here."""
 
-    def on_worker_lost(self, epoch: int, rank: int, error: EdgeflowError) -> None:
-        """The connection with a worker has ended; the epoch is of no use any more."""
+    def on_trouble(self, epoch: int, rank: int, error: EdgeflowError) -> None:
+        """A worker is lost, or says what makes the epoch of no use any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +104,24 @@ class Epoch:
         number: Of the epoch; no other deployment has it.
         addresses: Rank -> address of every worker that takes part.
         timeout_s: Of each control call.
+        connect_timeout_s: Until a worker answers at all.
     """
 
     def __init__(
-        self, plan: Plan, number: int, addresses: Mapping[int, str], *, shared: Shared, timeout_s: float
+        self,
+        plan: Plan,
+        number: int,
+        addresses: Mapping[int, str],
+        *,
+        shared: Shared,
+        timeout_s: float,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self.plan = plan
         self.number = number
         self.addresses = addresses
         self._shared = shared
-        self._timeout_s = timeout_s
+        self._connect_timeout_s = min(timeout_s, connect_timeout_s)
         self._program = plan.programs[CLIENT]
         self._receives = {
             key: item for item in self._program.receives for key in interpreter.frame_keys(item)
@@ -123,6 +141,7 @@ class Epoch:
             addresses,
             attach=self._attach,
             timeout_s=timeout_s,
+            connect_timeout_s=self._connect_timeout_s,
             contents=shared.contents,
         )
 
@@ -146,6 +165,27 @@ class Epoch:
         self._rollout.close(is_idle=is_idle)
         self._disconnect()
 
+    def device(self, rank: int) -> str:
+        """Name of a rank's device."""
+        return self.plan.cluster.devices[rank].name
+
+    def rank_of(self, device: str) -> int:
+        return next(rank for rank in self.addresses if self.device(rank) == device)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices that take part."""
+        return tuple(self.device(rank) for rank in sorted(self.addresses))
+
+    @property
+    def blamed(self) -> str | None:
+        """Name of the device that made `open` fail, if one did."""
+        return None if self._rollout.blamed is None else self.device(self._rollout.blamed)
+
+    def interrupt(self, error: EdgeflowError) -> None:
+        """Give up `open`, which raises ``error``; may be called from any thread."""
+        self._rollout.interrupt(error)
+
     @property
     def descriptions(self) -> Mapping[int, Description]:
         """Rank -> what its worker has said it is."""
@@ -163,6 +203,29 @@ class Epoch:
     def reports(self, *, min_request_id: int) -> dict[int, Report]:
         """Ask every worker what it has done; requests have their numbers on the wire."""
         return self._rollout.reports(min_request_id=min_request_id)
+
+    def records(self, *, after: set[int], timeout_s: float) -> dict[int, dict[int, list[_Record]]]:
+        """Return the records of requests that ended, by rank and request, on this process's clock.
+
+        Args:
+            after: Requests that were returned before; those that are returned now are added.
+        """
+        with self._shared.lock:
+            own = {number: records for number, _, records in self._records if number not in after}
+        if not own:
+            return {}
+        found: dict[int, dict[int, list[_Record]]] = {CLIENT: own}
+        for rank, report in self._rollout.reports(
+            min_request_id=min(own), timeout_s=timeout_s, is_patient=False
+        ).items():
+            offset_s = self.descriptions[rank].clock_offset_s
+            found[rank] = {
+                number: [(position, start - offset_s, stop - offset_s) for position, start, stop in items]
+                for number, items in report.requests.items()
+                if number in own
+            }
+        after.update(own)
+        return found
 
     def trace(self, started_s: float) -> list[TraceEvent]:
         """Return what every rank did and when, for all finished requests that are remembered.
@@ -262,6 +325,8 @@ class Epoch:
                 return
             if frame.kind is Kind.FAILURE:
                 error = rebuild(decode_description(frame.array.tobytes()), where=self.where(rank))
+                if isinstance(error, _TROUBLE):
+                    self._shared.owner.on_trouble(self.number, rank, error)
                 self._handle(r.FailureArrived(frame.request_id, error))
                 return
             key = FrameKey(rank, frame.tag)
@@ -278,7 +343,7 @@ class Epoch:
                 return
             logger.warning("worker.lost", extra={"rank": rank, "reason": reason})
             # First the session, which begins its requests elsewhere; then there is nothing left to fail here.
-            self._shared.owner.on_worker_lost(self.number, rank, lost)
+            self._shared.owner.on_trouble(self.number, rank, lost)
             self._handle(r.WorkerLost(rank, lost))
 
     def where(self, rank: int) -> str:
@@ -366,7 +431,7 @@ class Epoch:
             self.addresses[rank],
             Hello(self.number, CLIENT),
             _WorkerHandler(self, rank),
-            timeout_s=min(self._timeout_s, CONNECT_TIMEOUT_S),
+            timeout_s=self._connect_timeout_s,
         )
         with self._shared.lock:
             self._connections[rank] = connection

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from edgeflow.errors import EdgeflowError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT, WeightSlice
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S: Final = 10.0
 
 #: Of the calls that take a plan off its workers; who does not answer by then is left alone.
-_UNDO_TIMEOUT_S: Final = 5.0
+_UNDO_TIMEOUT_S: Final = 2.0
 
 
 class ContentTable:
@@ -58,6 +59,7 @@ class Rollout:
         attach: Opens the data connection with a rank.
         timeout_s: Of each control call.
         contents: Of the plan's graph.
+        connect_timeout_s: Of those that are answered at once, by a worker that is there.
 
     Attributes:
         moved_bytes: Rank -> bytes of weights that it was sent.
@@ -72,6 +74,7 @@ class Rollout:
         attach: Callable[[int], None],
         timeout_s: float,
         contents: ContentTable,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self.plan = plan
         self.epoch = epoch
@@ -79,6 +82,9 @@ class Rollout:
         self.clients = {rank: WorkerClient(address, rank) for rank, address in addresses.items()}
         self.descriptions: dict[int, Description] = {}
         self._timeout_s = timeout_s
+        self._connect_timeout_s = min(timeout_s, connect_timeout_s)
+        #: Rank of the first call that failed.
+        self.blamed: int | None = None
         self._state = s.DeploymentState(addresses)
         self._events: queue.SimpleQueue[s.DeploymentEvent] = queue.SimpleQueue()
         self._missing: dict[int, tuple[str, ...]] = {}
@@ -106,15 +112,33 @@ class Rollout:
     def close(self, *, is_idle: bool) -> None:
         """Take the plan off the workers that can be reached; may be called twice."""
         if self._state.phase is s.Phase.COMMITTED:
+            self._events = queue.SimpleQueue()
             self._drive(s.CloseRequested(is_idle))
         self._shut()
 
-    def reports(self, *, min_request_id: int) -> dict[int, Report]:
-        """Ask every worker what it has done."""
-        return {
-            rank: client.report(self.epoch, min_request_id=min_request_id, timeout_s=self._timeout_s)
-            for rank, client in sorted(self.clients.items())
-        }
+    def interrupt(self, error: EdgeflowError) -> None:
+        """Give up `open`, which raises ``error``; may be called from any thread, also when it has returned."""
+        self._events.put(s.Interrupted(error))
+
+    def reports(
+        self, *, min_request_id: int, timeout_s: float | None = None, is_patient: bool = True
+    ) -> dict[int, Report]:
+        """Ask every worker what it has done.
+
+        Args:
+            timeout_s: Of each call; as for other calls if None.
+            is_patient: Raise what a worker answers; else leave those out that give no report.
+        """
+        found = {}
+        for rank, client in sorted(self.clients.items()):
+            try:
+                found[rank] = client.report(
+                    self.epoch, min_request_id=min_request_id, timeout_s=timeout_s or self._timeout_s
+                )
+            except EdgeflowError:
+                if is_patient:
+                    raise
+        return found
 
     def _shut(self) -> None:
         self._pool.shutdown()
@@ -145,6 +169,8 @@ class Rollout:
             self._calls[call](rank)
         except BaseException as error:
             logger.debug("call.failed", extra={"rank": rank, "call": call.value, "reason": str(error)})
+            if self.blamed is None:
+                self.blamed = rank
             self._events.put(s.CallFailed(rank, error))
         else:
             self._events.put(s.CallDone(rank))
@@ -152,8 +178,7 @@ class Rollout:
     # What the calls do; each runs on a thread of the pool.
 
     def _describe(self, rank: int) -> None:
-        timeout_s = min(self._timeout_s, CONNECT_TIMEOUT_S)
-        self.descriptions[rank] = self.clients[rank].describe(timeout_s=timeout_s)
+        self.descriptions[rank] = self.clients[rank].describe(timeout_s=self._connect_timeout_s)
 
     def _prepare(self, rank: int) -> None:
         program = self.plan.programs[rank]
@@ -185,7 +210,7 @@ class Rollout:
         logger.info("weights.sent", extra={"rank": rank, "num_bytes": num_bytes, "num_slices": len(items)})
 
     def _commit(self, rank: int) -> None:
-        self.clients[rank].commit(self.epoch, timeout_s=self._timeout_s)
+        self.clients[rank].commit(self.epoch, timeout_s=self._connect_timeout_s)
 
     def _release(self, rank: int) -> None:
         self.clients[rank].release(self.epoch, timeout_s=min(self._timeout_s, _UNDO_TIMEOUT_S))

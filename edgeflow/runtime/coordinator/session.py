@@ -12,10 +12,13 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
-from edgeflow.cost import predict
+from edgeflow.balancer import Decision, Planner, Rebalancer
+from edgeflow.cluster.device import Device
+from edgeflow.cost import CostModel, predict
 from edgeflow.errors import ClusterError, ConfigError, EdgeflowError
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
@@ -23,8 +26,10 @@ from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.coordinator import ledger as led
 from edgeflow.runtime.coordinator.epoch import MAX_IN_FLIGHT, Epoch, Shared
+from edgeflow.runtime.coordinator.keeper import Keeper
+from edgeflow.runtime.coordinator.members import Watch
 from edgeflow.runtime.coordinator.processes import LocalWorkers
-from edgeflow.runtime.coordinator.rollout import ContentTable
+from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, ContentTable
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.transport.base import Transport
@@ -40,6 +45,23 @@ MAX_WAITING: Final = 1024
 _TICK_S: Final = 0.05
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """How a session goes on when workers fail or change their speed.
+
+    Attributes:
+        planner: Makes a plan for who is there, under what is believed of them.
+        cost: Costs on the plan's cluster as known when it was made.
+        is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
+    """
+
+    planner: Planner
+    balancer: Rebalancer
+    cost: CostModel | None = None
+    watch: Watch = Watch()
+    is_balancing: bool = False
+
+
 class Session:
     """A plan on its workers; made by `edgeflow.deploy`. Use it in a ``with`` statement, or close it.
 
@@ -52,6 +74,7 @@ class Session:
     Args:
         addresses: Name of a device -> ``HOST:PORT`` of its worker.
         max_waiting: Requests that may wait for a worker.
+        care: How to go on when workers fail or change their speed; None: not at all.
     """
 
     def __init__(
@@ -63,6 +86,7 @@ class Session:
         processes: LocalWorkers | None = None,
         transport: Transport | None = None,
         max_waiting: int = MAX_WAITING,
+        care: Care | None = None,
     ) -> None:
         self.plan = plan
         self.timeout_s = timeout_s
@@ -79,6 +103,11 @@ class Session:
         self._outputs: dict[int, dict[str, Array]] = {}
         self._futures: dict[int, Future[Any]] = {}
         self._epochs: dict[int, Epoch] = {}
+        self._keeper: Keeper | None = None
+        self._care = care
+        self._opening: dict[int, Epoch] = {}
+        #: Name of the device that made the last roll-out fail.
+        self.blamed: str | None = None
         self._is_closed = False
         self._next_tick_s = 0.0
         self._transport = transport or GrpcTransport()
@@ -97,6 +126,18 @@ class Session:
         except BaseException:
             self._free()
             raise
+        if care is not None:
+            self._keeper = Keeper(
+                self,
+                plan.cluster,
+                self._addresses,
+                planner=care.planner,
+                balancer=care.balancer,
+                cost=care.cost,
+                watch=care.watch,
+                is_balancing=care.is_balancing,
+            )
+            self._keeper.start()
 
     # What people call.
 
@@ -202,20 +243,37 @@ class Session:
             },
         )
 
+    def join(self, address: str, device: Device) -> None:
+        """Let another worker take part, now or when it comes up, if that helps.
+
+        A device of the same name gets another address.
+
+        Raises:
+            ConfigError: If the session does not look after its workers (`deploy` without ``replan``).
+        """
+        if self._keeper is None:
+            raise ConfigError("this session does not re-plan, so no worker can join it")
+        self._keeper.add(device, address)
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What the balancer has weighed, and what came of it; oldest first."""
+        return () if self._keeper is None else tuple(self._keeper.balancer.decisions)
+
     def trace(self) -> list[TraceEvent]:
         """Return what every rank did and when, for the finished requests of this plan that are remembered.
 
         Times are in seconds since the session began, on this process's clock; those of workers are off by
         at most half of a round trip.
         """
-        events = [event for epoch in self._open_epochs() for event in epoch.trace(self._started_s)]
+        events = [event for epoch in self.open_epochs() for event in epoch.trace(self._started_s)]
         return sorted(events, key=lambda event: (event.start_s, event.rank))
 
     def peak_memory_bytes(self) -> dict[int, int]:
         """Rank -> the most memory that the worker's process has had resident."""
         return {
             rank: report.peak_memory_bytes
-            for epoch in self._open_epochs()
+            for epoch in self.open_epochs()
             for rank, report in epoch.reports(min_request_id=1 << 62).items()
         }
 
@@ -233,6 +291,11 @@ class Session:
             if self._is_closed:
                 return
             self._is_closed = True
+        if self._keeper is not None:
+            for opening in tuple(self._opening.values()):
+                opening.interrupt(ClusterError("the session is closed"))
+            self._keeper.close()
+        with self._lock:
             is_idle = not self._ledger.num_pending
             self._handle(led.Closed(ClusterError("the session is closed")))
             epochs = tuple(self._epochs.values())
@@ -258,8 +321,39 @@ class Session:
     def on_failed(self, epoch: int, request_id: int, error: Exception) -> None:
         self._handle(led.Failed(epoch, request_id, error))
 
-    def on_worker_lost(self, epoch: int, rank: int, error: EdgeflowError) -> None:
+    def on_trouble(self, epoch: int, rank: int, error: EdgeflowError) -> None:
+        lost = self._epochs.get(epoch)
+        if lost is not None and self._keeper is not None and epoch in self._ledger.open_ways:
+            self._keeper.on_trouble(lost, rank, error)
         self._lose(epoch, error)
+
+    # What the keeper asks and says.
+
+    def open_epochs(self) -> list[Epoch]:
+        """Epochs that take requests."""
+        with self._lock:
+            return [self._epochs[way] for way in self._ledger.open_ways]
+
+    def epochs_on(self, device: str) -> list[int]:
+        """Epochs that a device's worker is to hold."""
+        with self._lock:
+            epochs = (*self._epochs.values(), *self._opening.values())
+            return [epoch.number for epoch in epochs if device in epoch.devices]
+
+    def lose_device(self, device: str, error: EdgeflowError) -> None:
+        """Begin elsewhere what a device was doing, and give up the roll-outs that want it."""
+        with self._lock:
+            for epoch in tuple(self._epochs.values()):
+                if device in epoch.devices:
+                    self.on_trouble(epoch.number, epoch.rank_of(device), error)
+            for epoch in self._opening.values():
+                if device in epoch.devices:
+                    epoch.interrupt(error)
+
+    def fail_waiting(self, error: EdgeflowError) -> None:
+        """Fail what waits, and what comes, until there is a plan again."""
+        with self._lock:
+            self._handle(led.NoPlan(error))
 
     # What the runner calls.
 
@@ -352,7 +446,7 @@ class Session:
         epoch = self._epochs.pop(way, None)
         if epoch is not None and not self._is_closed:
             self._closers.submit(epoch.close, is_idle=False)
-        if not self._ledger.open_ways:
+        if not self._ledger.open_ways and self._keeper is None:
             self._handle(led.NoPlan(error))
 
     def _answer(self, request_id: int) -> None:
@@ -385,13 +479,30 @@ class Session:
                     f"it has those of {', '.join(sorted(self._addresses))}"
                 )
         addresses = {rank: self._addresses[name] for rank, name in names.items()}
-        epoch = Epoch(way, _new_epoch(), addresses, shared=self._shared, timeout_s=self.timeout_s)
-        epoch.open()
+        epoch = Epoch(
+            way,
+            _new_epoch(),
+            addresses,
+            shared=self._shared,
+            timeout_s=self.timeout_s,
+            connect_timeout_s=CONNECT_TIMEOUT_S if self._keeper is None else self._care_timeout_s,
+        )
+        with self._lock:
+            self._opening[epoch.number] = epoch
+        try:
+            epoch.open()
+        except EdgeflowError:
+            self.blamed = epoch.blamed
+            raise
+        finally:
+            with self._lock:
+                del self._opening[epoch.number]
         return epoch
 
-    def _open_epochs(self) -> list[Epoch]:
-        with self._lock:
-            return [self._epochs[way] for way in self._ledger.open_ways]
+    @property
+    def _care_timeout_s(self) -> float:
+        assert self._care is not None
+        return self._care.watch.call_timeout_s
 
     def _free(self) -> None:
         self._closers.shutdown()

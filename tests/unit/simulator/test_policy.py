@@ -162,7 +162,9 @@ def test_in_the_loop_it_leaves_a_slow_device_and_comes_back() -> None:
     assert watched.latencies_s[-1] == pytest.approx(alone.latencies_s[0], rel=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [{"gain": 1.0}, {"gain": -0.1}, {"forget_s": -1.0}, {"doubt": float("inf")}])
+@pytest.mark.parametrize(
+    "wrong", [{"gain": 1.0}, {"gain": -0.1}, {"forget_s": -1.0}, {"doubt": float("inf")}]
+)
 def test_thresholds_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="must be in"):
         Thresholds(**wrong)
