@@ -106,6 +106,12 @@ class WorkerClient:
             round_trip_s=round_trip_s,
         )
 
+    def held_epochs(self, *, timeout_s: float) -> tuple[int, ...]:
+        """Ask which epochs the worker holds."""
+        return tuple(
+            item.epoch for item in self._call("Describe", pb.DescribeRequest(), timeout_s).epochs
+        )
+
     def prepare(
         self,
         epoch: int,

@@ -82,7 +82,9 @@ def deploy(
         else sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
     )
     if workers is not None:
-        return Session(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s, max_waiting=max_waiting)
+        return Session(
+            plan, _addresses(plan, workers, ranks), timeout_s=timeout_s, max_waiting=max_waiting, care=care
+        )
     if executor not in executor_names():
         raise ConfigError(f"no executor {executor!r}; known: {', '.join(executor_names())}")
     if threads < 1:

@@ -57,8 +57,8 @@ class Care:
 
     planner: Planner
     balancer: Rebalancer
+    watch: Watch
     cost: CostModel | None = None
-    watch: Watch = Watch()
     is_balancing: bool = False
 
 
