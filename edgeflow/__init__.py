@@ -27,10 +27,10 @@ from edgeflow.planner import pareto, plan, strategies
 
 if TYPE_CHECKING:
     from edgeflow.cost.timeline import predict
+    from edgeflow.deploying import deploy
     from edgeflow.graph.capture import capture
     from edgeflow.graph.onnx_.capture import capture_onnx
     from edgeflow.runtime.calibrate import calibrate
-    from edgeflow.deploying import deploy
     from edgeflow.runtime.coordinator import Session
     from edgeflow.runtime.local import execute
     from edgeflow.simulator import simulate

@@ -26,7 +26,6 @@ import torch
 import edgeflow as ef
 from edgeflow.balancer import Thresholds
 from edgeflow.cost import CostModel
-from edgeflow.deploying import planner_like
 from edgeflow.testing import models
 from edgeflow.testing.netns import NetnsCluster
 
@@ -39,13 +38,19 @@ THRESHOLDS = Thresholds(gain=0.08, cool_down_s=4.0)
 class Job:
     """A model, inputs with the answers that are right, and a plan for the cluster."""
 
-    def __init__(self, size: int = SIZE) -> None:
+    def __init__(self, size: int = SIZE, *, is_spread: bool = False) -> None:
         self.module = models.tiny_resnet()
         generator = torch.Generator().manual_seed(0)
         self.inputs = [torch.randn(1, 3, size, size, generator=generator) for _ in range(8)]
         with torch.no_grad():
             self.expected = [self.module(item) for item in self.inputs]
         self.graph = ef.capture(self.module, (self.inputs[0],))
+        if is_spread:
+            # Devices that are said to be so slow that all of them take part, whatever they are.
+            self.cluster = _crawling()
+            self.cost = CostModel(cluster=self.cluster)
+            self.plan = ef.plan(self.graph, self.cluster, cost=self.cost, strategy="coedge")
+            return
         self.cluster = ef.Cluster.local(SHARES, bandwidth="1 Gbit/s", latency="0.3 ms")
         calibrated = ef.calibrate(self.graph, self.cluster, (self.inputs[0],), slices_s=4.0)
         # The processor that was measured is whole; the fastest device has a share of it.
@@ -53,13 +58,24 @@ class Job:
         self.plan = ef.plan(self.graph, self.cluster, cost=self.cost, strategy="auto")
 
     def deploy(self, addresses: list[str], plan: ef.Plan | None = None, **options: Any) -> ef.Session:
-        return ef.deploy(
-            plan or self.plan, workers=addresses, timeout_s=60.0, cost=self.cost, **options
-        )
+        return ef.deploy(plan or self.plan, workers=addresses, timeout_s=60.0, cost=self.cost, **options)
 
     def is_right(self, number: int, answer: Any) -> bool:
         expected = self.expected[number % len(self.inputs)]
         return bool((answer - expected).abs().max() <= 1e-4 * expected.abs().max())
+
+
+def _crawling() -> ef.Cluster:
+    import msgspec
+
+    made = ef.Cluster.local(SHARES, bandwidth="1 Gbit/s", latency="0.3 ms")
+    return msgspec.structs.replace(
+        made,
+        devices=tuple(
+            msgspec.structs.replace(device, flops_per_second=share * 1e8, overhead_s=0.0)
+            for device, share in zip(made.devices, SHARES, strict=True)
+        ),
+    )
 
 
 def _with_rate(cost: CostModel, share: float) -> CostModel:
@@ -183,6 +199,18 @@ def slow(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
     return 1 if failed or wrong else 0
 
 
+def _faults(hosts: NetnsCluster, index: int) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    """What may happen to a worker, and how it ends."""
+    other = (index + 1) % len(SHARES)
+    return {
+        "killed": (lambda: hosts.kill(index), lambda: hosts.start(index)),
+        "stopped": (lambda: hosts.stop(index), lambda: hosts.go_on(index)),
+        "cut off": (lambda: hosts.cut(index), lambda: hosts.mend(index)),
+        "parted": (lambda: hosts.part(index, other), lambda: hosts.rejoin(index, other)),
+        "10x slower": (lambda: hosts.slow(index, 10.0), lambda: hosts.slow(index, 1.0)),
+    }
+
+
 def soak(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
     """Requests while one worker at a time fails and comes back."""
     rng = random.Random(options.seed)
@@ -191,18 +219,10 @@ def soak(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
 
     def fail() -> None:
         while not ended.wait(rng.uniform(1.0, 3.0)):
-            index = rng.randrange(len(SHARES))
-            other = (index + 1) % len(SHARES)
-            acts: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
-                "killed": (lambda: hosts.kill(index), lambda: hosts.start(index)),
-                "stopped": (lambda: hosts.stop(index), lambda: hosts.go_on(index)),
-                "cut off": (lambda: hosts.cut(index), lambda: hosts.mend(index)),
-                "parted": (lambda: hosts.part(index, other), lambda: hosts.rejoin(index, other)),
-                "10x slower": (lambda: hosts.slow(index, 10.0), lambda: hosts.slow(index, 1.0)),
-            }
+            acts = _faults(hosts, rng.randrange(len(SHARES)))
             name = rng.choice(sorted(acts))
             faults.append(name)
-            begin, end = acts[name]  # noqa: B023  # called before the loop goes on
+            begin, end = acts[name]
             begin()
             ended.wait(rng.uniform(1.0, 5.0))
             end()
@@ -215,6 +235,7 @@ def soak(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
             started_s = time.monotonic()
             for number in range(options.requests):
                 client.ask()
+                ended.wait(options.interval)
                 if number % 500 == 499:
                     print(f"  {number + 1} requests, {len(faults)} faults", flush=True)
             seconds = time.monotonic() - started_s
@@ -242,10 +263,13 @@ def soak(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["demo", "slow", "soak"])
     parser.add_argument("--seconds", type=float, default=12.0, help="of one phase")
     parser.add_argument("--requests", type=int, default=10_000, help="of the soak")
+    parser.add_argument("--interval", type=float, default=0.03, help="between two requests of the soak")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", action="store_true", help="show warnings of the session")
     options = parser.parse_args()
@@ -255,8 +279,11 @@ def main() -> int:
         logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(message)s", stream=sys.stderr)
         logging.getLogger("edgeflow.runtime.coordinator").setLevel(logging.INFO)
     torch.set_num_threads(1)
-    job = Job(32 if options.what == "soak" else SIZE)
-    with tempfile.TemporaryDirectory() as folder, NetnsCluster(SHARES, folder=Path(folder), rate="1gbit") as hosts:
+    job = Job(32, is_spread=True) if options.what == "soak" else Job()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        NetnsCluster(SHARES, folder=Path(folder), rate="1gbit") as hosts,
+    ):
         hosts.enter()
         return {"demo": demo, "slow": slow, "soak": soak}[options.what](job, hosts, options)
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from edgeflow.balancer.beliefs import Beliefs
+from edgeflow.balancer.beliefs import Belief, Beliefs
 from edgeflow.balancer.decision import Decision, Thresholds
 from edgeflow.balancer.history import LatencyHistory
 from edgeflow.balancer.observation import Observation
@@ -32,7 +32,7 @@ _MAX_DECISIONS: Final = 64
 
 
 class Rebalancer:
-    """Re-plans when the predicted gain stands all doubt, pays for the moving, and the last switch is long ago.
+    """Re-plans when the gain stands all doubt and pays for the moving, and the last switch is long ago.
 
     Args:
         planner: Asked with what is known to be there and what is believed of it.
@@ -95,6 +95,10 @@ class Rebalancer:
         """Device -> how many times what the cost model says its kernels are believed to take."""
         devices = () if self._cluster is None else self._cluster.devices
         return {device.name: self._beliefs.of(device.name, now_s).ratio for device in devices}
+
+    def belief(self, device: str, now_s: float) -> Belief:
+        """What is believed of one device."""
+        return self._beliefs.of(device, now_s)
 
     @property
     def idle_devices(self) -> tuple[str, ...]:

@@ -50,8 +50,8 @@ class Beliefs:
 
     A device in the plan is known by its kernels. One that is not is known by probes, which say how its speed
     has changed since both were known; where there are none, it is taken to be as usual after a while. What is
-    usual for a device is the lowest ratio that it has shown; for one that has shown nothing, what is usual for
-    the others: a cost model that is wrong by a factor is mostly wrong by the same one everywhere.
+    usual for a device is the lowest ratio that it has shown; for one that has shown nothing, what is usual
+    for the others: a cost model that is wrong by a factor is mostly wrong by the same one everywhere.
 
     Args:
         is_exact: Costs are right for devices at their usual speed, so that the usual ratio is 1.
@@ -113,7 +113,7 @@ class Beliefs:
         return Belief(ratio=self.usual(device), error=0.0, source="usual")
 
     def adopted(self, devices: Iterable[str], now_s: float) -> None:
-        """A plan that uses ``devices`` runs now: what is expected of those that were not in the one before."""
+        """A plan with these ``devices``, that the one before did not use, runs now."""
         self._expected = {}
         for device in devices:
             belief = self.of(device, now_s)

@@ -201,7 +201,9 @@ class NetnsCluster:
     def _plug(self, host: str, port: str, number: int) -> None:
         _run("ip", "netns", "add", host)
         _run("ip", "-n", host, "link", "set", "lo", "up")
-        _run("ip", "-n", self._net, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host)
+        _run(
+            "ip", "-n", self._net, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host
+        )
         _run("ip", "-n", self._net, "link", "set", port, "master", "br0", "up")
         _run("ip", "-n", host, "addr", "add", f"{self._subnet}.{number}/24", "dev", "eth0")
         _run("ip", "-n", host, "link", "set", "eth0", "up")

@@ -53,7 +53,9 @@ def assert_close(answer: Any, expected: Any) -> None:
 
 @pytest.fixture
 def deployed(graph: ef.ModelGraph, workers: Any) -> Iterator[ef.Session]:
-    with ef.deploy(plan_for(graph, "coedge"), workers=workers.start(3), timeout_s=TIMEOUT_S, replan=None) as session:
+    with ef.deploy(
+        plan_for(graph, "coedge"), workers=workers.start(3), timeout_s=TIMEOUT_S, replan=None
+    ) as session:
         yield session
 
 

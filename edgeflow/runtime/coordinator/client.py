@@ -108,9 +108,7 @@ class WorkerClient:
 
     def held_epochs(self, *, timeout_s: float) -> tuple[int, ...]:
         """Ask which epochs the worker holds."""
-        return tuple(
-            item.epoch for item in self._call("Describe", pb.DescribeRequest(), timeout_s).epochs
-        )
+        return tuple(item.epoch for item in self._call("Describe", pb.DescribeRequest(), timeout_s).epochs)
 
     def prepare(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from edgeflow.balancer import Planner, Rebalancer, Thresholds
 from edgeflow.cost import CostModel
@@ -29,6 +30,7 @@ def deploy(
     balance: bool | Thresholds = False,
     cost: CostModel | None = None,
     watch: Watch | None = None,
+    status_file: Path | None = None,
 ) -> Session:
     """Bring a plan onto workers, and return a session that answers requests.
 
@@ -43,12 +45,14 @@ def deploy(
         executor: Back end of local workers.
         timeout_s: Of each control call, and of each request.
         emulate_speeds: Make local workers as unequal as the cluster's devices.
-        max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.        replan: Makes another plan for the workers that are there, under what is believed of them, when one is
+        max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.
+        replan: Makes another plan for the workers that are there, under what is believed of them, when one is
             lost or joins. None: a lost worker ends the session's requests. (`edgeflow.deploy` gives the
             planner, with the plan's own strategy and objective.)
         balance: Re-plan also when devices or links change their speed, and that pays.
         cost: Costs that the plan was made with; the roofline of the devices by default.
         watch: How closely workers are watched.
+        status_file: Where the session writes what it is doing, for ``edgeflow top``; needs ``replan``.
 
     Raises:
         ConfigError: If the arguments do not fit each other or the cluster.
@@ -70,6 +74,7 @@ def deploy(
             cost=cost,
             watch=watch or Watch(),
             is_balancing=bool(balance),
+            status_file=status_file,
         )
     elif balance:
         raise ConfigError("to balance, the session needs to be told how to replan")

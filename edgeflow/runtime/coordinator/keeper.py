@@ -11,7 +11,9 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Protocol
 
 from edgeflow.balancer import Observation, Planner, Rebalancer
@@ -35,6 +37,7 @@ from edgeflow.runtime.coordinator.client import WorkerClient
 from edgeflow.runtime.coordinator.epoch import Epoch
 from edgeflow.runtime.coordinator.members import Change, Joined, Lost, Members, Watch
 from edgeflow.runtime.coordinator.observe import Observer
+from edgeflow.telemetry.status import DeviceStatus, Status, write_status
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,9 @@ _TRIES = 6
 
 #: Least gain that a joined device must bring.
 _JOIN_GAIN = 0.05
+
+#: The while that a device's load is taken over.
+_LOAD_S = 5.0
 
 #: Plans that are remembered for the same devices and the same beliefs.
 _MAX_PLANS = 32
@@ -59,6 +65,8 @@ class Kept(Protocol):
     def roll_out(self, plan: Plan, *, reason: str) -> None: ...
 
     def open_epochs(self) -> list[Epoch]: ...
+
+    def status(self) -> Status: ...
 
     def epochs_on(self, device: str) -> list[int]:
         """Epochs that a worker is to hold."""
@@ -79,6 +87,7 @@ class Keeper:
         planner: Makes a plan for who is there, under what is believed of them.
         cost: Costs on ``cluster`` as known when the plan was made.
         is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
+        status_file: Where to write the session's status.
     """
 
     def __init__(
@@ -92,7 +101,12 @@ class Keeper:
         cost: CostModel | None,
         watch: Watch,
         is_balancing: bool,
+        status_file: Path | None = None,
     ) -> None:
+        self._status_file = status_file
+        self._active: dict[str, int] = {}
+        #: Device -> (when, for how long) it computed of late.
+        self._busy: dict[str, deque[tuple[float, float]]] = {}
         self.balancer = balancer
         self.members = Members((device.name for device in cluster.devices), watch, time.monotonic())
         self._session = session
@@ -128,6 +142,30 @@ class Keeper:
         for thread in self._threads:
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join()
+
+    def devices(self, used: Collection[str]) -> tuple[DeviceStatus, ...]:
+        """What is known of every device, for people."""
+        now_s = time.monotonic()
+        with self._lock:
+            cluster = self._cluster
+            up = {device.name: self.members.is_up(device.name) for device in cluster.devices}
+        found = []
+        for device in cluster.devices:
+            belief = self.balancer.belief(device.name, now_s)
+            busy_s = sum(s for stop, s in tuple(self._busy.get(device.name, ())) if stop > now_s - _LOAD_S)
+            found.append(
+                DeviceStatus(
+                    name=device.name,
+                    address=self._addresses[device.name],
+                    is_up=up[device.name],
+                    is_used=device.name in used,
+                    ratio=belief.ratio,
+                    source=belief.source,
+                    load=min(1.0, busy_s / _LOAD_S),
+                    num_active_requests=self._active.get(device.name, 0),
+                )
+            )
+        return tuple(found)
 
     # What the session says; its lock is held.
 
@@ -189,6 +227,7 @@ class Keeper:
                 )
         else:
             with self._lock:
+                self._active[device] = pong.num_active_requests
                 changes = self.members.heard(device, pong.instance, time.monotonic())
         self._apply(changes)
 
@@ -239,6 +278,11 @@ class Keeper:
             except Exception:
                 # Whatever it is, the next step may be better than none at all.
                 logger.exception("keeper.failed")
+            if self._status_file is not None:
+                try:
+                    write_status(self._status_file, self._session.status())
+                except OSError as error:
+                    logger.warning("status.failed", extra={"reason": str(error)})
 
     def _step(self) -> None:
         self._judge()
@@ -416,6 +460,9 @@ class Keeper:
             observer, seen = self._observers[epoch.number]
             records = epoch.records(after=seen, timeout_s=self._watch.ping_timeout_s)
             found += observer.read(records)
+        for item in found:
+            if item.kind == "compute":
+                self._busy.setdefault(item.device, deque(maxlen=4096)).append((item.stop_s, item.seconds))
         if found:
             self.balancer.observe(sorted(found, key=lambda item: item.stop_s))
 

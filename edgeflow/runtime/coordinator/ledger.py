@@ -1,9 +1,9 @@
 """What becomes of each request of a session: events in, instructions out; no socket, clock or thread.
 
 A session has *ways* to answer a request: each is one epoch, one plan on one set of workers
-(`edgeflow.runtime.coordinator.epoch`). Ways come with a new plan, are retired when the next one comes, and are
-lost with a worker. A request waits here until a way takes it, and comes back when that way is lost: it is then
-begun again from its inputs, elsewhere, and answered once.
+(`edgeflow.runtime.coordinator.epoch`). Ways come with a new plan, are retired when the next one comes, and
+are lost with a worker. A request waits here until a way takes it, and comes back when that way is lost: it is
+then begun again from its inputs, elsewhere, and answered once.
 
     waiting ──begin──> under way ──> answered
        ^                  │   └────> failed, out of time, abandoned

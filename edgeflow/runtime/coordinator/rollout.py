@@ -29,7 +29,7 @@ _UNDO_TIMEOUT_S: Final = 2.0
 
 
 class ContentTable:
-    """Weight slices of a graph, and their hashes: each is hashed once, however many workers and plans need it.
+    """Weight slices of a graph, and their hashes: each is hashed once, however many need it.
 
     May be used from several threads.
     """
@@ -117,7 +117,7 @@ class Rollout:
         self._shut()
 
     def interrupt(self, error: EdgeflowError) -> None:
-        """Give up `open`, which raises ``error``; may be called from any thread, also when it has returned."""
+        """Give up `open`, which raises ``error``; from any thread, also when it has returned."""
         self._events.put(s.Interrupted(error))
 
     def reports(

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -34,12 +35,17 @@ from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.transport.base import Transport
 from edgeflow.runtime.transport.grpc_ import GrpcTransport
+from edgeflow.telemetry.status import EpochStatus, Status
 from edgeflow.telemetry.trace import TraceEvent
 
 logger = logging.getLogger(__name__)
 
 #: Requests that may wait for a worker; one more is refused.
 MAX_WAITING: Final = 1024
+
+#: Latencies and decisions that `Session.status` tells.
+_REMEMBERED: Final = 240
+_SHOWN: Final = 12
 
 #: How often deadlines are looked at while anything waits.
 _TICK_S: Final = 0.05
@@ -53,6 +59,7 @@ class Care:
         planner: Makes a plan for who is there, under what is believed of them.
         cost: Costs on the plan's cluster as known when it was made.
         is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
+        status_file: Where to write the session's status, for ``edgeflow top``.
     """
 
     planner: Planner
@@ -60,6 +67,7 @@ class Care:
     watch: Watch
     cost: CostModel | None = None
     is_balancing: bool = False
+    status_file: Path | None = None
 
 
 class Session:
@@ -108,6 +116,8 @@ class Session:
         self._opening: dict[int, Epoch] = {}
         #: Name of the device that made the last roll-out fail.
         self.blamed: str | None = None
+        self._num_answered = 0
+        self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._is_closed = False
         self._next_tick_s = 0.0
         self._transport = transport or GrpcTransport()
@@ -136,6 +146,7 @@ class Session:
                 cost=care.cost,
                 watch=care.watch,
                 is_balancing=care.is_balancing,
+                status_file=care.status_file,
             )
             self._keeper.start()
 
@@ -255,6 +266,37 @@ class Session:
             raise ConfigError("this session does not re-plan, so no worker can join it")
         self._keeper.add(device, address)
 
+    def status(self) -> Status:
+        """Return what the session is doing now."""
+        with self._lock:
+            open_ways = set(self._ledger.open_ways)
+            epochs = tuple(
+                EpochStatus(
+                    number=number,
+                    state="open" if number in open_ways else "draining",
+                    devices=epoch.devices,
+                    under_way=self._ledger.under_way(number),
+                )
+                for number, epoch in sorted(self._epochs.items())
+            )
+            used = {name for way in open_ways for name in self._epochs[way].devices}
+            return Status(
+                time_s=time.monotonic() - self._started_s,
+                strategy=self.plan.chosen or self.plan.strategy,
+                objective=self.plan.objective,
+                predicted_s=self.plan.predicted_latency_s,
+                num_answered=self._num_answered,
+                num_replayed=self._ledger.num_replayed,
+                num_under_way=self._ledger.num_pending - self._ledger.num_waiting,
+                num_waiting=self._ledger.num_waiting,
+                latencies_s=tuple(self._latencies),
+                devices=() if self._keeper is None else self._keeper.devices(used),
+                epochs=epochs,
+                decisions=tuple(
+                    (item.time_s - self._started_s, item.explain()) for item in self.decisions[-_SHOWN:]
+                ),
+            )
+
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """What the balancer has weighed, and what came of it; oldest first."""
@@ -315,6 +357,8 @@ class Session:
 
     def on_answered(self, epoch: int, request_id: int, outputs: dict[str, Array], seconds: float) -> None:
         self._outputs[request_id] = outputs
+        self._num_answered += 1
+        self._latencies.append(seconds)
         self._handle(led.Answered(epoch, request_id, seconds))
         self._outputs.pop(request_id, None)
 

@@ -13,7 +13,7 @@ from edgeflow.balancer.series import RECENT, Series
 
 
 def noisy(rng: random.Random, level: float, *, sigma: float, outliers: float) -> float:
-    """A logarithm of a duration: normal noise, and now and then something that took up to 20 times as long."""
+    """A logarithm of a duration: normal noise, and now and then up to 20 times as long."""
     late = math.log(rng.uniform(2, 20)) if rng.random() < outliers else 0.0
     return level + rng.gauss(0, sigma) + late
 
