@@ -19,6 +19,10 @@ _FRAME_BYTES: Final = 100_000
 _LINK_FACTOR: Final = 1.5
 _LINK_MIN_S: Final = 1e-3
 
+#: Standard errors of what probes say, and of what is taken to be usual.
+_OF_PROBE: Final = 0.03
+_OF_USUAL: Final = 0.06
+
 #: A device that came back on a probe's word and takes so much longer than was believed has misled us.
 _MISLED: Final = 1.3
 
@@ -75,7 +79,9 @@ class Beliefs:
         for device in devices:
             seen = self._history.estimate(device)
             if seen is not None:
-                self._usual[device] = min(seen.ratio, self._usual.get(device, math.inf))
+                # The lowest of many noisy values would be too low: each counts with what it may be off by.
+                surely = seen.ratio * math.exp(2 * seen.error)
+                self._usual[device] = min(surely, self._usual.get(device, math.inf))
                 if device in self._expected and seen.ratio > _MISLED * self._expected.pop(device):
                     self._misled.add(device)
             probe = self._history.probe(device)
@@ -109,8 +115,9 @@ class Beliefs:
             if anchor is None:
                 anchor = _Anchor(self._quickest_s.get(device, probe[0]), self.usual(device))
             ratio = max(self.usual(device), anchor.ratio * probe[0] / anchor.probe_s)
-            return Belief(ratio=ratio, error=0.05, source="probe")
-        return Belief(ratio=self.usual(device), error=0.0, source="usual")
+            return Belief(ratio=ratio, error=_OF_PROBE, source="probe")
+        error = 0.0 if self._is_exact else _OF_USUAL
+        return Belief(ratio=self.usual(device), error=error, source="usual")
 
     def adopted(self, devices: Iterable[str], now_s: float) -> None:
         """A plan with these ``devices``, that the one before did not use, runs now."""

@@ -27,7 +27,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     cool_down_s: float = 5.0
     forget_s: float = 30.0
     horizon_s: float = 60.0
-    doubt: float = 1.5
+    doubt: float = 3.0
     prepare_s: float = 0.5
 
     def __post_init__(self) -> None:

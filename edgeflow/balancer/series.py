@@ -29,6 +29,9 @@ _SIGMAS: Final = 5.0
 #: Least spread that is believed: clocks and schedulers are never quieter.
 _MIN_SPREAD: Final = 0.02
 
+#: Values that double the standard error, were there no more.
+_FEW: Final = 5
+
 #: The standard error of a median, in standard deviations by the root of the number of values.
 _OF_MEDIAN: Final = 1.2533
 
@@ -75,7 +78,8 @@ class Series:
         """Standard error of the level; infinite while there are too few values to tell."""
         if len(self) < MIN_VALUES:
             return math.inf
-        return _OF_MEDIAN * self.spread / math.sqrt(len(self))
+        # Of few values the spread is not known either.
+        return _OF_MEDIAN * self.spread / math.sqrt(len(self)) * (1 + _FEW / len(self))
 
     def add(self, value: float) -> None:
         self._recent.append(value)
