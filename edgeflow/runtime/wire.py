@@ -22,8 +22,8 @@ Everything is little-endian. The checksums are there because a wrong number is w
 sum of 16 bits lets one in 65,536 broken segments pass, and none of it covers a machine's memory.
 
 A frame travels as one or more messages: the first begins with the header, the others only continue the
-payload (`encode`), so that no message exceeds `CHUNK_BYTES`. `Decoder` puts them together again. The bytes come
-from other machines, so every field is checked before anything is allocated, and whatever is wrong is a
+payload (`encode`), so that no message exceeds `CHUNK_BYTES`. `Decoder` puts them together again. The bytes
+come from other machines, so every field is checked before anything is allocated, and whatever is wrong is a
 `CodecError`.
 """
 

@@ -166,6 +166,7 @@ def test_a_killed_worker_is_replaced_by_the_others_and_used_again(
         asking.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 2], ids=["the source's", "another"])
 def test_a_stopped_worker_is_noticed_and_used_again(
     fleet: Fleet, plan: Plan, module: Any, index: int
@@ -185,6 +186,7 @@ def test_a_stopped_worker_is_noticed_and_used_again(
         asking.end()
 
 
+@pytest.mark.slow
 def test_nobody_is_left_and_then_somebody_is(fleet: Fleet, plan: Plan, module: Any) -> None:
     for _ in range(3):
         fleet.start()
@@ -207,6 +209,7 @@ def test_nobody_is_left_and_then_somebody_is(fleet: Fleet, plan: Plan, module: A
         assert (answer - module(image)).abs().max() <= 1e-4 * module(image).abs().max()
 
 
+@pytest.mark.slow
 def test_a_new_worker_joins_and_is_used(fleet: Fleet, plan: Plan, module: Any) -> None:
     for _ in range(3):
         fleet.start()
@@ -236,6 +239,7 @@ CHILD = """
 """
 
 
+@pytest.mark.slow
 def test_workers_outlive_a_coordinator_that_dies(fleet: Fleet, plan: Plan, module: Any) -> None:
     import textwrap
 
