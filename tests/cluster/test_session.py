@@ -342,7 +342,7 @@ def test_a_worker_that_stops_in_mid_request(deployed: ef.Session, workers: Any) 
     for future in futures:
         with pytest.raises(WorkerUnreachableError, match="rank 1"):
             future.result(TIMEOUT_S)
-    with pytest.raises(WorkerUnreachableError, match="was lost|lost rank 1"):
+    with pytest.raises(WorkerUnreachableError, match=r"was lost|lost rank 1"):
         deployed.run(images(1)[0])
     release.set()
     stopper.join()
