@@ -22,6 +22,7 @@ from edgeflow.cli import (
     serve,
     simulate,
     sweep,
+    top,
     train,
     verify,
     worker,
@@ -103,6 +104,7 @@ app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)
 app.command("sweep")(sweep.sweep)
 app.command("train")(train.train)
+app.command("top")(top.top)
 app.command("verify")(verify.verify)
 app.command("worker")(worker.worker)
 

@@ -55,6 +55,13 @@ class Report(NamedTuple):
     peak_memory_bytes: int
 
 
+class Pong(NamedTuple):
+    """What a worker answers to a ping; ``instance`` is another one after a restart."""
+
+    instance: str
+    num_active_requests: int
+
+
 class WorkerClient:
     """Calls one worker.
 
@@ -105,6 +112,10 @@ class WorkerClient:
             round_trip_s=round_trip_s,
             data_ports=dict(said.data_ports),
         )
+
+    def held_epochs(self, *, timeout_s: float) -> tuple[int, ...]:
+        """Ask which epochs the worker holds."""
+        return tuple(item.epoch for item in self._call("Describe", pb.DescribeRequest(), timeout_s).epochs)
 
     def prepare(
         self,
@@ -162,6 +173,15 @@ class WorkerClient:
             },
             answer.peak_memory_bytes,
         )
+
+    def ping(self, epochs: Iterable[int], *, timeout_s: float) -> Pong:
+        """Ask whether the worker is there, and tell it that these epochs are still wanted."""
+        answer = self._call("Ping", pb.PingRequest(epochs=epochs), timeout_s)
+        return Pong(answer.instance, answer.num_active_requests)
+
+    def probe(self, duration_s: float, *, timeout_s: float) -> float:
+        """Return how long a fixed piece of work takes, tried for ``duration_s``."""
+        return float(self._call("Probe", pb.ProbeRequest(duration_s=duration_s), timeout_s).seconds)
 
     def cancel(self) -> None:
         """End the call that is under way, and make no more but to undo; may be called from any thread."""

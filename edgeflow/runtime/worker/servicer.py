@@ -138,6 +138,15 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 num_dropped=num_dropped,
             )
 
+    def Ping(self, request: pb.PingRequest, context: grpc.ServicerContext) -> pb.PingResponse:
+        with translated(context):
+            num_active = self._worker.ping(request.epochs)
+            return pb.PingResponse(instance=self._worker.instance, num_active_requests=num_active)
+
+    def Probe(self, request: pb.ProbeRequest, context: grpc.ServicerContext) -> pb.ProbeResponse:
+        with translated(context):
+            return pb.ProbeResponse(seconds=self._worker.probe(request.duration_s))
+
 
 def _chunk(message: pb.LoadWeightsRequest) -> Chunk:
     if len(message.data) > CHUNK_BYTES:

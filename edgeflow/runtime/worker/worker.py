@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
+import secrets
 import threading
 import time
 from collections import deque
@@ -19,7 +20,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from edgeflow.errors import CodecError, ConfigError, EdgeflowError, StalePlanError, WorkerUnreachableError
+from edgeflow.errors import (
+    CodecError,
+    ConfigError,
+    EdgeflowError,
+    PeerLostError,
+    StalePlanError,
+    WorkerUnreachableError,
+)
 from edgeflow.graph.ir import Array
 from edgeflow.plan.program import CLIENT, Program, Receive, Send
 from edgeflow.runtime import interpreter
@@ -34,6 +42,7 @@ from edgeflow.runtime.transport.base import Connection, Handler, Hello, Transpor
 from edgeflow.runtime.wire import Frame, Header, Kind
 from edgeflow.runtime.worker import events as e
 from edgeflow.runtime.worker.check import buffer_bytes, check_program, peers_of, receives, weight_bytes
+from edgeflow.runtime.worker.probe import MAX_PROBE_S, probe_s
 from edgeflow.runtime.worker.state import EpochStatus, WorkerState, failed
 from edgeflow.runtime.worker.weights import WeightCache, Writer
 from edgeflow.sharding.region import Region
@@ -119,6 +128,7 @@ class Worker:
         if not 0 < speed <= 1:
             raise ConfigError(f"speed must be above 0 and at most 1, got {speed:g}")
         self.executor = executor
+        self.instance = secrets.token_hex(8)
         self.memory_limit_bytes = memory_limit_bytes
         self.speed = speed
         self.pool = pool or PagePool()
@@ -214,6 +224,15 @@ class Worker:
             entry = self._get(epoch)
             return [item for item in entry.records if item[0] >= min_request_id], entry.num_dropped
 
+    def ping(self, epochs: Iterable[int]) -> int:
+        """Take note that the coordinator of these epochs is alive; return how many requests are under way."""
+        self._locked_handle(e.LeaseRenewed(tuple(epochs), self._clock()))
+        return sum(status.num_active_requests for status in self.status())
+
+    def probe(self, duration_s: float) -> float:
+        """Run a fixed piece of work over and over; return how long one takes, at the emulated speed."""
+        return probe_s(min(duration_s, MAX_PROBE_S)) / self.speed
+
     def tick(self) -> None:
         """Forget epochs whose coordinator has gone; to be called now and then."""
         self._locked_handle(e.Tick(self._clock()))
@@ -266,7 +285,7 @@ class Worker:
     def on_lost(self, epoch: int, rank: int, error: EdgeflowError | None) -> None:
         reason = "it closed the connection" if error is None else str(error)
         logger.info("peer.lost", extra={"epoch": epoch, "rank": rank, "reason": reason})
-        self._locked_handle(e.PeerLost(epoch, rank, reason))
+        self._locked_handle(e.PeerLost(epoch, rank, reason, isinstance(error, CodecError)))
 
     # What the runner calls.
 
@@ -420,12 +439,16 @@ class Worker:
     def _dial(self, epoch: int, rank: int, timeout_s: float) -> None:
         preparation = self._get(epoch).preparation
         handler = _PeerHandler(self, epoch, rank)
-        connection = self._transport.dial(
-            preparation.peers[rank],
-            prove(preparation.key, epoch, source=preparation.rank, target=rank),
-            handler,
-            timeout_s=timeout_s,
-        )
+        try:
+            connection = self._transport.dial(
+                preparation.peers[rank],
+                prove(preparation.key, epoch, source=preparation.rank, target=rank),
+                handler,
+                timeout_s=timeout_s,
+            )
+        except WorkerUnreachableError as error:
+            mine = preparation.rank
+            raise PeerLostError(f"rank {mine} cannot reach {error}", rank=mine, peer=rank) from error
         with self._lock:
             entry = self._epochs.get(epoch)
             if entry is not None:
