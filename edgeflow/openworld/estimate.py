@@ -1,8 +1,10 @@
 """How many classes there are, where nobody knows.
 
-K-means with every candidate K on all pictures; the K whose clusters agree best with the labels that there
-are, by the matched accuracy on the labelled pictures, is the estimate. Too few clusters merge known classes,
-too many split them; a merged pair of novel classes costs nothing here, so this is a heuristic.
+K-means with every candidate K on all pictures, and the matched accuracy of its clusters on the labelled ones.
+Too few clusters merge novel classes, which costs nothing here, with each other or with known ones, which costs
+a little; too many split known classes, which costs much. So the accuracy is flat up to the right K and falls
+beyond it, and the estimate is the largest K that is as good as the best one within a standard error. It is a
+heuristic: a novel class that looks like two counts as two.
 
 References:
     Vaze, Han, Vedaldi, Zisserman, "Generalized Category Discovery", CVPR 2022, which
@@ -23,7 +25,7 @@ from edgeflow.openworld.predict import kmeans
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """Attributes:
-    num_classes: K with the best agreement.
+    num_classes: The estimate of K.
     agreement: K -> matched accuracy on labelled pictures, for every K that was tried.
     """
 
@@ -52,6 +54,9 @@ def estimate_num_classes(
         clusters, _ = kmeans(features_ND, num_classes, seed=seed)
         agreement[num_classes] = matched_accuracy(labels.numpy(), clusters[labelled.numpy()])
     best = max(agreement.values())
+    # Of a share of n, at least one picture's worth.
+    margin = max((best * (1 - best) / len(labels)) ** 0.5, 1 / len(labels))
     return Estimate(
-        num_classes=min(num for num, share in agreement.items() if share == best), agreement=agreement
+        num_classes=max(num for num, share in agreement.items() if share >= best - margin),
+        agreement=agreement,
     )
