@@ -58,7 +58,7 @@ def train(
         typer.Option(
             "--estimate-classes",
             metavar="LARGEST",
-            help="Instead: how many classes there are, at most LARGEST.",
+            help="Instead: how many classes there are.",
         ),
     ] = None,
     output: Annotated[
@@ -133,7 +133,7 @@ def _estimate(settings: TrainSettings, output: Path, *, largest: int, json: bool
             settings,
             material,
             output,
-            on_epoch=lambda _phase, done, total, _epoch: move(done, total),
+            on_epoch=lambda _name, done, of, _: move(done, of),
         )
     split = material.split
     features, _ = learner.evaluate(split.images_NCHW)
