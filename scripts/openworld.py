@@ -1,7 +1,7 @@
 """Write `docs/openworld-table.md`: methods of open-world learning on Fashion-MNIST, over five seeds.
 
-Trains what has no row in `docs/openworld-fashion-mnist.csv` yet, one core, then writes the table; after a kill the
-same command goes on. `--write` only writes the table, from the rows that there are.
+Trains what has no row in `docs/openworld-fashion-mnist.csv` yet, on one core, then writes the table; after a
+kill the same command goes on. `--write` only writes the table, from the rows that there are.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def _page(rows: Sequence[Row], wanted: int) -> str:
         markdown(rows),
         "",
         "## LPS minus the others, seed by seed\n",
-        "Seeds share their pre-training, so differences vary less than results do. Points; positive: LPS is better.\n",
+        "Methods share the pre-training of their seed, so differences vary less than results do. In points; "
+        "positive: LPS is better.\n",
         "| against | seeds | all | NMI novel | all, held out |",
         "|---|---|---|---|---|",
         *(_against(rows, name) for name in COMPARED if name != "lps"),
