@@ -12,6 +12,7 @@
     │   ├── WorkerUnreachableError        retry elsewhere
     │   ├── WorkerOverloadedError         retry later
     │   ├── WorkerFailedError             the worker answered with a failure of its own
+    │   ├── AccessDeniedError             show the right certificate or join token
     │   ├── StalePlanError                refetch the epoch, then retry
     │   └── DeadlineExceededError         retry with more time, or elsewhere
     └── CodecError (ValueError)           the bytes are not what they should be; do not retry
@@ -108,6 +109,12 @@ class WorkerFailedError(ClusterError):
     """A worker reports that it could not do what it was asked to do."""
 
     exit_code = 1
+
+
+class AccessDeniedError(ClusterError):
+    """The caller has not shown what it takes: a join token, or the proof of an epoch."""
+
+    exit_code = 3
 
 
 class StalePlanError(ClusterError):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeflow.cli import options
 from edgeflow.units import parse_bytes
 
 
@@ -15,6 +16,18 @@ def worker(
         str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
     ] = "127.0.0.1:7070",
     threads: Annotated[int, typer.Option(min=1, help="Threads that compute.")] = 1,
+    executor: Annotated[
+        str,
+        typer.Option(help="Back end: auto (the best that is installed), onnxruntime, torch or openvino."),
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="What computes: cpu, or with torch cuda, cuda:1 ...")] = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute in float16 or bfloat16, with torch; answers are then rounded accordingly.",
+            show_default=False,
+        ),
+    ] = None,
     speed: Annotated[
         float,
         typer.Option(
@@ -30,9 +43,35 @@ def worker(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where to keep weights between runs.", show_default=False)
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of this device, as cluster files call it. (default: the host's name)"),
+    ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="A registry (`edgeflow serve --registry`) to join.", show_default=False
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where others reach this worker, for --join. (default: where it listens)",
+            show_default=False,
+        ),
+    ] = None,
+    mdns: Annotated[bool, typer.Option("--mdns", help="Announce this worker on the local network.")] = False,
+    identity: options.Identity = None,
+    token_file: options.TokenFile = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other hosts in, although nothing is encrypted or checked.")
     ] = False,
+    transport: Annotated[
+        str,
+        typer.Option(help="What carries activations: auto and tcp open a port for them, grpc does not."),
+    ] = "auto",
+    data_port: Annotated[int, typer.Option(help="The port for activations; 0 takes a free one.")] = 0,
 ) -> None:
     """Run one worker until it is interrupted or terminated; it says its address on stdout."""
     from edgeflow.runtime.worker.server import serve
@@ -41,7 +80,17 @@ def worker(
         bind,
         threads=threads,
         speed=speed,
+        executor=executor,
+        device=device,
+        dtype=dtype,
         cache_dir=cache_dir,
         memory_limit_bytes=None if memory is None else parse_bytes(memory, what="--memory"),
         insecure=insecure,
+        transport=transport,
+        data_port=data_port,
+        access=options.choose_access(identity, token_file),
+        name=name,
+        join=join,
+        advertise=advertise,
+        mdns=mdns,
     )

@@ -27,7 +27,7 @@ from edgeflow.cost.learned import LearnedModel
 from edgeflow.cost.work import Work, work_of
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES
-from edgeflow.plan.program import Assemble, Compute, Instruction, Kernel, Program, Receive, Send
+from edgeflow.plan.program import TOKEN, Assemble, Compute, Instruction, Kernel, Program, Receive, Send
 from edgeflow.sharding.region import Region
 
 #: Processor time that a worker spends to send or receive one frame, at the reference speed. Measured for
@@ -182,7 +182,9 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
             case Receive():
                 return self.receive_s(rank, instruction)
             case Send():
-                return self.send_s(rank, instruction, program.buffers[instruction.buffer].region)
+                is_token = instruction.buffer < 0
+                within = TOKEN if is_token else program.buffers[instruction.buffer].region
+                return self.send_s(rank, instruction, within)
         return 0.0
 
     def _device(self, rank: int) -> Device:

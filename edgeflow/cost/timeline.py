@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from edgeflow.cost.model import CostModel
 from edgeflow.errors import InvalidPlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import CLIENT, Assemble, Compute, Instruction, Program, Receive, Send
+from edgeflow.plan.walk import Next, Walk
 from edgeflow.telemetry import TraceEvent
 
 
@@ -84,7 +85,8 @@ def predict_programs(
         InfeasiblePlanError: If one sends something to a device that it has no link to.
         InvalidPlanError: If the programs wait for each other in a circle.
     """
-    return _Clockwork(programs, cost, with_events).run()
+    kind = _ClaimingClockwork if any(program.has_claims for program in programs.values()) else _Clockwork
+    return kind(programs, cost, with_events).run()
 
 
 class _Transfer(msgspec.Struct):
@@ -105,6 +107,7 @@ class _Clockwork:
         self._next = dict.fromkeys(programs, 0)
         self._clock = dict.fromkeys(programs, 0.0)
         self._arrived: dict[int, float] = {}
+        #: Tag -> the rank that waits for the frame.
         self._parked: dict[int, int] = {}
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._compute_s = {rank: 0.0 for rank in programs if rank != CLIENT}
@@ -144,10 +147,13 @@ class _Clockwork:
             self._cost.cluster.devices[rank],
             elapsed_s=self._clock[CLIENT],
             busy_s=self._processor_s.get(rank, 0.0),
-            flops=_flops(self._programs[rank]) if rank in self._programs else 0,
+            flops=self._flops(rank),
             sent_bytes=self._sent[rank],
             received_bytes=self._received[rank],
         )
+
+    def _flops(self, rank: int) -> int:
+        return _flops(self._programs[rank].instructions) if rank in self._programs else 0
 
     def _schedule(self, time: float, what: int | _Transfer) -> None:
         """Let a rank go on at ``time``, or a frame reach its next resource.
@@ -163,11 +169,14 @@ class _Clockwork:
         if index >= len(program.instructions):
             return
         instruction = program.instructions[index]
-        start = self._clock[rank]
         if isinstance(instruction, Receive) and instruction.tag not in self._arrived:
             self._parked[instruction.tag] = rank
             return
         self._next[rank] += 1
+        self._carry_out(rank, program, instruction)
+
+    def _carry_out(self, rank: int, program: Program, instruction: Instruction) -> None:
+        start = self._clock[rank]
         ready = start
         if isinstance(instruction, Receive):
             ready = max(start, self._arrived.pop(instruction.tag))
@@ -184,15 +193,15 @@ class _Clockwork:
         self._schedule(self._clock[rank], rank)
 
     def _send(self, rank: int, frame: Send) -> None:
-        path = self._cost.cluster.path(rank, frame.peer)
+        path, num_bytes = self._cost.cluster.path(rank, frame.peer), frame.num_bytes
         if path.is_local:
-            self._arrive(frame, self._clock[rank] + path.seconds(frame.num_bytes))
+            self._arrive(frame, self._clock[rank] + path.seconds(num_bytes))
             return
         source = self._cost.cluster.source_rank
-        self._sent[rank if rank != CLIENT else source] += frame.num_bytes
-        self._received[frame.peer if frame.peer != CLIENT else source] += frame.num_bytes
+        self._sent[rank if rank != CLIENT else source] += num_bytes
+        self._received[frame.peer if frame.peer != CLIENT else source] += num_bytes
         self._messages += 1
-        self._schedule(self._clock[rank], _Transfer(frame, Transit(path.hops, frame.num_bytes)))
+        self._schedule(self._clock[rank], _Transfer(frame, Transit(path.hops, num_bytes)))
 
     def _pass(self, time: float, transfer: _Transfer) -> None:
         """The first byte of a frame reaches a resource, which may be busy."""
@@ -215,10 +224,69 @@ class _Clockwork:
             self._events.append(event)
 
 
-def _flops(program: Program) -> int:
+class _ClaimingClockwork(_Clockwork):
+    """The same where tasks are claimed: which instructions a rank runs is found out on the way."""
+
+    def __init__(self, programs: Mapping[int, Program], cost: CostModel, with_events: bool) -> None:
+        super().__init__(programs, cost, with_events)
+        self._walks = {rank: Walk(program) for rank, program in programs.items()}
+        self._then: dict[int, Next] = {rank: walk.next() for rank, walk in self._walks.items()}
+        self._run: dict[int, list[Instruction]] = {rank: [] for rank in programs}
+
+    def _flops(self, rank: int) -> int:
+        return _flops(self._run.get(rank, ()))
+
+    def _advance(self, rank: int) -> None:
+        program, then = self._programs[rank], self._then[rank]
+        if isinstance(then, int):
+            instruction = program.instructions[then]
+            if isinstance(instruction, Receive) and not self._has_come(rank, (instruction,)):
+                return
+            self._run[rank].append(instruction)
+            self._carry_out(rank, program, instruction)
+        elif isinstance(then, Send):
+            self._carry_out(rank, program, then)
+        elif isinstance(then, tuple):
+            if not self._has_come(rank, then):
+                return
+            first = min(
+                (item for item in then if item.tag in self._arrived),
+                key=lambda item: (self._arrived[item.tag], item.tag),
+            )
+            moment = self._arrived[first.tag]
+            if first.buffer < 0:  # a question; other frames are received by an instruction of their own
+                del self._arrived[first.tag]
+            self._clock[rank] = max(self._clock[rank], moment)
+            self._walks[rank].choose(first)
+            self._schedule(self._clock[rank], rank)
+        else:
+            return
+        self._then[rank] = self._walks[rank].next()
+
+    def _has_come(self, rank: int, receives: tuple[Receive, ...]) -> bool:
+        """Whether one of these frames is there; if none is, the rank waits for them."""
+        if any(item.tag in self._arrived for item in receives):
+            return True
+        self._parked |= dict.fromkeys((item.tag for item in receives), rank)
+        return False
+
+    def _arrive(self, frame: Send, time: float) -> None:
+        # Not before its time: which frame comes first decides here.
+        self._schedule(time, _Transfer(frame, Transit((), frame.num_bytes)))
+
+    def _pass(self, time: float, transfer: _Transfer) -> None:
+        if transfer.transit.hops:
+            super()._pass(time, transfer)
+            return
+        rank = self._parked.get(transfer.frame.tag)
+        super()._arrive(transfer.frame, time)
+        self._parked = {tag: waiting for tag, waiting in self._parked.items() if waiting != rank}
+
+
+def _flops(instructions: Iterable[Instruction]) -> int:
     return sum(
         kernel.flops
-        for instruction in program.instructions
+        for instruction in instructions
         if isinstance(instruction, Compute)
         for kernel in instruction.kernels
     )

@@ -106,7 +106,11 @@ def _way_lines(plan: Plan) -> Iterable[str]:
             f"  {where:<11} {_KINDS.get(kind, kind)}: {len(names)} operators, {first} to {last}, "
             f"{format_flops(total)}"
         )
-        if len(devices) > 1:
+        if any(stage.claimants for stage in stages):
+            tasks = sum(len(stage.shards) for stage in stages)
+            takers = ", ".join(plan.cluster.devices[rank].name for rank in devices)
+            yield f"  {'':<11} {tasks} tasks, each taken by whichever is idle of {takers}"
+        elif len(devices) > 1:
             shares = ", ".join(
                 f"{plan.cluster.devices[rank].name} {100 * work[rank] / max(1, total):.0f} %"
                 for rank in devices
@@ -134,9 +138,10 @@ def _device_lines(plan: Plan) -> Iterable[str]:
             continue
         sent, messages = (sum(numbers) for numbers in zip(*map(_sent, programs), strict=True))
         work = format_flops(sum(map(_flops, programs)))
+        claims = ", at most: tasks are claimed" if any(item.has_claims for item in programs) else ""
         yield (
             f"  {device.name:<12} {work:>12}, sends {format_bytes(sent):>10} in {messages} messages, "
-            f"needs {format_bytes(memory[rank])} of {format_bytes(device.memory_bytes)}"
+            f"needs {format_bytes(memory[rank])} of {format_bytes(device.memory_bytes)}{claims}"
         )
     sent, messages = _sent(plan.programs[CLIENT])
     yield f"  {'client':<12} {'':>12}  sends {format_bytes(sent):>10} in {messages} messages"

@@ -8,17 +8,25 @@ pipelined stages all come out of it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import cast
+
+import msgspec
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.program import (
     CLIENT,
+    TOKEN,
+    TOKEN_DTYPE,
     Assemble,
     Buffer,
+    Claim,
     Compute,
+    Dispense,
     Free,
     Instruction,
     Part,
@@ -26,6 +34,8 @@ from edgeflow.plan.program import (
     Receive,
     Send,
     WeightSlice,
+    token_receive,
+    token_send,
 )
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
@@ -56,11 +66,16 @@ class _Held:
 
 @dataclass(slots=True)
 class _Owner:
-    """A rank's entry in the latest ownership of a tensor."""
+    """A rank's entry in the latest ownership of a tensor.
+
+    Attributes:
+        claimed: Where a task makes the piece: what each rank holds that may have claimed it.
+    """
 
     rank: int
     held: _Held
     piece: Piece
+    claimed: Mapping[int, _Held] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,6 +88,7 @@ class _Machine:
     held: defaultdict[str, list[_Held]] = field(default_factory=lambda: defaultdict(list))
     weights: dict[WeightSlice, None] = field(default_factory=dict)
     inner_bytes: dict[_Slot, int] = field(default_factory=dict)
+    has_claims: bool = False
 
     def new_buffer(self, tensor: str, region: Region, dtype: str) -> int:
         self.buffers.append(Buffer(tensor, region, dtype))
@@ -95,6 +111,8 @@ class _Lowering:
         self._machines: dict[int, _Machine] = {}
         self._owners: dict[str, list[_Owner]] = {}
         self._num_tags = 0
+        #: While a task is written: where the client's sends for it go.
+        self._dispensed: _Slot | None = None
 
     def run(self, stages: tuple[Stage, ...]) -> Mapping[int, Program]:
         client = self._machine(CLIENT)
@@ -132,6 +150,9 @@ class _Lowering:
         return held
 
     def _stage(self, index: int, stage: Stage) -> None:
+        if stage.claimants:
+            self._claimed(index, stage)
+            return
         made: dict[str, list[_Owner]] = {}
         for position, shard in enumerate(stage.shards):
             machine = self._machine(shard.device)
@@ -151,6 +172,54 @@ class _Lowering:
             self._owners[name] = [*before, *owners]
             if not stage.operators:
                 self._forget(name, owners)
+
+    def _claimed(self, index: int, stage: Stage) -> None:
+        """Every claimant gets the instructions of every task, and runs those of the tasks that it takes."""
+        tags = {rank: tuple(self._new_tag() for _ in stage.shards) for rank in stage.claimants}
+        ends = {rank: self._new_tag() for rank in stage.claimants}
+        made: list[dict[int, list[tuple[str, Piece, _Held]]]] = [{} for _ in stage.shards]
+        for place, rank in enumerate(stage.claimants):
+            machine = self._machine(rank)
+            machine.has_claims = True
+            held = machine.held
+            for task, shard in enumerate(stage.shards):
+                # What one task holds is not there for another: nobody knows which of them run here.
+                machine.held = defaultdict(list)
+                self._dispensed = (index, 1 + task * len(stage.claimants) + place)
+                made[task][rank] = self._compute((index, 1 + task), stage, shard, machine)
+            machine.held, self._dispensed = held, None
+            lengths = (0,) * len(stage.shards)  # until they are known
+            claim = Claim(stage=stage.name, peer=CLIENT, tags=tags[rank], lengths=lengths)
+            machine.sections[index, 0].before.append(claim)
+            end = token_receive(CLIENT, ends[rank], stage.name)
+            end = msgspec.structs.replace(end, buffer=machine.new_buffer(end.tensor, TOKEN, TOKEN_DTYPE))
+            machine.sections[index, 1 + len(stage.shards)].before.append(end)
+        self._dispense(index, stage, tags, ends)
+        for by_rank in made:
+            first = min(by_rank)
+            for position, (name, piece, held_first) in enumerate(by_rank[first]):
+                claimed = {rank: items[position][2] for rank, items in by_rank.items()}
+                self._owners.setdefault(name, []).append(_Owner(first, held_first, piece, claimed))
+
+    def _dispense(
+        self, index: int, stage: Stage, tags: Mapping[int, tuple[int, ...]], ends: Mapping[int, int]
+    ) -> None:
+        client = self._machine(CLIENT)
+        client.has_claims = True
+        ranks = stage.claimants
+        lengths = (0,) * (len(ranks) * (len(stage.shards) + 1))
+        client.sections[index, 0].before.append(
+            Dispense(
+                stage=stage.name, claimants=ranks, tags=tuple(tags[rank] for rank in ranks), lengths=lengths
+            )
+        )
+        for place, rank in enumerate(ranks):
+            slot = (index, 1 + len(stage.shards) * len(ranks) + place)
+            client.sections[slot].sends.append(token_send(rank, ends[rank], stage.name))
+
+    def _new_tag(self) -> int:
+        self._num_tags += 1
+        return self._num_tags - 1
 
     def _forget(self, tensor: str, owners: list[_Owner]) -> None:
         """What was handed over is held by its new owners alone: the others get it from them again."""
@@ -244,9 +313,13 @@ class _Lowering:
             ]
             rest = tuple(piece for box in rest for piece in subtract_all(box, (held.region,)))
         for owner in self._by_distance(machine.rank, owners, tensor):
-            for box in rest:
-                overlap = box.intersect(owner.held.region)
-                if not overlap.is_empty:
+            overlaps = [box.intersect(owner.held.region) for box in rest]
+            overlaps = [overlap for overlap in overlaps if not overlap.is_empty]
+            if owner.claimed and overlaps:
+                held = self._collect(owner, machine, tensor, section, stage)
+                parts += [Part(held.buffer, overlap) for overlap in overlaps]
+            else:
+                for overlap in overlaps:
                     buffer = self._transfer(owner, machine, tensor, overlap, section, stage)
                     machine.held[tensor].append(_Held(buffer, overlap, section))
                     parts.append(Part(buffer, overlap))
@@ -261,7 +334,7 @@ class _Lowering:
         size = len(self._cluster.devices) + 1
         num_bytes = self._graph.specs[tensor].num_bytes
         return sorted(
-            (owner for owner in owners if owner.rank != rank),
+            (owner for owner in owners if owner.rank != rank or owner.claimed),
             key=lambda owner: (
                 self._cluster.distance_s(owner.rank, rank, num_bytes),
                 (owner.rank - rank) % size,
@@ -274,9 +347,9 @@ class _Lowering:
         """Send ``region`` as soon as the owner has it; receive it where it is needed. Returns the buffer."""
         dtype = self._graph.specs[tensor].dtype
         buffer = machine.new_buffer(tensor, region, dtype)
-        tag = self._num_tags
-        self._num_tags += 1
-        self._machines[owner.rank].sections[owner.held.section].sends.append(
+        tag = self._new_tag()
+        made_in = owner.held.section if self._dispensed is None else self._dispensed
+        self._machines[owner.rank].sections[made_in].sends.append(
             Send(
                 buffer=owner.held.buffer,
                 tensor=tensor,
@@ -300,13 +373,52 @@ class _Lowering:
         )
         return buffer
 
+    def _collect(self, owner: _Owner, machine: _Machine, tensor: str, section: _Slot, stage: str) -> _Held:
+        """Take over what a task has made, from whichever rank claimed it; all of it."""
+        region, own = owner.held.region, owner.claimed.get(machine.rank)
+        dtype = self._graph.specs[tensor].dtype
+        buffer = machine.new_buffer(tensor, region, dtype) if own is None else own.buffer
+        others = tuple(rank for rank in owner.claimed if rank != machine.rank)
+        if others:
+            tag = self._new_tag()
+            for rank in others:
+                held = owner.claimed[rank]
+                self._machines[rank].sections[held.section].sends.append(
+                    Send(
+                        buffer=held.buffer,
+                        tensor=tensor,
+                        region=region,
+                        dtype=dtype,
+                        peer=machine.rank,
+                        tag=tag,
+                        stage=stage,
+                    )
+                )
+            machine.sections[section].before.append(
+                Receive(
+                    buffer=buffer,
+                    tensor=tensor,
+                    region=region,
+                    dtype=dtype,
+                    peer=others[0],
+                    others=others[1:],
+                    tag=tag,
+                    stage=stage,
+                )
+            )
+        found = _Held(buffer, region, section)
+        machine.held[tensor].append(found)
+        return found
+
 
 def _finish(
     machine: _Machine, *, inputs: tuple[tuple[str, int], ...], outputs: tuple[tuple[str, int], ...]
 ) -> Program:
     instructions: list[Instruction] = []
     inner: dict[int, int] = {}
+    starts: dict[_Slot, int] = {}
     for slot in sorted(machine.sections):
+        starts[slot] = len(instructions)
         section = machine.sections[slot]
         for instruction in section.before:
             if isinstance(instruction, Compute):
@@ -314,22 +426,48 @@ def _finish(
             instructions.append(instruction)
         instructions.extend(section.sends)
     kept = {buffer for _, buffer in outputs}
-    freed, peak = _with_frees(instructions, inner, machine.buffers, {buffer for _, buffer in inputs}, kept)
+    loops = _loops(instructions, starts) if machine.has_claims else []
+    freed, positions, peak = _with_frees(
+        instructions, inner, machine.buffers, {buffer for _, buffer in inputs}, kept, loops
+    )
+    for loop in loops:
+        freed[positions[loop[0] - 1]] = _with_lengths(freed[positions[loop[0] - 1]], loop, positions)
     return Program(
         rank=machine.rank,
-        instructions=freed,
+        instructions=tuple(freed),
         buffers=tuple(machine.buffers),
         inputs=inputs,
         outputs=outputs,
         weights=tuple(machine.weights),
         peak_bytes=peak,
+        has_claims=machine.has_claims,
     )
+
+
+def _loops(instructions: Sequence[Instruction], starts: Mapping[_Slot, int]) -> list[list[int]]:
+    """Of each claim and dispense: where the parts behind it begin, and where the last one ends."""
+    by_position = {start: slot for slot, start in starts.items()}
+    found = []
+    for position, item in enumerate(instructions):
+        if isinstance(item, Claim | Dispense):
+            index, first = by_position[position]
+            parts = [starts[index, first + 1 + part] for part in range(len(item.lengths))]
+            after = [start for start in starts.values() if start > parts[-1]]
+            found.append([*parts, min(after, default=len(instructions))])
+    return found
+
+
+def _with_lengths(item: Instruction, loop: Sequence[int], positions: Sequence[int]) -> Instruction:
+    """``positions``: where each instruction stands in the program, and where that ends."""
+    bounds = [positions[start] for start in loop]
+    lengths = tuple(stop - start for start, stop in pairwise(bounds))
+    return msgspec.structs.replace(cast(Claim, item), lengths=lengths)
 
 
 def _reads(instruction: Instruction) -> tuple[int, ...]:
     match instruction:
         case Send(buffer=buffer):
-            return (buffer,)
+            return (buffer,) if buffer >= 0 else ()
         case Assemble(parts=parts):
             return tuple(part.buffer for part in parts)
         case Compute(inputs=inputs):
@@ -352,29 +490,54 @@ def _with_frees(
     buffers: list[Buffer],
     filled: set[int],
     kept: set[int],
-) -> tuple[tuple[Instruction, ...], int]:
-    """Insert a `Free` after each buffer's last use; return the instructions and the peak in bytes."""
-    last: dict[int, int] = dict.fromkeys(filled, -1)
+    loops: Sequence[Sequence[int]],
+) -> tuple[list[Instruction], list[int], int]:
+    """Insert a `Free` after each buffer's last use.
+
+    Returns:
+        The instructions; where each one stands among them, and where they end; the peak in bytes.
+    """
+    sizes = [buffer.num_bytes for buffer in buffers]
+    written = [_writes(instruction) for instruction in instructions]
+    first: dict[int, int] = dict.fromkeys(filled, -1)
+    last = dict(first)
     for index, instruction in enumerate(instructions):
-        for buffer in (*_reads(instruction), *_writes(instruction)):
+        for buffer in written[index]:
+            first.setdefault(buffer, index)
             last[buffer] = index
-    dying: defaultdict[int, list[int]] = defaultdict(list)
+        for buffer in _reads(instruction):
+            last[buffer] = index
+    for bounds in loops:
+        # Tasks are handed out in any order, so what was there before them stays until all are.
+        begin, stop = bounds[0], bounds[-1]
+        last |= {
+            buffer: stop - 1
+            for buffer, index in last.items()
+            if begin <= index < stop and first[buffer] < begin
+        }
+    dying: dict[int, list[int]] = {}
     for buffer, index in last.items():
         if buffer not in kept:
-            dying[index].append(buffer)
-    alive = sum(buffers[buffer].num_bytes for buffer in filled)
-    peak = alive
+            dying.setdefault(index, []).append(buffer)
     # An input that nothing reads: a causal mask, for instance, can hide all of it.
-    unread = tuple(sorted(dying[-1]))
+    unread = tuple(sorted(dying.get(-1, ())))
     freed: list[Instruction] = [Free(unread)] if unread else []
-    alive -= sum(buffers[buffer].num_bytes for buffer in unread)
+    positions: list[int] = []
+    held = set(filled)
+    peak = alive = sum(sizes[buffer] for buffer in held)
+    alive -= sum(sizes[buffer] for buffer in unread)
     for index, instruction in enumerate(instructions):
+        positions.append(len(freed))
         freed.append(instruction)
         # A kernel's own intermediates are alive beside the buffers, its outputs among them.
         peak = max(peak, alive + inner_bytes.get(index, 0))
-        alive += sum(buffers[buffer].num_bytes for buffer in _writes(instruction))
+        for buffer in written[index]:
+            if buffer not in held:  # what is received may have been made here
+                held.add(buffer)
+                alive += sizes[buffer]
         peak = max(peak, alive)
-        if dying[index]:
-            freed.append(Free(tuple(sorted(dying[index]))))
-            alive -= sum(buffers[buffer].num_bytes for buffer in dying[index])
-    return tuple(freed), peak
+        dead = dying.get(index)
+        if dead:
+            freed.append(Free(tuple(sorted(dead))))
+            alive -= sum(sizes[buffer] for buffer in dead)
+    return freed, [*positions, len(freed)], peak

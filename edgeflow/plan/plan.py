@@ -95,7 +95,7 @@ class Plan:
     def devices(self) -> tuple[int, ...]:
         """Ranks that compute something."""
         stages = [stage for way in (self.stages, *self.replicas) for stage in way]
-        return tuple(sorted({shard.device for stage in stages for shard in stage.shards}))
+        return tuple(sorted({rank for stage in stages for rank in stage.devices}))
 
     def explain(self) -> str:
         """Return in plain words what each device does, what it costs, and what was rejected."""

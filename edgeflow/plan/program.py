@@ -38,7 +38,11 @@ class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True):
-    """Wait for the frame ``tag`` from rank ``peer`` and keep it in ``buffer``."""
+    """Wait for the frame ``tag`` from rank ``peer`` and keep it in ``buffer``.
+
+    Where a task was claimed, whoever did so sends what it made: one of ``others`` instead of ``peer``. Nobody
+    does if this rank has claimed it itself; ``buffer`` is filled then, and there is nothing to wait for.
+    """
 
     buffer: int
     tensor: str
@@ -47,6 +51,12 @@ class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True
     peer: int
     tag: int
     stage: str
+    others: tuple[int, ...] = ()
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        """Every rank that may send the frame."""
+        return (self.peer, *self.others)
 
 
 class Send(msgspec.Struct, frozen=True, gc=False, tag="send", kw_only=True):
@@ -108,7 +118,61 @@ class Free(msgspec.Struct, frozen=True, gc=False, tag="free"):
     buffers: tuple[int, ...]
 
 
-Instruction = Receive | Send | Assemble | Compute | Free
+class Claim(msgspec.Struct, frozen=True, gc=False, tag="claim", kw_only=True):
+    """Take tasks, one at a time, until none is left: work goes to whoever is idle.
+
+    Behind it stand, for each task, the instructions that run it; the first of them receives the first input.
+    Behind these stands the receive of the frame that says that no task is left. The rank waits for any of
+    those frames, goes on at the receive of the one that came, and comes back here when the task is done. From
+    the second time on it first asks rank ``peer`` for a task, with the next frame of ``tags``; the first
+    task comes unasked. `edgeflow.plan.walk` carries this out.
+
+    Attributes:
+        lengths: Of each task: how many instructions it has.
+    """
+
+    stage: str
+    peer: int
+    tags: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+
+class Dispense(msgspec.Struct, frozen=True, gc=False, tag="dispense", kw_only=True):
+    """Hand out tasks to whoever asks, in order, until every claimant was told that none is left.
+
+    Behind it stand, task by task and for each claimant, the instructions that send it what it needs; then for
+    each claimant the send that says that no task is left.
+
+    Attributes:
+        tags: For each claimant, those of the frames with which it asks, in order.
+        lengths: Of each of these parts: how many instructions it has.
+    """
+
+    stage: str
+    claimants: tuple[int, ...]
+    tags: tuple[tuple[int, ...], ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def num_tasks(self) -> int:
+        return len(self.lengths) // len(self.claimants) - 1
+
+
+Instruction = Receive | Send | Assemble | Compute | Free | Claim | Dispense
+
+#: What a frame holds that says something by its tag alone: one byte.
+TOKEN: Final = Region.full((1,))
+TOKEN_DTYPE: Final = "uint8"
+
+
+def token_send(peer: int, tag: int, stage: str) -> Send:
+    """Return the send of a frame without content; it reads no buffer."""
+    return Send(buffer=-1, tensor="task", region=TOKEN, dtype=TOKEN_DTYPE, peer=peer, tag=tag, stage=stage)
+
+
+def token_receive(peer: int, tag: int, stage: str) -> Receive:
+    """Return the receive of a frame without content; it fills no buffer."""
+    return Receive(buffer=-1, tensor="task", region=TOKEN, dtype=TOKEN_DTYPE, peer=peer, tag=tag, stage=stage)
 
 
 class WeightSlice(msgspec.Struct, frozen=True, gc=False):
@@ -146,6 +210,7 @@ class Program(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         outputs: ``(tensor, buffer)`` that are read after the last (the client's only).
         weights: Slices of weights that the kernels read, each once.
         peak_bytes: Most bytes of buffers alive at once, kernels' own intermediates included.
+        has_claims: Whether which instructions run is found out while they run (`Claim`, `Dispense`).
     """
 
     rank: int
@@ -155,6 +220,33 @@ class Program(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     outputs: tuple[tuple[str, int], ...] = ()
     weights: tuple[WeightSlice, ...] = ()
     peak_bytes: int = 0
+    has_claims: bool = False
+
+    @property
+    def receives(self) -> tuple[Receive, ...]:
+        """Every receive, those of questions for tasks among them."""
+        found = []
+        for item in self.instructions:
+            if isinstance(item, Receive):
+                found.append(item)
+            elif isinstance(item, Dispense):
+                found += [
+                    token_receive(rank, tag, item.stage)
+                    for rank, tags in zip(item.claimants, item.tags, strict=True)
+                    for tag in tags
+                ]
+        return tuple(found)
+
+    @property
+    def sends(self) -> tuple[Send, ...]:
+        """Every send, those of questions for tasks among them."""
+        found = []
+        for item in self.instructions:
+            if isinstance(item, Send):
+                found.append(item)
+            elif isinstance(item, Claim):
+                found += [token_send(item.peer, tag, item.stage) for tag in item.tags]
+        return tuple(found)
 
 
 def encode(program: Program) -> bytes:

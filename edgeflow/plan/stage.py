@@ -45,7 +45,7 @@ class Shard(msgspec.Struct, frozen=True, gc=False):
         return None
 
 
-class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A convex set of operators, run without communication.
 
     Attributes:
@@ -57,6 +57,9 @@ class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             there on, and nobody else has them any longer.
         shards: One per device that takes part; several of one device (tiles, for instance) run one after
             another, each with its own memory.
+        claimants: If any, the shards are tasks: each is run by whichever of these devices asks for one
+            first, and `Shard.device` says only who is expected to. The client hands them out, in order, so
+            such a stage reads nothing but inputs of the graph.
 
     An operator may stand in several stages, each of which makes other parts of what it makes.
     """
@@ -65,11 +68,12 @@ class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     kind: str
     operators: tuple[str, ...]
     shards: tuple[Shard, ...]
+    claimants: tuple[int, ...] = ()
 
     @property
     def devices(self) -> tuple[int, ...]:
         """Ranks that take part, each once, in the order of first mention."""
-        return tuple(dict.fromkeys(shard.device for shard in self.shards))
+        return self.claimants or tuple(dict.fromkeys(shard.device for shard in self.shards))
 
     @property
     def outputs(self) -> tuple[str, ...]:

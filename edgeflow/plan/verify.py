@@ -9,7 +9,7 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT, Program, Send, WeightSlice
+from edgeflow.plan.program import CLIENT, Program, WeightSlice
 from edgeflow.plan.stage import Piece, Stage
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size
@@ -50,6 +50,7 @@ def _verify_way(plan: Plan) -> None:
     for stage in plan.stages:
         made = computed if stage.operators else {}
         _check_shards(plan.graph, stage, made, num_devices=len(plan.cluster.devices))
+        _check_tasks(plan.graph, stage)
         for tensor in stage.outputs:
             _check_sum(plan.graph, stage, tensor, summed)
     _check_links(plan.cluster, plan.programs)
@@ -77,12 +78,7 @@ def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:
 
 
 def _check_links(cluster: Cluster, programs: Mapping[int, Program]) -> None:
-    pairs = {
-        (rank, item.peer)
-        for rank, program in programs.items()
-        for item in program.instructions
-        if isinstance(item, Send)
-    }
+    pairs = {(rank, item.peer) for rank, program in programs.items() for item in program.sends}
     for rank, peer in sorted(pairs):
         cluster.path(rank, peer)  # raises where there is none
 
@@ -136,6 +132,30 @@ def _check_shards(graph: ModelGraph, stage: Stage, made: _Made, *, num_devices: 
                     "twice"
                 )
             others.append(piece)
+
+
+def _check_tasks(graph: ModelGraph, stage: Stage) -> None:
+    """What is claimed while it runs is made of inputs alone, and whole: each task is one device's."""
+    if not stage.claimants:
+        return
+    where = f"stage {stage.name!r}: tasks"
+    if len(set(stage.claimants)) < len(stage.claimants):
+        raise InvalidPlanError(f"{where} are claimed by {stage.claimants}, a device twice")
+    own = {name for op in stage.operators for name in graph.by_name[op].outputs}
+    for name in stage.operators:
+        foreign = [
+            tensor
+            for tensor in graph.activation_inputs(graph.by_name[name])
+            if tensor not in own and tensor not in graph.inputs
+        ]
+        if foreign:
+            raise InvalidPlanError(f"{where} read {foreign[0]!r}, which is no input of the graph")
+    for shard in stage.shards:
+        partial = [tensor for tensor, piece in shard.outputs if piece.contraction is not None]
+        if partial:
+            raise InvalidPlanError(f"{where} make a partial sum of {partial[0]!r}")
+    if not stage.operators:
+        raise InvalidPlanError(f"{where} of no operators: what is handed over cannot be claimed")
 
 
 def _overlap(a: Piece, b: Piece) -> bool:

@@ -7,11 +7,14 @@ that their neighbours lack; the others then compute only what is left, layer by 
 borders. The gateway is the device where requests arrive; it puts tiles together and runs the remaining
 layers.
 
-Tiles are dealt out beforehand, in proportion to speed: stealing work at run time, by which the paper
-balances its equal devices, is not here, and neither is its fallback to a full tile when a neighbour is late
-(a plan waits). How many layers are fused, how fine the grid is, and whether borders are reused, which the
-paper leaves to the user, is the best predicted among a few. Borders go from device to device, not by way of
-the gateway. Partition, reuse and schedule follow the authors' published C source.
+Without reuse, tiles are claimed while they run: a device that is idle takes the next one. The devices of the
+paper begin with queues of their own and then steal from each other, found by way of the gateway; here there
+is one queue, at the client, which hands the same tiles to the same idle devices. With reuse tiles are dealt
+out beforehand, in proportion to speed, since who has a border must be known; the paper's fallback to a full
+tile when a neighbour is late is not here (a plan waits). How many layers are fused, how fine the grid is, and
+whether borders are reused, which the paper leaves to the user, is the best predicted among a few. Borders go
+from device to device, not by way of the gateway. Partition, reuse and schedule follow the authors' published
+C source.
 
 References:
     Zhao, Barijough, Gerstlauer, "DeepThings: Distributed Adaptive Deep Learning Inference on
@@ -27,6 +30,7 @@ from typing import Final
 
 import msgspec
 
+from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.stage import Piece, Shard, Stage
@@ -73,29 +77,30 @@ def deepthings(task: Task) -> Plan:
         if index >= _MAX_EXACT and plans:
             break
         for reuse in (True, False):
-            how = "borders reused" if reuse else "borders made again"
+            how = "borders reused" if reuse else "tiles claimed"
             label = f"deepthings {grid[0]}x{grid[1]} tiles of {length} operators, {how}"
             try:
-                stages = tiled(task, length, grid, reuse=reuse)
+                stages = tiled(task, length, grid, reuse=reuse, claims=not reuse)
                 plans.append(finish(task, stages, strategy="deepthings", label=label))
             except InfeasiblePlanError as error:
                 failures.append((label, error))
     return best_of(plans, objective=task.objective, strategy="deepthings", failures=failures)
 
 
-def tiled(task: Task, length: int, grid: Position, *, reuse: bool) -> tuple[Stage, ...]:
+def tiled(task: Task, length: int, grid: Position, *, reuse: bool, claims: bool = False) -> tuple[Stage, ...]:
     """Return the stages of the whole graph with its first ``length`` operators in a grid of tiles.
 
     Args:
         length: One of those that `edgeflow.planner.tiles.fusable` names.
         reuse: Whether borders are fetched from neighbours where they can be, rather than made again.
+        claims: Whether tiles without reuse are claimed while they run, rather than dealt out beforehand.
     """
     analysis, operators = task.analysis, task.graph.operators[:length]
     boxes = _boxes(task, length, grid)
     dealt = deal(list(boxes), task.speeds)
     stages = reusing_stages(analysis, operators, boxes, dealt) if reuse else None
     if stages is None:
-        stages = tile_stages(operators, boxes, dealt)
+        stages = tile_stages(operators, boxes, dealt, claimants=_claimants(task) if claims else ())
     rest = task.graph.operators[length:]
     if rest:
         stages += close(analysis, [single_draft(analysis, rest, task.cluster.source_rank)])
@@ -105,6 +110,18 @@ def tiled(task: Task, length: int, grid: Position, *, reuse: bool) -> tuple[Stag
         )
         for index, stage in enumerate(stages)
     )
+
+
+def _claimants(task: Task) -> tuple[int, ...]:
+    """Who takes tiles: every device that the gateway reaches, fast ones first; one alone claims nothing."""
+    cluster, gateway = task.cluster, task.cluster.source_rank
+    reached = [rank for rank in cluster.ranks if rank == gateway or _is_joined(cluster, gateway, rank)]
+    ranks = sorted(reached, key=lambda rank: (-task.speeds[rank], rank))
+    return tuple(ranks) if len(ranks) > 1 else ()
+
+
+def _is_joined(cluster: Cluster, a: int, b: int) -> bool:
+    return cluster.is_connected(a, b) and cluster.is_connected(b, a)
 
 
 def _boxes(task: Task, length: int, grid: Position) -> dict[Position, Region]:

@@ -106,12 +106,21 @@ def tile_work(analysis: Analysis, operators: Sequence[Operator], box: Region) ->
 
 
 def tile_stages(
-    operators: Sequence[Operator], boxes: Mapping[Position, Region], dealt: Dealt
+    operators: Sequence[Operator],
+    boxes: Mapping[Position, Region],
+    dealt: Dealt,
+    *,
+    claimants: tuple[int, ...] = (),
 ) -> tuple[Stage, ...]:
-    """Every tile makes all that it needs: one stage."""
+    """Every tile makes all that it needs: one stage.
+
+    Args:
+        claimants: If any, tiles go to whichever of these devices is idle, not to the one in ``dealt``.
+    """
     last = operators[-1].output
     shards = tuple(Shard(dealt[tile], ((last, Piece(box)),)) for tile, box in sorted(boxes.items()))
-    return (Stage(name="", kind="tiles", operators=names_of(operators), shards=shards),)
+    names = names_of(operators)
+    return (Stage(name="", kind="tiles", operators=names, shards=shards, claimants=claimants),)
 
 
 def reusing_stages(

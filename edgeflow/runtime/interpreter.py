@@ -1,7 +1,7 @@
 """Runs one program for one request, without knowing where frames come from.
 
-A generator: it yields each `Receive`, is sent the array that arrived, and returns the outputs. The
-in-process executor and the workers drive the same one.
+A generator: it yields the frames of which it needs one, is sent the first that arrived, and returns the
+outputs. The in-process executor and the workers drive the same one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ from collections.abc import Callable, Generator, Mapping
 import numpy as np
 
 from edgeflow.graph.ir import NUMPY_DTYPES, Array
-from edgeflow.plan.program import Assemble, Compute, Free, Program, Receive, Send
+from edgeflow.plan.program import TOKEN, TOKEN_DTYPE, Assemble, Compute, Free, Program, Receive, Send
+from edgeflow.plan.walk import Walk
 from edgeflow.runtime.executor.base import Runnable
+from edgeflow.runtime.schedule import FrameKey
+from edgeflow.runtime.stream import Allocate
 
 SendFunction = Callable[[Send, Array], None]
 RecordFunction = Callable[[int, float, float], None]
 
+#: A program under way: the frames of which it waits for one; that one; the outputs.
+Running = Generator[tuple[FrameKey, ...], tuple[FrameKey, Array], dict[str, Array]]
+
+_TOKEN: Array = np.zeros(TOKEN.shape, NUMPY_DTYPES[TOKEN_DTYPE])
 _NARROW = (NUMPY_DTYPES["float16"], NUMPY_DTYPES["bfloat16"])
 
 
@@ -29,7 +36,8 @@ def run(
     send: SendFunction,
     record: RecordFunction | None = None,
     speed: float = 1.0,
-) -> Generator[Receive, Array, dict[str, Array]]:
+    empty: Allocate = np.empty,
+) -> Running:
     """Run ``program``; see the module's docstring.
 
     Args:
@@ -37,23 +45,39 @@ def run(
         send: Called with a contiguous array of the instruction's region; must not block.
         record: Called with the index of each instruction, its start and its stop, in seconds of
             ``time.monotonic``; a receive's time is the time waited.
+        empty: Makes the arrays that parts are put together in.
         speed: Below 1, a slower device is emulated: each Compute is stretched to measured / speed.
     """
     buffers: dict[int, Array] = {buffer: inputs[name] for name, buffer in program.inputs}
-    for index, instruction in enumerate(program.instructions):
+    #: Frames that said which way to go; their receives come next.
+    chosen: dict[FrameKey, Array] = {}
+    walk = Walk(program)
+    while (step := walk.next()) is not None:
+        if isinstance(step, Send):
+            send(step, _TOKEN)
+            continue
+        if isinstance(step, tuple):
+            by_key = {key: receive for receive in step for key in frame_keys(receive)}
+            key, array = yield tuple(by_key)
+            chosen[key] = array
+            walk.choose(by_key[key])
+            continue
         start = time.monotonic()
+        instruction = program.instructions[step]
         match instruction:
             case Receive():
-                buffers[instruction.buffer] = yield instruction
+                keys = frame_keys(instruction)
+                known = next((key for key in keys if key in chosen), None)
+                if known is not None:
+                    buffers[instruction.buffer] = chosen.pop(known)
+                else:
+                    _, buffers[instruction.buffer] = yield keys
             case Send():
-                within = program.buffers[instruction.buffer].region
-                view = buffers[instruction.buffer][instruction.region.slices(within)]
-                # Not `ascontiguousarray`, which makes one dim out of none.
-                send(instruction, np.asarray(view, order="C"))
+                send(instruction, _content(instruction, program, buffers))
             case Assemble():
-                buffers[instruction.buffer] = assemble(instruction, program, buffers)
+                buffers[instruction.buffer] = assemble(instruction, program, buffers, empty=empty)
             case Compute():
-                runnable.compute(index, buffers)
+                runnable.compute(step, buffers)
                 if speed < 1:
                     time.sleep((time.monotonic() - start) * (1 / speed - 1))
             case Free():
@@ -61,11 +85,30 @@ def run(
                     buffers.pop(buffer, None)
                 continue
         if record is not None:
-            record(index, start, time.monotonic())
+            record(step, start, time.monotonic())
     return {name: buffers[buffer] for name, buffer in program.outputs}
 
 
-def assemble(instruction: Assemble, program: Program, buffers: Mapping[int, Array]) -> Array:
+def frame_keys(receive: Receive) -> tuple[FrameKey, ...]:
+    """The frames that a receive is content with: one from each rank that may send it."""
+    return tuple(FrameKey(peer, receive.tag) for peer in receive.peers)
+
+
+def _content(instruction: Send, program: Program, buffers: Mapping[int, Array]) -> Array:
+    if instruction.buffer < 0:
+        return _TOKEN
+    within = program.buffers[instruction.buffer].region
+    # Not `ascontiguousarray`, which makes one dim out of none.
+    return np.asarray(buffers[instruction.buffer][instruction.region.slices(within)], order="C")
+
+
+def assemble(
+    instruction: Assemble,
+    program: Program,
+    buffers: Mapping[int, Array],
+    *,
+    empty: Allocate = np.empty,
+) -> Array:
     """Return the region that the parts make up: copied, or summed in their order.
 
     Sums of 16-bit floats are taken in 32 bits and rounded once.
@@ -80,7 +123,7 @@ def assemble(instruction: Assemble, program: Program, buffers: Mapping[int, Arra
         for part in instruction.parts
     ]
     if not instruction.is_sum:
-        whole: Array = np.empty(target.shape, dtype)
+        whole = empty(target.shape, dtype)
         for where, piece in parts:
             whole[where] = piece
         return whole

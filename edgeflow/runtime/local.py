@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,11 +10,10 @@ import numpy as np
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
-from edgeflow.plan.program import CLIENT, Program, Receive, Send
-from edgeflow.runtime.executor import Executor, get_executor
-from edgeflow.runtime.interpreter import run
-
-_Running = Generator[Receive, Array, dict[str, Array]]
+from edgeflow.plan.program import CLIENT, Program, Send
+from edgeflow.runtime.executor import AUTO, Executor, available_executors, make_executor
+from edgeflow.runtime.interpreter import Running, run
+from edgeflow.runtime.schedule import FrameKey
 
 
 class _Plan(Protocol):
@@ -37,15 +36,19 @@ def execute(
     Args:
         args: As the module takes them.
         kwargs: As the module takes them.
-        executor: The back end; torch by default.
+        executor: The back end; by default torch, the reference, where it is installed.
 
     Raises:
         ConfigError: If the inputs do not fit the graph.
         InvalidPlanError: If the programs wait for each other in a circle, which a lowered plan cannot.
     """
     inputs = flatten_inputs(plan.graph, args, kwargs)
-    arrays = run_programs(plan.graph, plan.programs, inputs, executor or get_executor("torch"))
+    arrays = run_programs(plan.graph, plan.programs, inputs, executor or _reference())
     return unflatten_outputs(plan.graph, arrays)
+
+
+def _reference() -> Executor:
+    return make_executor("torch" if "torch" in available_executors() else AUTO)
 
 
 def weights_of(graph: ModelGraph, program: Program) -> dict[tuple[str, Any], Array]:
@@ -62,37 +65,38 @@ def run_programs(
     graph: ModelGraph, programs: Mapping[int, Program], inputs: Mapping[str, Array], executor: Executor
 ) -> dict[str, Array]:
     """Run every program, each as far as its frames allow, in turn; return the client's outputs."""
-    frames: dict[tuple[int, int], Array] = {}
+    frames: dict[int, dict[FrameKey, Array]] = {rank: {} for rank in programs}
 
-    def start(rank: int, program: Program) -> _Running:
+    def start(rank: int, program: Program) -> Running:
         def send(instruction: Send, array: Array) -> None:
-            frames[instruction.peer, instruction.tag] = array
+            frames[instruction.peer][FrameKey(rank, instruction.tag)] = array
 
         runnable = executor.prepare(program, weights_of(graph, program))
         return run(runnable, program, inputs if rank == CLIENT else {}, send=send)
 
     running = {rank: start(rank, program) for rank, program in programs.items()}
-    waiting: dict[int, Receive] = {}
+    waiting: dict[int, tuple[FrameKey, ...]] = {}
     outputs: dict[str, Array] = {}
     while running:
         moved = False
         for rank, generator in list(running.items()):
-            wanted = waiting.pop(rank, None)
-            if wanted is not None and (rank, wanted.tag) not in frames:
-                waiting[rank] = wanted
-                continue
-            moved = True
             try:
-                while True:
-                    value = None if wanted is None else frames.pop((rank, wanted.tag))
-                    wanted = generator.send(value)  # type: ignore[arg-type]
-                    if (rank, wanted.tag) not in frames:
-                        waiting[rank] = wanted
-                        break
+                if rank not in waiting:
+                    moved = True
+                    waiting[rank] = next(generator)
+                while (key := _first(frames[rank], waiting[rank])) is not None:
+                    moved = True
+                    waiting[rank] = generator.send((key, frames[rank].pop(key)))
             except StopIteration as stop:
                 del running[rank]
                 if rank == CLIENT:
                     outputs = stop.value
         if not moved:
-            raise InvalidPlanError(f"programs wait for each other: {waiting}")
+            names = {rank: keys for rank, keys in waiting.items() if rank in running}
+            raise InvalidPlanError(f"programs wait for each other: {names}")
     return outputs
+
+
+def _first(arrived: Mapping[FrameKey, Array], wanted: tuple[FrameKey, ...]) -> FrameKey | None:
+    """Of the frames that have arrived, the first that is wanted."""
+    return next((key for key in arrived if key in wanted), None)

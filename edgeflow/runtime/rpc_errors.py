@@ -50,6 +50,7 @@ STATUS_CODES: Final[Mapping[type[EdgeflowError], grpc.StatusCode]] = {
     errors.WorkerUnreachableError: grpc.StatusCode.UNAVAILABLE,
     errors.WorkerOverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.WorkerFailedError: grpc.StatusCode.INTERNAL,
+    errors.AccessDeniedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.StalePlanError: grpc.StatusCode.ABORTED,
     errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.CodecError: grpc.StatusCode.INVALID_ARGUMENT,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Protocol
 
 from edgeflow.graph.ir import Array
-from edgeflow.plan.program import Receive
+from edgeflow.runtime.interpreter import Running
 from edgeflow.runtime.schedule import FrameKey
 
 logger = logging.getLogger(__name__)
@@ -21,15 +21,12 @@ logger = logging.getLogger(__name__)
 #: A request: its epoch and its id.
 RequestKey = tuple[int, int]
 
-#: A program under way.
-Running = Generator[Receive, Array, dict[str, Array]]
-
 
 class RunnerCallbacks(Protocol):
     """What becomes of a request that runs."""
 
-    def on_wait(self, key: RequestKey, frame: FrameKey) -> None:
-        """It has come to a receive."""
+    def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
+        """It needs one of these frames to go on."""
 
     def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
         """It has come to its end."""
@@ -66,9 +63,9 @@ class Runner:
 
         self._jobs.put(job)
 
-    def resume(self, key: RequestKey, array: Array) -> None:
-        """Give a request the frame that it waits for."""
-        self._jobs.put(lambda: self._advance(key, array))
+    def resume(self, key: RequestKey, frame: FrameKey, array: Array) -> None:
+        """Give a request a frame that it waits for."""
+        self._jobs.put(lambda: self._advance(key, (frame, array)))
 
     def drop(self, key: RequestKey) -> None:
         """Forget a request and free what it holds."""
@@ -99,16 +96,17 @@ class Runner:
             if job is None:
                 break
             job()
+            del job  # it may hold a frame, which must not stay in memory while this thread waits
         for running in self._running.values():
             running.close()
         self._running.clear()
 
-    def _advance(self, key: RequestKey, array: Array | None) -> None:
+    def _advance(self, key: RequestKey, arrived: tuple[FrameKey, Array] | None) -> None:
         running = self._running.get(key)
         if running is None:
             return
         try:
-            receive = running.send(array)  # type: ignore[arg-type]  # None starts a generator
+            frames = running.send(arrived)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as stop:
             del self._running[key]
             self._callbacks.on_finish(key, stop.value)
@@ -117,4 +115,4 @@ class Runner:
             logger.debug("request.failed", exc_info=True, extra={"epoch": key[0], "request": key[1]})
             self._callbacks.on_error(key, error)
         else:
-            self._callbacks.on_wait(key, FrameKey(receive.peer, receive.tag))
+            self._callbacks.on_wait(key, frames)

@@ -54,8 +54,8 @@ class Continue(NamedTuple):
 @dataclass(slots=True)
 class _Request:
     has_begun: bool = False
-    #: What it waits for; None while it runs.
-    waits_for: FrameKey | None = None
+    #: Frames of which it waits for one; none while it runs.
+    waits_for: frozenset[FrameKey] = frozenset()
     #: Frames that arrived and were not given yet, with their sizes in bytes.
     held: dict[FrameKey, int] = field(default_factory=dict)
     seen: set[FrameKey] = field(default_factory=set)
@@ -125,14 +125,14 @@ class Schedule:
         request.held[frame] = num_bytes
         return Arrival.KEEP
 
-    def waits_for(self, request_id: int) -> FrameKey | None:
-        """The frame that a request waits for, if it waits."""
+    def waits_for(self, request_id: int) -> frozenset[FrameKey]:
+        """The frames of which a request waits for one; none if it does not wait."""
         request = self._requests.get(request_id)
-        return None if request is None else request.waits_for
+        return frozenset() if request is None else request.waits_for
 
-    def wait(self, request_id: int, frame: FrameKey) -> None:
-        """A request that runs has come to a receive."""
-        self._requests[request_id].waits_for = frame
+    def wait(self, request_id: int, frames: tuple[FrameKey, ...]) -> None:
+        """A request that runs needs one of these frames to go on: the first to arrive."""
+        self._requests[request_id].waits_for = frozenset(frames)
 
     def end(self, request_id: int) -> None:
         """A request has been answered, has failed or was cancelled; its frames are of no use any more.
@@ -158,8 +158,9 @@ class Schedule:
         num_active = self.num_active
         lowest = min(self._requests, default=None)
         for request_id, request in sorted(self._requests.items()):
-            if request.waits_for is not None and request.waits_for in request.held:
-                frame, request.waits_for = request.waits_for, None
+            if not request.waits_for.isdisjoint(request.held):
+                frame = next(key for key in request.held if key in request.waits_for)
+                request.waits_for = frozenset()
                 del request.held[frame]
                 return Continue(request_id, frame)
             if not request.has_begun and (num_active < self._max_active or request_id == lowest):

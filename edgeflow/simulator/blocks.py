@@ -1,17 +1,31 @@
 """Programs made ready for the clock: what runs without waiting is one block, with the moments of its sends.
 
 A rank waits only where a program receives. So a program is a few blocks, each begun by a receive, and one
-event a block is enough where one an instruction would give the same times.
+event a block is enough where one an instruction would give the same times. Where tasks are claimed the blocks
+follow from what arrives (`Course`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 
 from edgeflow.cluster.network import Hop
 from edgeflow.cost.model import CostModel
-from edgeflow.plan.program import CLIENT, Compute, Free, Instruction, Program, Receive, Send
+from edgeflow.plan.program import (
+    CLIENT,
+    Claim,
+    Compute,
+    Dispense,
+    Free,
+    Instruction,
+    Program,
+    Receive,
+    Send,
+)
+from edgeflow.plan.walk import Walk
 from edgeflow.simulator.conditions import Conditions
 
 
@@ -44,12 +58,14 @@ class Step:
     frame: Frame | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """Instructions that follow each other without waiting.
 
     Attributes:
         waits_for: Tag of the frame that it begins with; -1 if it begins at once.
+        choices: If any, nothing runs: the first of these frames decides which block comes instead.
+        then: The next one; the last has none. Where tasks are claimed the course says it instead.
         runs: Seconds of instructions one after the other, and the frame that is sent behind them, if any.
             They are added one by one, as the prediction adds them, so that both agree to the last bit.
         processor_s, compute_s: Sums: of all, and of kernels alone.
@@ -62,6 +78,57 @@ class Block:
     compute_s: float
     flops: int
     steps: tuple[Step, ...]
+    choices: frozenset[int] = frozenset()
+    then: Block | None = None
+
+    @property
+    def begins_at_once(self) -> bool:
+        return self.waits_for < 0 and not self.choices
+
+
+class Course:
+    """The blocks of one rank whose tasks are claimed, for one request, one after the other.
+
+    Args:
+        steps: Of each instruction; None for those that take no time.
+        tokens: Of the frames without content that it may send, by tag.
+    """
+
+    def __init__(self, program: Program, steps: Sequence[Step | None], tokens: Mapping[int, Step]) -> None:
+        self._walk = Walk(program)
+        self._steps = steps
+        self._tokens = tokens
+        self._ahead = self._walk.next()
+
+    def next(self) -> Block | None:
+        """Return the next block, and take it as done; None at the end."""
+        steps: list[Step] = []
+        while True:
+            ahead = self._ahead
+            if isinstance(ahead, int):
+                step = self._steps[ahead]
+                if step is not None and isinstance(step.instruction, Receive) and steps:
+                    break
+            elif isinstance(ahead, Send):
+                step = self._tokens[ahead.tag]
+            else:
+                break
+            if step is not None:
+                steps.append(step)
+            self._ahead = self._walk.next()
+        if not steps and self._ahead is None:
+            return None
+        if not steps:
+            assert isinstance(self._ahead, tuple)
+            return replace(_block(()), choices=frozenset(item.tag for item in self._ahead))
+        return _block(steps)
+
+    def choose(self, tag: int) -> Block | None:
+        """Of the choices of the last block, this frame came first; return the block that follows from it."""
+        assert isinstance(self._ahead, tuple)
+        self._walk.choose(next(item for item in self._ahead if item.tag == tag))
+        self._ahead = self._walk.next()
+        return self.next()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +137,15 @@ class Script:
 
     Attributes:
         ranks: Ranks of the whole cluster that take part; the client, -1, first.
-        blocks: For each of them, its program.
-        begins_at_once: For each, whether it has something to do before its first frame arrives.
+        blocks: For each of them, its first block.
+        courses: For each, what makes the course of a request, if it claims or hands out tasks.
         peak_bytes: For each, what its buffers take for one request.
         latency_s, period_s: Predicted: of a request on an idle cluster, and between two answers.
     """
 
     ranks: tuple[int, ...]
-    blocks: tuple[tuple[Block, ...], ...]
-    begins_at_once: tuple[bool, ...]
+    blocks: tuple[Block, ...]
+    courses: tuple[Callable[[], Course] | None, ...]
     peak_bytes: tuple[int, ...]
     latency_s: float
     period_s: float
@@ -104,18 +171,30 @@ def script_of(
     assert everyone[0] == CLIENT
     whole = {rank: rank if rank == CLIENT else ranks[rank] for rank in everyone}
     position = {rank: index for index, rank in enumerate(everyone)}
-    blocks = []
+    blocks: list[Block] = []
+    courses: list[Callable[[], Course] | None] = []
     for rank in everyone:
-        steps = [
-            _step(whole[rank], item, programs[rank], cost, conditions, position, whole)
-            for item in programs[rank].instructions
-            if not isinstance(item, Free)
-        ]
-        blocks.append(tuple(_blocks(steps)))
+        program = programs[rank]
+
+        def step(item: Instruction, rank: int = rank, program: Program = program) -> Step | None:
+            if isinstance(item, Free | Claim | Dispense):
+                return None
+            return _step(whole[rank], item, program, cost, conditions, position, whole)
+
+        steps = [step(item) for item in program.instructions]
+        if program.has_claims:
+            asks = {item.tag: found for item in program.sends if item.buffer < 0 and (found := step(item))}
+            courses.append(partial(Course, program, steps, asks))
+            first = Course(program, steps, asks).next()
+            assert first is not None
+            blocks.append(first)
+        else:
+            courses.append(None)
+            blocks.append(_chained([item for item in steps if item is not None]))
     return Script(
         ranks=tuple(whole[rank] for rank in everyone),
         blocks=tuple(blocks),
-        begins_at_once=tuple(not mine or mine[0].waits_for < 0 for mine in blocks),
+        courses=tuple(courses),
         peak_bytes=tuple(programs[rank].peak_bytes for rank in everyone),
         latency_s=latency_s,
         period_s=period_s,
@@ -147,14 +226,19 @@ def _step(
     return Step(instruction, cost.instruction_s(rank, instruction, program), frame)
 
 
-def _blocks(steps: Sequence[Step]) -> list[Block]:
+def _chained(steps: Sequence[Step]) -> Block:
+    """The first of the blocks of a program that runs from its beginning to its end."""
     starts = [index for index, step in enumerate(steps) if isinstance(step.instruction, Receive)]
     if not starts or starts[0] > 0:
         starts.insert(0, 0)
-    return [_block(steps[start:stop]) for start, stop in zip(starts, [*starts[1:], len(steps)], strict=True)]
+    block: Block | None = None
+    for start, stop in reversed(list(pairwise([*starts, len(steps)]))):
+        block = _block(steps[start:stop], block)
+    assert block is not None
+    return block
 
 
-def _block(steps: Sequence[Step]) -> Block:
+def _block(steps: Sequence[Step], then: Block | None = None) -> Block:
     runs: list[tuple[tuple[float, ...], Frame | None]] = []
     seconds: list[float] = []
     for step in steps:
@@ -171,6 +255,7 @@ def _block(steps: Sequence[Step]) -> Block:
         compute_s=sum(step.seconds for step in steps if isinstance(step.instruction, Compute)),
         flops=sum(_flops(step.instruction) for step in steps),
         steps=tuple(steps),
+        then=then,
     )
 
 

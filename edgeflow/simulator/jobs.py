@@ -7,7 +7,7 @@ from heapq import heappop
 from typing import Any, Final
 
 from edgeflow.cluster.network import Transit
-from edgeflow.simulator.blocks import Script
+from edgeflow.simulator.blocks import Block, Course, Script
 
 #: Requests of one plan that may have begun on a device and not ended: a worker's own limit.
 MAX_ACTIVE: Final = 4
@@ -27,18 +27,50 @@ class State(IntEnum):
 class Job:
     """One attempt to answer a request."""
 
-    __slots__ = ("arrived", "is_cancelled", "number", "position", "since_s", "state", "way")
+    __slots__ = ("arrived", "coming", "courses", "is_cancelled", "number", "since_s", "state", "way")
 
     def __init__(self, number: int, way: Way, now_s: float, with_times: bool) -> None:
         self.number = number
         self.way = way
         self.is_cancelled = False
-        self.arrived: set[int] = set()
+        #: Tags of frames, in the order in which they came.
+        self.arrived: dict[int, None] = {}
         count = len(way.script.ranks)
-        self.position = [0] * count
+        #: The block that each rank runs next.
+        self.coming: list[Block | None] = list(way.script.blocks)
+        self.courses: dict[int, Course] = {}
+        for index, make in enumerate(way.script.courses):
+            if make is not None:
+                course = self.courses[index] = make()
+                self.coming[index] = course.next()
         self.state = [State.UNKNOWN] * count
         #: When each rank began to wait; only kept for timelines.
         self.since_s = [now_s] * count if with_times else []
+
+    def take(self, index: int) -> Block:
+        """Return the block that a rank runs now."""
+        block = self.coming[index]
+        assert block is not None
+        course = self.courses.get(index)
+        self.coming[index] = block.then if course is None else course.next()
+        return block
+
+    def can_go_on(self, index: int) -> bool:
+        """Whether what a rank's next block waits for is there."""
+        block = self.coming[index]
+        assert block is not None
+        if block.choices:
+            tag = next((tag for tag in self.arrived if tag in block.choices), None)
+            if tag is None:
+                return False
+            block = self.coming[index] = self.courses[index].choose(tag)
+            assert block is not None
+        return block.waits_for < 0 or block.waits_for in self.arrived
+
+    def wants(self, index: int, tag: int) -> bool:
+        """Whether a rank's next block waits for this frame."""
+        block = self.coming[index]
+        return block is not None and (block.waits_for == tag or tag in block.choices)
 
 
 class Lane:
@@ -68,8 +100,7 @@ class Lane:
                 if len(self.active) < max_active or number < min(self.active):
                     job = heappop(fresh)[2]
                     self.active.add(number)
-                    tag = self.way.script.blocks[index][0].waits_for
-                    if tag >= 0 and tag not in job.arrived:
+                    if not job.can_go_on(index):
                         job.state[index] = State.WAITS
                         continue
                     return job

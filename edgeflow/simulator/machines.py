@@ -97,8 +97,8 @@ class Machines:
         """Begin to answer a request."""
         now_s = self._clock.now
         job = way.jobs[number] = Job(number, way, now_s, self._is_watched)
-        for index, at_once in enumerate(way.script.begins_at_once):
-            if index and at_once:
+        for index, block in enumerate(way.script.blocks):
+            if index and block.begins_at_once:
                 self._know(job, index)
         self._run_client(job)
 
@@ -152,8 +152,7 @@ class Machines:
 
     def _run(self, lane: Lane, job: Job) -> None:
         index, processor = lane.index, lane.processor
-        block = job.way.script.blocks[index][job.position[index]]
-        job.position[index] += 1
+        block = job.take(index)
         job.state[index] = State.RUNS
         processor.is_running = True
         if self._is_watched or self._speed[processor.rank] is not None:
@@ -204,12 +203,10 @@ class Machines:
     def _go_on(self, lane: Lane, job: Job) -> None:
         """A job's block has ended on a device."""
         index = lane.index
-        blocks = job.way.script.blocks[index]
-        position = job.position[index]
-        if position == len(blocks):
+        if job.coming[index] is None:
             job.state[index] = State.ENDED
             lane.active.discard(job.number)
-        elif blocks[position].waits_for in job.arrived:
+        elif job.can_go_on(index):
             job.state[index] = State.READY
             heappush(lane.ready, (job.number, self._next_serial(), job))
         else:
@@ -218,19 +215,16 @@ class Machines:
     # The client, where requests do not wait for each other.
 
     def _run_client(self, job: Job) -> None:
-        blocks = job.way.script.blocks[0]
         while True:
-            position = job.position[0]
-            block = blocks[position]
-            if block.waits_for >= 0 and block.waits_for not in job.arrived:
+            if not job.can_go_on(0):
                 job.state[0] = State.WAITS
                 return
             job.state[0] = State.RUNS
-            job.position[0] += 1
+            block = job.take(0)
             stop_s, _, _, seen = self._play(job, 0, block)
             if self._is_watched:
                 self._watch(job, 0, seen)
-            if stop_s > self._clock.now or position + 1 == len(blocks):
+            if stop_s > self._clock.now or job.coming[0] is None:
                 order = transfer_order(job.number, 0)
                 self._clock.at(stop_s, Happening(self._client_done, order, job))
                 return
@@ -239,7 +233,7 @@ class Machines:
         job: Job = happening.what
         if job.is_cancelled:
             return
-        if job.position[0] < len(job.way.script.blocks[0]):
+        if job.coming[0] is not None:
             self._run_client(job)
             return
         del job.way.jobs[job.number]
@@ -286,14 +280,15 @@ class Machines:
         index = frame.destination
         if job.is_cancelled or (way.lost and way.script.ranks[index] in way.lost):
             return
-        job.arrived.add(frame.tag)
+        job.arrived[frame.tag] = None
         state = job.state[index]
         if state is State.UNKNOWN and index:
             self._know(job, index)
-        elif state is State.WAITS and way.script.blocks[index][job.position[index]].waits_for == frame.tag:
+        elif state is State.WAITS and job.wants(index, frame.tag):
             if index == 0:
                 self._run_client(job)
                 return
+            job.can_go_on(index)  # where there was a choice, it is made now
             lane = way.lanes[index]
             assert lane is not None
             job.state[index] = State.READY

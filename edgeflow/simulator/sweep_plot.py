@@ -10,6 +10,7 @@ Matplotlib is imported when a picture is drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -92,13 +93,11 @@ def _winners(spec: PlotSpec, rows: Sequence[Row]) -> Any:
         if not rivals:
             _cell(ax, xs.index(x), ys.index(y), "#ffffff", "none fits", "black")
             continue
-        ordered = sorted(rivals, key=rivals.__getitem__)
-        best = rivals[ordered[0]]
-        ties = [name for name in ordered if rivals[name] <= best * (1 + 1e-9)]
-        label = ordered[0] + ("" if len(ties) == 1 else f"\n(+{len(ties) - 1} equal)")
-        _cell(
-            ax, xs.index(x), ys.index(y), colour[ordered[0]], f"{label}\n{_short(spec.value, best)}", "white"
-        )
+        best = min(rivals.values())
+        # Of equals the one that is listed first: strategies are listed the plainest first.
+        ties = [name for name in names if rivals.get(name, math.inf) <= best * (1 + 1e-9)]
+        label = ties[0] + ("" if len(ties) == 1 else f"\n(+{len(ties) - 1} equal)")
+        _cell(ax, xs.index(x), ys.index(y), colour[ties[0]], f"{label}\n{_short(spec.value, best)}", "white")
     return made
 
 
@@ -141,7 +140,8 @@ def _lines(spec: PlotSpec, rows: Sequence[Row]) -> Any:
     cells = figures_of(rows, spec)
     xs, ys = _axes_of(cells)
     colour = colours([row["strategy"] for row in rows])
-    made = figure(3.6 * min(len(ys), 3), 3.0 * -(-len(ys) // 3))
+    width = 3.6 * min(len(ys), 3)
+    made = figure(width, 0.3 + 3.0 * -(-len(ys) // 3))
     panels = made.subplots(-(-len(ys) // 3), min(len(ys), 3), squeeze=False, sharey=True).flatten()
     for ax, y in zip(panels, ys, strict=False):
         for name in colour:
@@ -169,7 +169,14 @@ def _lines(spec: PlotSpec, rows: Sequence[Row]) -> Any:
         ax.set_axis_off()
     panels[0].set_ylabel(spec.value)
     handles, labels = panels[0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+    made.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=max(2, int(width / 1.4)),
+        frameon=False,
+        fontsize=8,
+    )
     if spec.title:
         made.suptitle(spec.title, x=0.01, ha="left", fontsize=10)
     return made

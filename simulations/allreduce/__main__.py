@@ -5,8 +5,6 @@ python -m simulations.allreduce [--output FOLDER] [--small]
 
 from __future__ import annotations
 
-import argparse
-import csv
 import itertools
 from functools import cache
 from pathlib import Path
@@ -24,6 +22,7 @@ from edgeflow.planner.layout import Layout
 from edgeflow.planner.strategy import Run, Task, stages_of
 from edgeflow.simulator import simulate
 from edgeflow.simulator.sweep_plot import colours, figure
+from simulations.command import Row, parser, write
 
 REDUCES = ("direct", "scatter", "star")
 NAMES = {"direct": "direct", "scatter": "reduce-scatter + all-gather", "star": "star"}
@@ -36,23 +35,15 @@ NETWORKS = (("1 Gbit/s", "0.1 ms"), ("300 Mbit/s", "1 ms"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--small", action="store_true", help="the smallest setting")
-    options = parser.parse_args()
+    options = parser(__doc__, Path(__file__).parent).parse_args()
     rows = measure(DEVICES[:1] if options.small else DEVICES, TOKENS[:2] if options.small else TOKENS)
-    with (options.output / "results.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write(options.output / "results.csv", rows)
     draw(rows, options.output / "allreduce.png")
 
 
-def measure(devices: tuple[int, ...], tokens: tuple[int, ...]) -> list[dict[str, float | int | str]]:
+def measure(devices: tuple[int, ...], tokens: tuple[int, ...]) -> list[Row]:
     """Return a row for each network, number of devices, size and way to sum."""
-    rows: list[dict[str, float | int | str]] = []
+    rows: list[Row] = []
     for (bandwidth, latency), count, length in itertools.product(NETWORKS, devices, tokens):
         cluster = network_only(Cluster.local([1.0] * count, bandwidth=bandwidth, latency=latency))
         for reduce in REDUCES:
@@ -105,7 +96,7 @@ def _graph(tokens: int, pairs: int) -> ModelGraph:
     return capture(nn.Sequential(*layers).eval(), (torch.zeros(tokens, FEATURES),))
 
 
-def draw(rows: list[dict[str, float | int | str]], path: Path) -> None:
+def draw(rows: list[Row], path: Path) -> None:
     """Seconds over the size of the message: a row of panels a network, a panel a number of devices."""
     networks = list(dict.fromkeys((row["bandwidth"], row["latency"]) for row in rows))
     counts = list(dict.fromkeys(row["devices"] for row in rows))

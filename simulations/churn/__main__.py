@@ -5,8 +5,6 @@ python -m simulations.churn [--output FOLDER] [--small]
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +23,7 @@ from edgeflow.simulator import (
 )
 from edgeflow.simulator.sweep_plot import figure
 from edgeflow.testing import zoo
+from simulations.command import Row, parser, write
 
 HERE = Path(__file__).parent
 MODEL = "tiny-resnet"
@@ -36,16 +35,12 @@ THRESHOLDS = Thresholds(gain=0.1, cool_down_s=5.0, forget_s=30.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=HERE)
-    parser.add_argument("--small", action="store_true", help="the smallest setting")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    command = parser(__doc__, HERE)
+    command.add_argument("--seed", type=int, default=0)
+    options = command.parse_args()
     scenario = load_scenario(HERE / "scenario.yaml")
     reports = run(scenario, seed=options.seed, strategy="single" if options.small else "auto")
-    write(options.output / "results.csv", reports)
+    write(options.output / "results.csv", table(reports))
     draw(options.output / "churn.png", scenario, reports)
 
 
@@ -70,17 +65,28 @@ def run(scenario: Scenario, *, seed: int, strategy: str) -> Mapping[str, Simulat
     return reports
 
 
-def write(path: Path, reports: Mapping[str, SimulationReport]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["who", "time_s", "reason", "chosen", "requests", "mean_s", "p95_s", "replayed", "lost"]
+def table(reports: Mapping[str, SimulationReport]) -> list[Row]:
+    """Return a row for all of a run, and one for each change of plans."""
+    rows: list[Row] = []
+    for name, report in reports.items():
+        rows.append(
+            {
+                "who": name,
+                "time_s": "",
+                "reason": "all",
+                "chosen": "",
+                "requests": len(report.records),
+                "mean_s": report.latency_s,
+                "p95_s": report.p95_latency_s,
+                "replayed": report.num_replayed,
+                "lost": report.num_lost,
+            }
         )
-        for name, report in reports.items():
-            counts = [len(report.records), report.latency_s, report.p95_latency_s]
-            writer.writerow([name, "", "all", "", *counts, report.num_replayed, report.num_lost])
-            for switch in report.switches:
-                writer.writerow([name, switch.time_s, switch.reason, switch.chosen, "", "", "", "", ""])
+        rows += [
+            {"who": name, "time_s": switch.time_s, "reason": switch.reason, "chosen": switch.chosen}
+            for switch in report.switches
+        ]
+    return rows
 
 
 def draw(path: Path, scenario: Scenario, reports: Mapping[str, SimulationReport]) -> None:

@@ -17,8 +17,12 @@ import psutil
 import pytest
 
 import edgeflow as ef
+from edgeflow.cost import CostModel
 from edgeflow.errors import ClusterError, DeadlineExceededError, WorkerUnreachableError
 from edgeflow.plan import Plan
+from edgeflow.planner.deepthings import tiled
+from edgeflow.planner.strategy import Task, finish
+from edgeflow.planner.tiles import edges_of, fusable
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 
 torch = pytest.importorskip("torch")
@@ -277,3 +281,23 @@ def test_a_restarted_worker_serves_the_next_deployment(start: Any, plan: Plan, m
     start("--bind", addresses[1])
     with ef.deploy(plan, workers=addresses, timeout_s=20.0) as again:
         assert torch.allclose(again.run(image()), module(image()), atol=1e-4)
+
+
+def test_tasks_are_claimed_by_real_workers(module: Any) -> None:
+    """Tiles go to whoever asks; with several requests under way none is lost or computed twice."""
+    graph = ef.capture(module, (torch.zeros(1, 3, 32, 32),))
+    cluster = slow(SPEEDS)
+    task = Task(graph=graph, cluster=cluster, cost=CostModel(cluster=cluster))
+    length = fusable(task.analysis, edges_of(task.analysis))[0]
+    stages = tiled(task, length, (3, 3), reuse=False, claims=True)
+    claimed = finish(task, stages, strategy="deepthings", label="claimed")
+    assert claimed.stages[0].claimants == (0, 1, 2)
+
+    with ef.deploy(claimed, local=True) as session:
+        images = [torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(n)) for n in range(8)]
+        for x, answer in zip(images, session.stream(images), strict=True):
+            expected = module(x)
+            assert (answer - expected).abs().max() <= 1e-4 * expected.abs().max()
+        tiles = [e for e in session.trace() if e.kind == "compute" and e.stage == claimed.stages[0].name]
+
+    assert len(tiles) == 8 * 9

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.program import (
@@ -17,6 +16,7 @@ from edgeflow.plan.program import (
     Receive,
     Send,
 )
+from edgeflow.plan.walk import Walk
 from edgeflow.sharding.cut import iter_slices
 from edgeflow.sharding.region import Region, subtract_all
 
@@ -32,61 +32,53 @@ def check_programs(graph: ModelGraph, programs: Mapping[int, Program]) -> None:
         _Walk(graph, program).run()
 
 
-def sends(programs: Mapping[int, Program]) -> Iterator[tuple[int, Send]]:
-    """Yield (rank, send) for all sends."""
-    for rank, program in programs.items():
-        for item in program.instructions:
-            if isinstance(item, Send):
-                yield rank, item
-
-
-def receives(programs: Mapping[int, Program]) -> Iterator[tuple[int, Receive]]:
-    """Yield (rank, receive) for all receives."""
-    for rank, program in programs.items():
-        for item in program.instructions:
-            if isinstance(item, Receive):
-                yield rank, item
-
-
 def _check_frames(programs: Mapping[int, Program]) -> None:
-    """Every frame is sent once and received once, as the same thing, by the ranks that name each other."""
-    sent = Counter(
-        (rank, item.peer, item.tag, item.tensor, item.region, item.dtype, item.stage)
-        for rank, item in sends(programs)
-    )
-    received = Counter(
-        (item.peer, rank, item.tag, item.tensor, item.region, item.dtype, item.stage)
-        for rank, item in receives(programs)
-    )
-    assert sent == received
-    tags = Counter(item.tag for _, item in sends(programs))
-    assert max(tags.values(), default=1) == 1, "a tag is used twice"
-    assert all(source != peer for source, peer, *_ in sent), "a rank sends to itself"
-    num_sent = sum(item.num_bytes for _, item in sends(programs))
-    num_received = sum(
-        Buffer(item.tensor, item.region, item.dtype).num_bytes for _, item in receives(programs)
-    )
-    assert num_sent == num_received
+    """Every frame is received once, and sent by just those ranks that may send it, as the same thing."""
+    sent: dict[int, list[tuple[int, Send]]] = {}
+    for rank, program in programs.items():
+        for item in program.sends:
+            sent.setdefault(item.tag, []).append((rank, item))
+    received: dict[int, tuple[int, Receive]] = {}
+    for rank, program in programs.items():
+        for receive in program.receives:
+            assert receive.tag not in received, "a tag is used twice"
+            received[receive.tag] = (rank, receive)
+    assert set(sent) == set(received)
+    for tag, (rank, receive) in received.items():
+        assert sorted(source for source, _ in sent[tag]) == sorted(receive.peers)
+        assert rank not in receive.peers, "a rank sends to itself"
+        for _, item in sent[tag]:
+            assert item.peer == rank
+            assert (item.tensor, item.region) == (receive.tensor, receive.region)
+            assert (item.dtype, item.stage) == (receive.dtype, receive.stage)
 
 
 def _check_progress(programs: Mapping[int, Program]) -> None:
     """The programs run to their ends when sends never block and receives wait."""
-    position = dict.fromkeys(programs, 0)
-    arrived: set[int] = set()
+    walks = {rank: Walk(program) for rank, program in programs.items()}
+    ahead = {rank: walk.next() for rank, walk in walks.items()}
+    arrived: dict[int, set[int]] = {rank: set() for rank in programs}
     moved = True
     while moved:
         moved = False
         for rank, program in programs.items():
-            while position[rank] < len(program.instructions):
-                item = program.instructions[position[rank]]
-                if isinstance(item, Receive) and item.tag not in arrived:
-                    break
-                if isinstance(item, Send):
-                    arrived.add(item.tag)
-                position[rank] += 1
+            while (step := ahead[rank]) is not None:
+                if isinstance(step, tuple):
+                    chosen = next((item for item in step if item.tag in arrived[rank]), None)
+                    if chosen is None:
+                        break
+                    walks[rank].choose(chosen)
+                else:
+                    item = program.instructions[step] if isinstance(step, int) else step
+                    if isinstance(item, Receive) and item.tag not in arrived[rank]:
+                        break
+                    if isinstance(item, Send):
+                        assert item.tag not in arrived[item.peer], "a frame is sent twice"
+                        arrived[item.peer].add(item.tag)
+                ahead[rank] = walks[rank].next()
                 moved = True
-    stuck = {r: position[r] for r, program in programs.items() if position[r] < len(program.instructions)}
-    assert not stuck, f"ranks wait for ever, at instructions {stuck}"
+    stuck = {rank: step for rank, step in ahead.items() if step is not None}
+    assert not stuck, f"ranks wait for ever, at {stuck}"
 
 
 class _Walk:
@@ -115,11 +107,15 @@ class _Walk:
 
     def _step(self, instruction: Instruction) -> None:
         match instruction:
+            case Send(buffer=-1):
+                assert self._program.has_claims
             case Send():
                 buffer = self._read(instruction.buffer)
                 self._check_part(buffer, instruction.tensor, instruction.region)
                 assert instruction.dtype == buffer.dtype
             case Receive():
+                if self._program.has_claims:  # what is received may have been made here instead
+                    self._was_written.discard(instruction.buffer)
                 buffer = self._write(instruction.buffer)
                 assert buffer == Buffer(instruction.tensor, instruction.region, instruction.dtype)
             case Assemble():

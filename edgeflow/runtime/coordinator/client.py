@@ -16,7 +16,8 @@ from edgeflow.graph.ir import Array
 from edgeflow.plan.program import Program, encode
 from edgeflow.runtime.content import Content
 from edgeflow.runtime.rpc_errors import from_rpc_error
-from edgeflow.runtime.transport.grpc_ import CHANNEL_OPTIONS
+from edgeflow.runtime.security import Access
+from edgeflow.runtime.transport.grpc_ import open_channel
 from edgeflow.runtime.wire import CHUNK_BYTES, PROTOCOL_VERSION, byte_view
 
 #: Weights get this much time beyond a call's own: one second for as many bytes, the rate of a poor Wi-Fi.
@@ -34,6 +35,7 @@ class Description(NamedTuple):
     Attributes:
         clock_offset_s: Its monotonic clock minus ours; off by at most half of the shortest round trip.
         round_trip_s: The shortest.
+        data_ports: Transport -> port on its host, of ways to carry frames besides gRPC.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Description(NamedTuple):
     memory_limit_bytes: int
     clock_offset_s: float
     round_trip_s: float
+    data_ports: Mapping[str, int]
 
 
 class Report(NamedTuple):
@@ -58,12 +61,15 @@ class WorkerClient:
     Args:
         address: ``HOST:PORT``.
         rank: Its rank in the plan, for messages.
+        access: What we show it.
     """
 
-    def __init__(self, address: str, rank: int) -> None:
+    def __init__(self, address: str, rank: int, access: Access | None = None) -> None:
         self.address = address
         self.where = f"worker {address} (rank {rank})"
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        access = access or Access()
+        self._channel = open_channel(address, access.credentials)
+        self._metadata = access.metadata
         self._stub = worker_pb2_grpc.WorkerStub(self._channel)
         self._lock = threading.Lock()
         self._under_way: Any = None
@@ -97,6 +103,7 @@ class WorkerClient:
             memory_limit_bytes=said.memory_limit_bytes,
             clock_offset_s=offset_s,
             round_trip_s=round_trip_s,
+            data_ports=dict(said.data_ports),
         )
 
     def prepare(
@@ -107,9 +114,14 @@ class WorkerClient:
         fingerprint: str,
         peers: Mapping[int, str],
         contents: Iterable[Content],
+        key: bytes,
         timeout_s: float,
     ) -> tuple[str, ...]:
-        """Send a program; return the hashes of the weights to send."""
+        """Send a program; return the hashes of the weights to send.
+
+        Args:
+            key: Of the epoch; whoever has it may connect, see `edgeflow.runtime.proof`.
+        """
         request = pb.PrepareRequest(
             epoch=epoch,
             plan_fingerprint=fingerprint,
@@ -119,6 +131,7 @@ class WorkerClient:
             weights=[
                 pb.WeightContent(content_hash=c.content_hash, dtype=c.dtype, shape=c.shape) for c in contents
             ],
+            epoch_key=key,
         )
         return tuple(self._call("Prepare", request, timeout_s).missing)
 
@@ -173,7 +186,9 @@ class WorkerClient:
             if self._is_given_up and method not in _UNDOING:
                 raise WorkerUnreachableError(f"{self.where}: the call was given up")
             call = getattr(self._stub, method).future
-            self._under_way = future = call(request, timeout=timeout_s, wait_for_ready=wait_for_ready)
+            self._under_way = future = call(
+                request, timeout=timeout_s, wait_for_ready=wait_for_ready, metadata=self._metadata
+            )
         try:
             return future.result()
         except grpc.FutureCancelledError as error:

@@ -143,6 +143,11 @@ class ReplicatedSession:
         return found
 
     @property
+    def is_ready(self) -> bool:
+        """Whether every way takes requests."""
+        return all(way.is_ready for way in self.ways)
+
+    @property
     def worker_pids(self) -> dict[int, int]:
         """Rank -> process id of the workers that were started here."""
         return {} if self._processes is None else self._processes.pids

@@ -35,10 +35,10 @@ class FailureArrived:
 
 @dataclass(frozen=True, slots=True)
 class RequestWaits:
-    """The client's program has come to a receive."""
+    """The client's program needs one of these frames to go on."""
 
     request_id: int
-    frame: FrameKey
+    frames: tuple[FrameKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,11 @@ class RequestsState:
         return self._schedule.pending
 
     @property
+    def is_sound(self) -> bool:
+        """Whether further requests can be taken."""
+        return self._broken is None
+
+    @property
     def next_deadline_s(self) -> float | None:
         """When the next request runs out of time, if there is one."""
         return min(self._deadlines.values(), default=None)
@@ -184,10 +189,10 @@ class RequestsState:
                 return self._arrive(event, now_s)
             case FailureArrived(request_id, error):
                 return self._fail((request_id,), error, now_s)
-            case RequestWaits(request_id, frame):
+            case RequestWaits(request_id, frames):
                 self._running = None
                 if self._schedule.is_pending(request_id):
-                    self._schedule.wait(request_id, frame)
+                    self._schedule.wait(request_id, frames)
                 return self._next(now_s)
             case RequestFinished(request_id):
                 self._running = None
@@ -239,8 +244,9 @@ class RequestsState:
         return instructions
 
     def _late(self, request_id: int) -> DeadlineExceededError:
-        frame = self._schedule.waits_for(request_id)
-        waiting = "" if frame is None else f"; it waits for frame {frame.tag} from rank {frame.peer}"
+        frames = sorted(self._schedule.waits_for(request_id))
+        named = " or ".join(f"frame {frame.tag} from rank {frame.peer}" for frame in frames)
+        waiting = f"; it waits for {named}" if frames else ""
         return DeadlineExceededError(
             f"request {request_id} had no answer in {self._timeout_s:.1f} s{waiting}"
         )

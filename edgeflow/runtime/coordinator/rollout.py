@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
@@ -17,6 +18,9 @@ from edgeflow.plan.program import CLIENT, WeightSlice
 from edgeflow.runtime.content import Content, content_of
 from edgeflow.runtime.coordinator import state as s
 from edgeflow.runtime.coordinator.client import Description, Report, WorkerClient, load_timeout_s
+from edgeflow.runtime.proof import new_key
+from edgeflow.runtime.security import Access
+from edgeflow.runtime.transport.routes import choose_routes
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,11 @@ class Rollout:
         addresses: Rank -> address of every worker that takes part.
         attach: Opens the data connection with a rank.
         timeout_s: Of each control call.
+        transport: What carries frames; see `routes`.
+        access: What is shown to the workers.
+
+    Attributes:
+        key: Lets its holder connect to the epoch; see `edgeflow.runtime.proof`.
     """
 
     def __init__(
@@ -44,13 +53,17 @@ class Rollout:
         *,
         attach: Callable[[int], None],
         timeout_s: float,
+        transport: str = "auto",
+        access: Access | None = None,
     ) -> None:
+        self.key = new_key()
         self.plan = plan
         self.epoch = epoch
         self.addresses = addresses
-        self.clients = {rank: WorkerClient(address, rank) for rank, address in addresses.items()}
+        self.clients = {rank: WorkerClient(address, rank, access) for rank, address in addresses.items()}
         self.descriptions: dict[int, Description] = {}
         self._timeout_s = timeout_s
+        self._transport = transport
         self._state = s.DeploymentState(addresses)
         self._events: queue.SimpleQueue[s.DeploymentEvent] = queue.SimpleQueue()
         self._missing: dict[int, tuple[str, ...]] = {}
@@ -87,6 +100,12 @@ class Rollout:
             rank: client.report(self.epoch, min_request_id=min_request_id, timeout_s=self._timeout_s)
             for rank, client in sorted(self.clients.items())
         }
+
+    @functools.cached_property
+    def routes(self) -> Mapping[int, str]:
+        """Rank -> where its frames go; known once every worker has said what it is."""
+        ports = {rank: description.data_ports for rank, description in self.descriptions.items()}
+        return choose_routes(self.addresses, ports, self._transport)
 
     def _shut(self) -> None:
         self._pool.shutdown()
@@ -133,8 +152,9 @@ class Rollout:
             self.epoch,
             program,
             fingerprint=self.plan.fingerprint,
-            peers={peer: address for peer, address in self.addresses.items() if peer != CLIENT},
+            peers={peer: route for peer, route in self.routes.items() if peer != CLIENT},
             contents=[self._content(item) for item in program.weights],
+            key=self.key,
             timeout_s=self._timeout_s,
         )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -18,16 +19,21 @@ from edgeflow.errors import ClusterError, CodecError, EdgeflowError, WorkerUnrea
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
 from edgeflow.plan import Plan
-from edgeflow.plan.program import CLIENT, Receive, Send
+from edgeflow.plan.program import CLIENT, Send
 from edgeflow.runtime import interpreter
 from edgeflow.runtime.coordinator import requests as r
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, Rollout
+from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.proof import prove
 from edgeflow.runtime.rpc_errors import decode_description, rebuild
-from edgeflow.runtime.runner import RequestKey, Runner, Running
+from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
-from edgeflow.runtime.transport.base import Connection, Hello
+from edgeflow.runtime.security import Access
+from edgeflow.runtime.transport.base import Connection
 from edgeflow.runtime.transport.grpc_ import GrpcTransport
+from edgeflow.runtime.transport.routes import RoutedTransport
+from edgeflow.runtime.transport.tcp import TcpTransport
 from edgeflow.runtime.wire import Frame, Header, Kind
 from edgeflow.telemetry.trace import TraceEvent
 
@@ -65,7 +71,9 @@ class Session:
         addresses: Mapping[int, str],
         *,
         timeout_s: float,
+        transport: str = "auto",
         processes: LocalWorkers | None = None,
+        access: Access | None = None,
     ) -> None:
         self.plan = plan
         self.timeout_s = timeout_s
@@ -74,7 +82,7 @@ class Session:
         self._processes = processes
         self._program = plan.programs[CLIENT]
         self._receives = {
-            FrameKey(i.peer, i.tag): i for i in self._program.instructions if isinstance(i, Receive)
+            key: item for item in self._program.receives for key in interpreter.frame_keys(item)
         }
         self._lock = threading.RLock()
         self._state = r.RequestsState(
@@ -88,9 +96,21 @@ class Session:
         self._records: deque[tuple[int, list[_Record]]] = deque(maxlen=_MAX_RECORDS)
         self._connections: dict[int, Connection] = {}
         self._is_closed = False
-        self._transport = GrpcTransport()
+        credentials = access.credentials if access else None
+        self._pool = PagePool()
+        self._transport = RoutedTransport(
+            (TcpTransport(credentials, allocate=self._pool.empty), GrpcTransport(credentials))
+        )
         self._runner = Runner("edgeflow-client", self, tick=self._tick)
-        self._rollout = Rollout(plan, epoch, addresses, attach=self._attach, timeout_s=timeout_s)
+        self._rollout = Rollout(
+            plan,
+            epoch,
+            addresses,
+            attach=self._attach,
+            timeout_s=timeout_s,
+            transport=transport,
+            access=access,
+        )
         try:
             self._rollout.open()
         except BaseException:
@@ -186,6 +206,12 @@ class Session:
         }
 
     @property
+    def is_ready(self) -> bool:
+        """Whether requests can be taken: the session is open, and no worker was lost."""
+        with self._lock:
+            return not self._is_closed and self._state.is_sound
+
+    @property
     def worker_pids(self) -> dict[int, int]:
         """Rank -> process id of the workers that this session started; empty if they run elsewhere."""
         return {} if self._processes is None else self._processes.pids
@@ -249,8 +275,8 @@ class Session:
 
     # What the runner calls.
 
-    def on_wait(self, key: RequestKey, frame: FrameKey) -> None:
-        self._locked_handle(r.RequestWaits(key[1], frame))
+    def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
+        self._locked_handle(r.RequestWaits(key[1], frames))
 
     def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
         with self._lock:
@@ -270,10 +296,10 @@ class Session:
     # Carrying out instructions; the lock is held.
 
     def _submit(self, inputs: Mapping[str, Array]) -> tuple[int, Future[Any]]:
-        future: Future[Any] = Future()
+        future = _RequestFuture(self._abandon)
         with self._lock:
             # Ids are given and requests begun in one order: every rank meets them in that order.
-            request_id = next(self._ids)
+            request_id = future.request_id = next(self._ids)
             self._inputs[request_id] = inputs
             self._futures[request_id] = future
             try:
@@ -303,7 +329,7 @@ class Session:
                     logger.debug("frame.discarded", extra={"reason": reason})
                 case r.Deliver(request_id, key):
                     frame = self._frames.pop((request_id, key))
-                    self._runner.resume((self._epoch, request_id), frame)
+                    self._runner.resume((self._epoch, request_id), key, frame)
                 case r.AnswerRequest(request_id):
                     self._answer(request_id)
                 case r.FailRequest(request_id, error):
@@ -312,7 +338,7 @@ class Session:
                 case r.CancelRequest(request_id):
                     self._cancel(request_id)
 
-    def _run(self, request_id: int) -> Running:
+    def _run(self, request_id: int) -> interpreter.Running:
         inputs = self._inputs[request_id]
         records: list[_Record] = []
 
@@ -331,7 +357,7 @@ class Session:
         def record(position: int, start_s: float, stop_s: float) -> None:
             records.append((position, start_s, stop_s))
 
-        def running() -> Running:
+        def running() -> interpreter.Running:
             outputs = yield from interpreter.run(
                 _NoKernels(), self._program, inputs, send=send, record=record
             )
@@ -378,8 +404,8 @@ class Session:
 
     def _attach(self, rank: int) -> None:
         connection = self._transport.dial(
-            self._addresses[rank],
-            Hello(self._epoch, CLIENT),
+            self._rollout.routes[rank],
+            prove(self._rollout.key, self._epoch, source=CLIENT, target=rank),
             _WorkerHandler(self, rank),
             timeout_s=min(self.timeout_s, CONNECT_TIMEOUT_S),
         )
@@ -431,14 +457,34 @@ class _NoKernels:
         raise AssertionError(f"the client's program computes at instruction {instruction_index}")
 
 
+class _RequestFuture(Future[Any]):
+    """The answer to a request; cancelling it ends the request on the workers, also when it has begun."""
+
+    def __init__(self, abandon: Callable[[int], None]) -> None:
+        super().__init__()
+        self.request_id = 0
+        self._abandon = abandon
+
+    def cancel(self) -> bool:
+        if self.done():
+            return self.cancelled()
+        self._abandon(self.request_id)
+        if not super().cancel():
+            # It had begun. Whoever waits for it hears of the end as an error.
+            _settle(self, error=CancelledError())
+        return True
+
+
 def _settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:
-    """Give a future its outcome, unless it was cancelled."""
-    if future is None or future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+    """Give a future its outcome, unless it has one."""
+    # It may be cancelled in this very moment, by another thread.
+    with contextlib.suppress(InvalidStateError):
+        if future is None or future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

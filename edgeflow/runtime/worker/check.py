@@ -7,7 +7,10 @@ is larger than the worker's memory. What the operators make inside a kernel is n
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -18,7 +21,9 @@ from edgeflow.plan.program import (
     CLIENT,
     Assemble,
     Buffer,
+    Claim,
     Compute,
+    Dispense,
     Free,
     Instruction,
     Kernel,
@@ -26,14 +31,21 @@ from edgeflow.plan.program import (
     Receive,
     Send,
 )
+from edgeflow.runtime.interpreter import frame_keys
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.wire import MAX_NDIM
 from edgeflow.runtime.worker.allowlist import check_steps
-from edgeflow.sharding.cut import Literal, LocalValue, Result, iter_slices
+from edgeflow.sharding.cut import Literal, LocalValue, Result, Step, iter_slices
 from edgeflow.sharding.region import Region
+
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,20})?\]")
 
 #: Of a dim, a tag and a rank: far above anything real, and safe to multiply.
 MAX_INDEX: Final = 1 << 31
+
+
+#: Arguments that say, by themselves, how many elements a result has.
+_SIZES: Final = frozenset({"size", "shape", "repeats", "output_size", "steps", "num_classes", "n", "m", "N"})
 
 
 def decode_program(data: bytes) -> Program:
@@ -71,13 +83,22 @@ def check_program(program: Program, *, rank: int, peers: Mapping[int, str], memo
         _check_region(weight.region, weight.dtype, f"weight {weight.tensor!r}")
     if len({(item.tensor, item.region) for item in program.weights}) != len(program.weights):
         raise ConfigError("program: a weight slice is named twice")
+    for address in peers.values():
+        check_address(address)
     _check_memory(program, memory_limit_bytes)
-    _Walk(program, known_ranks={CLIENT, *peers} - {rank}).run()
+    _Walk(program, known_ranks={CLIENT, *peers} - {rank}, max_elements=memory_limit_bytes).run()
     if buffer_bytes(program) > memory_limit_bytes:
         raise WorkerOverloadedError(
             f"program: its buffers take {buffer_bytes(program):,} bytes at once, "
             f"the worker may use {memory_limit_bytes:,}"
         )
+
+
+def check_address(address: str) -> None:
+    """Raise `ConfigError` if ``address`` is not ``HOST:PORT``: it is dialled, so it must be nothing else."""
+    host, _, port = address.rpartition(":")
+    if not _HOST.fullmatch(host) or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigError(f"program: {address[:80]!r} is not the HOST:PORT of a peer")
 
 
 def num_bytes(item: Buffer) -> int:
@@ -92,25 +113,29 @@ def weight_bytes(program: Program) -> int:
 def buffer_bytes(program: Program) -> int:
     """Return the most bytes of buffers alive at once, or what the program says if that is more."""
     alive: dict[int, int] = {}
-    peak = program.peak_bytes
+    # Kept as a running sum: a stranger's program may be long, and its check must not take the square of that.
+    total, peak = 0, program.peak_bytes
     for instruction in program.instructions:
         if isinstance(instruction, Free):
-            for index in instruction.buffers:
-                alive.pop(index, None)
+            total -= sum(alive.pop(index, 0) for index in instruction.buffers)
         for index in writes(instruction):
+            total -= alive.get(index, 0)
             alive[index] = num_bytes(program.buffers[index])
-        peak = max(peak, sum(alive.values()))
+            total += alive[index]
+        peak = max(peak, total)
     return peak
 
 
 def receives(program: Program) -> dict[FrameKey, Receive]:
     """Every frame that a program receives."""
-    return {FrameKey(i.peer, i.tag): i for i in program.instructions if isinstance(i, Receive)}
+    return {key: item for item in program.receives for key in frame_keys(item)}
 
 
 def peers_of(program: Program) -> frozenset[int]:
     """Ranks that a program exchanges frames with."""
-    return frozenset(i.peer for i in program.instructions if isinstance(i, Send | Receive))
+    return frozenset(
+        [item.peer for item in program.sends] + [peer for item in program.receives for peer in item.peers]
+    )
 
 
 def writes(instruction: Instruction) -> tuple[int, ...]:
@@ -147,17 +172,36 @@ def _check_memory(program: Program, limit_bytes: int) -> None:
 class _Walk:
     """Walks through a program in order and keeps track of which buffers hold something."""
 
-    def __init__(self, program: Program, *, known_ranks: set[int]) -> None:
+    def __init__(self, program: Program, *, known_ranks: set[int], max_elements: int) -> None:
         self._program = program
+        self._max_elements = max_elements
         self._known_ranks = known_ranks
         self._weights = {(item.tensor, item.region) for item in program.weights}
         self._filled: set[int] = set()
         self._frames: set[tuple[type, int, int]] = set()
 
     def run(self) -> None:
+        #: Where the tasks of a claim end, and what was filled before them.
+        ends: list[int] = []
+        before: set[int] = set()
         for index, instruction in enumerate(self._program.instructions):
             where = f"instruction {index}"
+            if ends and index == ends[0]:
+                # Which tasks run here is not known: nothing may be read that only one of them makes, and
+                # nothing that others read may be gone.
+                if not before <= self._filled:
+                    raise ConfigError(f"program: {where}: a task frees what was there before it")
+                self._filled = set(before)
+                del ends[0]
             match instruction:
+                case Claim():
+                    if ends:
+                        raise ConfigError(f"program: {where}: a claim within the tasks of another")
+                    self._claim(index, instruction, where)
+                    ends = list(accumulate(instruction.lengths, initial=index + 1))[1:]
+                    before = set(self._filled)
+                case Dispense():
+                    raise ConfigError(f"program: {where}: only the client hands out tasks")
                 case Receive() | Send():
                     self._transfer(instruction, where)
                 case Assemble():
@@ -171,13 +215,32 @@ class _Walk:
             for buffer in writes(instruction):
                 self._write(buffer, where)
 
+    def _claim(self, index: int, item: Claim, where: str) -> None:
+        """Every task begins with a receive, and a receive stands behind them all."""
+        instructions = self._program.instructions
+        starts = list(accumulate(item.lengths, initial=index + 1))
+        if min(item.lengths, default=0) < 1 or len(item.tags) != len(item.lengths):
+            raise ConfigError(
+                f"program: {where}: {len(item.lengths)} tasks of {list(item.lengths)} instructions, "
+                f"{len(item.tags)} frames to ask for them"
+            )
+        if starts[-1] >= len(instructions) or not all(
+            isinstance(instructions[start], Receive) for start in starts
+        ):
+            raise ConfigError(f"program: {where}: a task, or what follows the tasks, begins with no receive")
+        for tag in item.tags:
+            self._frame(Send, item.peer, tag, where)
+
+    def _frame(self, kind: type, peer: int, tag: int, where: str) -> None:
+        if peer not in self._known_ranks:
+            raise ConfigError(f"program: {where}: rank {peer} does not take part")
+        if (kind, peer, tag) in self._frames or not 0 <= tag < MAX_INDEX:
+            raise ConfigError(f"program: {where}: frame {tag} with rank {peer} is named twice")
+        self._frames.add((kind, peer, tag))
+
     def _transfer(self, item: Receive | Send, where: str) -> None:
-        if item.peer not in self._known_ranks:
-            raise ConfigError(f"program: {where}: rank {item.peer} does not take part")
-        frame = (type(item), item.peer, item.tag)
-        if frame in self._frames or not 0 <= item.tag < MAX_INDEX:
-            raise ConfigError(f"program: {where}: frame {item.tag} with rank {item.peer} is named twice")
-        self._frames.add(frame)
+        for peer in item.peers if isinstance(item, Receive) else (item.peer,):
+            self._frame(type(item), peer, item.tag, where)
         buffer = self._buffer(item.buffer, where)
         _check_region(item.region, item.dtype, where)
         if isinstance(item, Send):
@@ -223,6 +286,7 @@ class _Walk:
         for position, step in enumerate(kernel.steps):
             for _, value in step.arguments:
                 _check_value(value, position, where)
+            _check_sizes(step, self._max_elements, f"{where}: {step.target}")
         if not kernel.steps:
             raise ConfigError(f"program: {where}: no steps")
 
@@ -250,6 +314,39 @@ class _Walk:
 
 def _contains(outer: Region, inner: Region) -> bool:
     return len(outer) == len(inner) and outer.contains(inner)
+
+
+def _check_sizes(step: Step, max_elements: int, where: str) -> None:
+    """A few bytes must not make an operator allocate a terabyte; an element takes at least a byte."""
+    numbers = [
+        item
+        for name, value in step.arguments
+        if name in _SIZES
+        for item in (value if isinstance(value, tuple) else (value,))
+    ]
+    if step.target.startswith("aten.arange."):
+        given = dict(step.arguments)
+        start, end, stride = (
+            _magnitude(given.get(*item)) for item in (("start", 0), ("end", 0), ("step", 1))
+        )
+        numbers.append((end - start) / stride if stride else math.inf)
+    # Not `max(1, ...)`: what is not a number must not pass as a small one.
+    count = math.prod(size if not size < 1 else 1.0 for size in (abs(_magnitude(n)) for n in numbers))
+    if not count <= max_elements:
+        raise WorkerOverloadedError(
+            f"program: {where}: a result of {count:.3g} elements is larger than the worker's memory of "
+            f"{max_elements:,} bytes"
+        )
+
+
+def _magnitude(value: LocalValue) -> float:
+    """A number as a float; what is none takes no part."""
+    if not isinstance(value, int | float):
+        return 1.0
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _check_value(value: LocalValue, position: int, where: str) -> None:

@@ -87,11 +87,11 @@ class CancelArrived:
 
 @dataclass(frozen=True, slots=True)
 class RequestWaits:
-    """The request that runs has come to a receive."""
+    """The request that runs needs one of these frames to go on."""
 
     epoch: int
     request_id: int
-    frame: FrameKey
+    frames: tuple[FrameKey, ...]
 
 
 @dataclass(frozen=True, slots=True)

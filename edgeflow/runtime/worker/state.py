@@ -59,6 +59,13 @@ MAX_ACTIVE: Final = 4
 #: An epoch whose client has not connected by then was left behind by a coordinator that died.
 UNATTENDED_S: Final = 900.0
 
+#: Epochs that a worker holds at once: the one that answers, the next one, and those of other coordinators.
+MAX_EPOCHS: Final = 32
+
+#: Requests of one epoch that may be known and not ended. Frames without payload take no memory of the limit
+#: for early frames, so their number is bounded too.
+MAX_PENDING: Final = 4096
+
 #: Ids of epochs that are gone; a late call for one of them must not bring it back.
 _MAX_REMEMBERED: Final = 1024
 
@@ -138,8 +145,8 @@ class WorkerState:
                 return self._arrive(event)
             case CancelArrived(epoch, request_id):
                 return self._cancel(epoch, request_id)
-            case RequestWaits(epoch, request_id, frame):
-                return self._wait(epoch, request_id, frame)
+            case RequestWaits(epoch, request_id, frames):
+                return self._wait(epoch, request_id, frames)
             case RequestFinished(epoch, request_id):
                 return self._finish(epoch, request_id)
             case RequestFailed(epoch, request_id, error):
@@ -167,6 +174,8 @@ class WorkerState:
             raise StalePlanError(f"epoch {event.epoch} is prepared already")
         if event.epoch in self._gone:
             raise StalePlanError(f"epoch {event.epoch} has been released or aborted")
+        if len(self._epochs) >= MAX_EPOCHS:
+            raise WorkerOverloadedError(f"{len(self._epochs)} epochs are held already, at most {MAX_EPOCHS}")
         used = sum(entry.reserved_bytes for entry in self._epochs.values())
         free = self._memory_limit_bytes - used
         needed = event.weight_bytes + event.peak_bytes
@@ -280,6 +289,8 @@ class WorkerState:
         if entry.lost:
             rank, reason = min(entry.lost.items())
             return WorkerUnreachableError(f"rank {entry.request.rank} has lost rank {rank}: {reason}")
+        if len(entry.schedule.pending) >= MAX_PENDING:
+            return WorkerOverloadedError(f"epoch {epoch} has {MAX_PENDING} requests that have not ended")
         return None
 
     def _cancel(self, epoch: int, request_id: int) -> list[Instruction]:
@@ -291,12 +302,12 @@ class WorkerState:
         drops: list[Instruction] = [DropRequest(epoch, request_id)] if was_pending else []
         return [*drops, *self._settle(epoch), *self._next()]
 
-    def _wait(self, epoch: int, request_id: int, frame: FrameKey) -> list[Instruction]:
+    def _wait(self, epoch: int, request_id: int, frames: tuple[FrameKey, ...]) -> list[Instruction]:
         self._running = None
         entry = self._epochs.get(epoch)
         # It may have been ended while it ran; its drop is under way.
         if entry is not None and entry.schedule.is_pending(request_id):
-            entry.schedule.wait(request_id, frame)
+            entry.schedule.wait(request_id, frames)
         return self._next()
 
     def _finish(self, epoch: int, request_id: int) -> list[Instruction]:

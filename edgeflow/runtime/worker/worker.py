@@ -6,6 +6,7 @@ the state and the tables beside it; what takes long (compiling, dialling, comput
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import threading
@@ -13,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,8 +25,10 @@ from edgeflow.plan.program import CLIENT, Program, Receive, Send
 from edgeflow.runtime import interpreter
 from edgeflow.runtime.content import Content, check_content
 from edgeflow.runtime.executor.base import Executor, Runnable
+from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.proof import check_key, check_proof, prove
 from edgeflow.runtime.rpc_errors import describe, encode_description
-from edgeflow.runtime.runner import RequestKey, Runner, Running
+from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.transport.base import Connection, Handler, Hello, Transport
 from edgeflow.runtime.wire import Frame, Header, Kind
@@ -66,6 +70,7 @@ class Preparation:
     Attributes:
         contents: What the program's weight slices are, in its order.
         peers: Rank -> address of every worker that takes part.
+        key: Of the epoch; connections prove that they belong to it.
     """
 
     epoch: int
@@ -74,6 +79,7 @@ class Preparation:
     program: Program
     peers: Mapping[int, str]
     contents: tuple[Content, ...]
+    key: bytes = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -96,6 +102,7 @@ class Worker:
         cache: Where weights are kept.
         memory_limit_bytes: What weights and buffers may take.
         speed: Below 1, a slower device is emulated.
+        pool: Where buffers come from.
     """
 
     def __init__(
@@ -106,6 +113,7 @@ class Worker:
         cache: WeightCache,
         memory_limit_bytes: int,
         speed: float = 1.0,
+        pool: PagePool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 0 < speed <= 1:
@@ -113,6 +121,7 @@ class Worker:
         self.executor = executor
         self.memory_limit_bytes = memory_limit_bytes
         self.speed = speed
+        self.pool = pool or PagePool()
         self._transport = transport
         self._cache = cache
         self._clock = clock
@@ -139,6 +148,7 @@ class Worker:
             memory_limit_bytes=self.memory_limit_bytes,
         )
         self._check_contents(preparation)
+        check_key(preparation.key)
         event = e.PrepareRequested(
             epoch=preparation.epoch,
             rank=preparation.rank,
@@ -168,7 +178,11 @@ class Worker:
             (item.tensor, item.region): arrays[content.content_hash]
             for item, content in zip(preparation.program.weights, preparation.contents, strict=True)
         }
-        runnable = self.executor.prepare(preparation.program, weights)
+        hashes = {
+            (item.tensor, item.region): content.content_hash
+            for item, content in zip(preparation.program.weights, preparation.contents, strict=True)
+        }
+        runnable = self.executor.prepare(preparation.program, weights, hashes)
         with self._lock:
             self._handle(e.Loaded(epoch))
             self._get(epoch).runnable = runnable
@@ -216,6 +230,8 @@ class Worker:
     def accept(self, hello: Hello, connection: Connection) -> Handler:
         """Take a connection from a peer of a lower rank, or from the client."""
         with self._lock:
+            mine = self._get(hello.epoch).preparation
+            check_proof(mine.key, hello, target=mine.rank)
             self._handle(e.PeerConnected(hello.epoch, hello.rank))
             self._get(hello.epoch).connections[hello.rank] = connection
         return _PeerHandler(self, hello.epoch, hello.rank)
@@ -254,8 +270,8 @@ class Worker:
 
     # What the runner calls.
 
-    def on_wait(self, key: RequestKey, frame: FrameKey) -> None:
-        self._locked_handle(e.RequestWaits(*key, frame))
+    def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
+        self._locked_handle(e.RequestWaits(*key, frames))
 
     def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
         self._locked_handle(e.RequestFinished(*key))
@@ -287,7 +303,7 @@ class Worker:
                 self._runner.start((epoch, request_id), self._run(epoch, request_id))
             case e.Deliver(epoch, request_id, key):
                 array = self._epochs[epoch].frames.pop((request_id, key))
-                self._runner.resume((epoch, request_id), array)
+                self._runner.resume((epoch, request_id), key, array)
             case e.FailRequest(epoch, request_id, error):
                 self._tell_client(epoch, request_id, error)
             case e.DropRequest(epoch, request_id):
@@ -298,9 +314,10 @@ class Worker:
             case e.FreeEpoch(epoch):
                 for connection in self._epochs.pop(epoch).connections.values():
                     connection.close()
+                self.pool.trim()
                 logger.info("epoch.freed", extra={"epoch": epoch})
 
-    def _run(self, epoch: int, request_id: int) -> Running:
+    def _run(self, epoch: int, request_id: int) -> interpreter.Running:
         entry = self._epochs[epoch]
         assert entry.runnable is not None
         runnable, program = entry.runnable, entry.preparation.program
@@ -324,9 +341,15 @@ class Worker:
         def record(position: int, start_s: float, stop_s: float) -> None:
             records.append(InstructionRecord(position, start_s, stop_s))
 
-        def running() -> Running:
+        def running() -> interpreter.Running:
             outputs = yield from interpreter.run(
-                runnable, program, {}, send=send, record=record, speed=self.speed
+                runnable,
+                program,
+                {},
+                send=send,
+                record=record,
+                speed=self.speed,
+                empty=self.pool.empty,
             )
             self._keep_records(entry, request_id, records)
             return outputs
@@ -398,7 +421,10 @@ class Worker:
         preparation = self._get(epoch).preparation
         handler = _PeerHandler(self, epoch, rank)
         connection = self._transport.dial(
-            preparation.peers[rank], Hello(epoch, preparation.rank), handler, timeout_s=timeout_s
+            preparation.peers[rank],
+            prove(preparation.key, epoch, source=preparation.rank, target=rank),
+            handler,
+            timeout_s=timeout_s,
         )
         with self._lock:
             entry = self._epochs.get(epoch)
@@ -435,6 +461,12 @@ class _PeerHandler:
 
 def peak_memory_bytes() -> int:
     """The most memory that this process has had resident."""
+    # Not rusage where there is better: that begins with the peak of the process that started this one.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name == "VmHWM":
+                return int(value.split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

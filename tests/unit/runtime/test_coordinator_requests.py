@@ -45,7 +45,7 @@ def waiting(*request_ids: int) -> RequestsState:
     state = new_state()
     for request_id in request_ids:
         state.handle(Submitted(request_id), 0.0)
-        state.handle(RequestWaits(request_id, ANSWER), 0.0)
+        state.handle(RequestWaits(request_id, (ANSWER,)), 0.0)
     return state
 
 
@@ -53,7 +53,7 @@ def test_a_request_from_submission_to_answer() -> None:
     state = new_state()
     assert state.handle(Submitted(1), 0.0) == [StartRequest(1)]
     assert state.next_deadline_s == 10.0
-    assert state.handle(RequestWaits(1, ANSWER), 1.0) == []
+    assert state.handle(RequestWaits(1, (ANSWER,)), 1.0) == []
     assert state.handle(FrameArrived(1, ANSWER, 40), 2.0) == [Keep(), Deliver(1, ANSWER)]
     assert state.handle(RequestFinished(1), 3.0) == [AnswerRequest(1)]
     assert state.pending == () and state.next_deadline_s is None
@@ -63,7 +63,7 @@ def test_the_time_of_a_queued_request_runs_from_its_start() -> None:
     state = new_state(max_in_flight=1)
     state.handle(Submitted(1), 0.0)
     assert state.handle(Submitted(2), 0.0) == []
-    state.handle(RequestWaits(1, ANSWER), 0.0)
+    state.handle(RequestWaits(1, (ANSWER,)), 0.0)
     state.handle(FrameArrived(1, ANSWER, 40), 7.0)
     assert state.handle(RequestFinished(1), 7.0) == [AnswerRequest(1), StartRequest(2)]
     assert state.next_deadline_s == 17.0
@@ -122,7 +122,7 @@ def test_a_request_that_failed_while_it_ran_says_nothing_more() -> None:
     state.handle(Submitted(1), 0.0)
     state.handle(FailureArrived(1, WorkerFailedError("boom")), 0.0)
     assert state.handle(Submitted(2), 0.0) == []  # the thread is still in request 1
-    assert state.handle(RequestWaits(1, ANSWER), 0.0) == [StartRequest(2)]
+    assert state.handle(RequestWaits(1, (ANSWER,)), 0.0) == [StartRequest(2)]
     assert state.handle(RequestFinished(1), 0.0) == []
 
 

@@ -27,12 +27,12 @@ def test_a_request_goes_on_when_what_it_waits_for_is_there() -> None:
     schedule = make()
     schedule.arrive(1, A, 10)
     schedule.next()
-    schedule.wait(1, B)
-    assert schedule.waits_for(1) == B
+    schedule.wait(1, (B,))
+    assert schedule.waits_for(1) == {B}
     assert schedule.next() is None
     schedule.arrive(1, B, 10)
     assert schedule.next() == Continue(1, B)
-    schedule.wait(1, A)
+    schedule.wait(1, (A,))
     assert schedule.next() == Continue(1, A)
 
 
@@ -41,9 +41,9 @@ def test_while_one_waits_the_next_begins_and_the_lower_goes_on_first() -> None:
     for request_id in (2, 1):
         schedule.arrive(request_id, A, 10)
     assert schedule.next() == Begin(1)
-    schedule.wait(1, B)
+    schedule.wait(1, (B,))
     assert schedule.next() == Begin(2)
-    schedule.wait(2, A)
+    schedule.wait(2, (A,))
     schedule.arrive(1, B, 10)
     assert schedule.next() == Continue(1, B)
     assert schedule.next() == Continue(2, A)
@@ -54,7 +54,7 @@ def test_no_more_than_max_active_begin() -> None:
     schedule.arrive(1, A, 10)
     schedule.arrive(2, A, 10)
     assert schedule.next() == Begin(1)
-    schedule.wait(1, B)
+    schedule.wait(1, (B,))
     assert schedule.next() is None
     schedule.end(1)
     assert schedule.next() == Begin(2)
@@ -64,7 +64,7 @@ def test_the_lowest_may_always_begin_so_that_ranks_cannot_block_each_other() -> 
     schedule = make(max_active=1)
     schedule.arrive(2, A, 10)
     assert schedule.next() == Begin(2)
-    schedule.wait(2, B)
+    schedule.wait(2, (B,))
     schedule.arrive(1, A, 10)
     assert schedule.next() == Begin(1)
 
@@ -89,7 +89,7 @@ def test_a_frame_that_was_given_is_still_known() -> None:
     schedule = make()
     schedule.arrive(1, A, 10)
     schedule.next()
-    schedule.wait(1, A)
+    schedule.wait(1, (A,))
     schedule.next()
     assert schedule.arrive(1, A, 10) is Arrival.DUPLICATE
 
@@ -158,7 +158,7 @@ def test_random_interleavings_of_three_ranks_always_end(seed: int) -> None:
                 schedule.end(job.request_id)
             else:
                 _, peer, tag = programs[rank][position]
-                schedule.wait(job.request_id, FrameKey(peer, tag))
+                schedule.wait(job.request_id, (FrameKey(peer, tag),))
         if flying:
             busy = True
             rank, request, frame = flying.pop(draw.randrange(len(flying)))

@@ -153,7 +153,7 @@ def test_a_peer_connects_once() -> None:
 def test_a_lost_peer_fails_what_is_pending_and_what_comes() -> None:
     state = committed()
     state.handle(frame(1))
-    state.handle(e.RequestWaits(1, 1, FROM_PEER))
+    state.handle(e.RequestWaits(1, 1, (FROM_PEER,)))
     state.handle(frame(2))
 
     instructions = state.handle(e.PeerLost(1, 2, "reset"))
@@ -164,7 +164,7 @@ def test_a_lost_peer_fails_what_is_pending_and_what_comes() -> None:
     )
     assert [i.request_id for i in instructions if isinstance(i, e.DropRequest)] == [1, 2]
 
-    state.handle(e.RequestWaits(1, 2, FROM_PEER))  # it was running; what it says is of no interest
+    state.handle(e.RequestWaits(1, 2, (FROM_PEER,)))  # it was running; what it says is of no interest
     discard, failure, _ = state.handle(frame(3))
     assert discard == e.Discard("refused")
     assert isinstance(failure, e.FailRequest) and failure.request_id == 3
@@ -174,7 +174,7 @@ def test_a_lost_client_frees_the_epoch() -> None:
     state = committed()
     state.handle(frame(1))
     assert state.handle(e.PeerLost(1, CLIENT, "gone")) == [e.DropRequest(1, 1), e.FreeEpoch(1)]
-    assert state.handle(e.RequestWaits(1, 1, FROM_PEER)) == []
+    assert state.handle(e.RequestWaits(1, 1, (FROM_PEER,))) == []
     assert state.handle(e.PeerLost(1, 0, "gone")) == []
 
 
@@ -184,8 +184,8 @@ def test_a_lost_client_frees_the_epoch() -> None:
 def test_a_request_from_its_first_frame_to_its_end() -> None:
     state = committed()
     assert state.handle(frame(1)) == [e.Keep(), e.StartRequest(1, 1)]
-    assert state.handle(e.RequestWaits(1, 1, FROM_CLIENT)) == [e.Deliver(1, 1, FROM_CLIENT)]
-    assert state.handle(e.RequestWaits(1, 1, FROM_PEER)) == []
+    assert state.handle(e.RequestWaits(1, 1, (FROM_CLIENT,))) == [e.Deliver(1, 1, FROM_CLIENT)]
+    assert state.handle(e.RequestWaits(1, 1, (FROM_PEER,))) == []
     assert state.handle(frame(1, FROM_PEER)) == [e.Keep(), e.Deliver(1, 1, FROM_PEER)]
     assert state.handle(e.RequestFinished(1, 1)) == [e.DropRequest(1, 1)]
     assert state.handle(frame(1, FROM_PEER)) == [e.Discard("late")]
@@ -195,9 +195,9 @@ def test_while_a_request_waits_another_runs() -> None:
     state = committed(memory_limit_bytes=10_000)
     state.handle(frame(1))
     assert state.handle(frame(2)) == [e.Keep()]
-    assert state.handle(e.RequestWaits(1, 1, FROM_PEER)) == [e.StartRequest(1, 2)]
+    assert state.handle(e.RequestWaits(1, 1, (FROM_PEER,))) == [e.StartRequest(1, 2)]
     assert state.handle(frame(1, FROM_PEER)) == [e.Keep()]
-    assert state.handle(e.RequestWaits(1, 2, FROM_PEER)) == [e.Deliver(1, 1, FROM_PEER)]
+    assert state.handle(e.RequestWaits(1, 2, (FROM_PEER,))) == [e.Deliver(1, 1, FROM_PEER)]
 
 
 def test_frames_before_commit_are_stale() -> None:
@@ -247,7 +247,7 @@ def test_cancelling_a_request_that_waits_runs_and_never_came() -> None:
     state.handle(frame(1))
     assert state.handle(e.CancelArrived(1, 1)) == [e.DropRequest(1, 1)]  # it runs: its thread is still busy
     assert state.handle(frame(2)) == [e.Keep()]
-    assert state.handle(e.RequestWaits(1, 1, FROM_PEER)) == [e.StartRequest(1, 2)]
+    assert state.handle(e.RequestWaits(1, 1, (FROM_PEER,))) == [e.StartRequest(1, 2)]
     assert state.handle(e.CancelArrived(1, 3)) == []
     assert state.handle(frame(3)) == [e.Discard("late")]
     assert state.handle(e.CancelArrived(9, 1)) == []
@@ -267,7 +267,7 @@ def test_draining_finishes_what_has_begun_and_takes_nothing_new() -> None:
     discard, failure, _ = state.handle(frame(2))
     assert discard == e.Discard("refused")
     assert isinstance(failure, e.FailRequest) and isinstance(failure.error, StalePlanError)
-    state.handle(e.RequestWaits(1, 1, FROM_PEER))
+    state.handle(e.RequestWaits(1, 1, (FROM_PEER,)))
     assert state.handle(frame(1, FROM_PEER)) == [e.Keep(), e.Deliver(1, 1, FROM_PEER)]
     assert state.handle(e.RequestFinished(1, 1)) == [e.DropRequest(1, 1), e.FreeEpoch(1)]
 

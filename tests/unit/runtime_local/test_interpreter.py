@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -20,7 +20,8 @@ from edgeflow.plan.program import (
     Receive,
     Send,
 )
-from edgeflow.runtime.interpreter import assemble, run
+from edgeflow.runtime.interpreter import Running, assemble, run
+from edgeflow.runtime.schedule import FrameKey
 from edgeflow.sharding.region import Region
 
 FOUR = Region.full((4,))
@@ -51,7 +52,7 @@ RECEIVE = Receive(buffer=0, tensor="x", region=FOUR, dtype="float32", peer=1, ta
 SEND = Send(buffer=1, tensor="y", region=box(1, 3), dtype="float32", peer=1, tag=8, stage="s")
 
 
-def finished(generator: Generator[Receive, Array, dict[str, Array]]) -> Mapping[str, Array]:
+def finished(generator: Running) -> Mapping[str, Array]:
     """Run a program that receives nothing to its end."""
     with pytest.raises(StopIteration) as caught:
         next(generator)
@@ -76,9 +77,9 @@ def test_it_stops_at_each_receive_until_it_is_given_the_frame() -> None:
     x = np.zeros(4, np.float32)
     running = run(Doubling(), program(RECEIVE, COMPUTE, outputs=(("y", 1),)), {"x": x}, send=ignore)
 
-    assert next(running) is RECEIVE
+    assert next(running) == (FrameKey(peer=1, tag=7),)
     with pytest.raises(StopIteration) as caught:
-        running.send(np.ones(4, np.float32))
+        running.send((FrameKey(peer=1, tag=7), np.ones(4, np.float32)))
     np.testing.assert_array_equal(caught.value.value["y"], [2, 2, 2, 2])
 
 

@@ -25,7 +25,14 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("name", "version", "protocol_version", "executors", "num_threads", "memory_limit_bytes", "monotonic_s", "operators", "speed", "epochs")
+    __slots__ = ("name", "version", "protocol_version", "executors", "num_threads", "memory_limit_bytes", "monotonic_s", "operators", "speed", "epochs", "data_ports")
+    class DataPortsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +43,7 @@ class DescribeResponse(_message.Message):
     OPERATORS_FIELD_NUMBER: _ClassVar[int]
     SPEED_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    DATA_PORTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     protocol_version: int
@@ -46,7 +54,8 @@ class DescribeResponse(_message.Message):
     operators: _containers.RepeatedScalarFieldContainer[str]
     speed: float
     epochs: _containers.RepeatedCompositeFieldContainer[EpochStatus]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., executors: _Optional[_Iterable[str]] = ..., num_threads: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., monotonic_s: _Optional[float] = ..., operators: _Optional[_Iterable[str]] = ..., speed: _Optional[float] = ..., epochs: _Optional[_Iterable[_Union[EpochStatus, _Mapping]]] = ...) -> None: ...
+    data_ports: _containers.ScalarMap[str, int]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., executors: _Optional[_Iterable[str]] = ..., num_threads: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., monotonic_s: _Optional[float] = ..., operators: _Optional[_Iterable[str]] = ..., speed: _Optional[float] = ..., epochs: _Optional[_Iterable[_Union[EpochStatus, _Mapping]]] = ..., data_ports: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class EpochStatus(_message.Message):
     __slots__ = ("epoch", "phase", "rank", "num_active_requests", "reserved_bytes")
@@ -63,7 +72,7 @@ class EpochStatus(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., phase: _Optional[_Union[EpochPhase, str]] = ..., rank: _Optional[int] = ..., num_active_requests: _Optional[int] = ..., reserved_bytes: _Optional[int] = ...) -> None: ...
 
 class PrepareRequest(_message.Message):
-    __slots__ = ("epoch", "plan_fingerprint", "rank", "program_json", "peers", "weights")
+    __slots__ = ("epoch", "plan_fingerprint", "rank", "program_json", "peers", "weights", "epoch_key")
     class PeersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -77,13 +86,15 @@ class PrepareRequest(_message.Message):
     PROGRAM_JSON_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_KEY_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     plan_fingerprint: str
     rank: int
     program_json: bytes
     peers: _containers.ScalarMap[int, str]
     weights: _containers.RepeatedCompositeFieldContainer[WeightContent]
-    def __init__(self, epoch: _Optional[int] = ..., plan_fingerprint: _Optional[str] = ..., rank: _Optional[int] = ..., program_json: _Optional[bytes] = ..., peers: _Optional[_Mapping[int, str]] = ..., weights: _Optional[_Iterable[_Union[WeightContent, _Mapping]]] = ...) -> None: ...
+    epoch_key: bytes
+    def __init__(self, epoch: _Optional[int] = ..., plan_fingerprint: _Optional[str] = ..., rank: _Optional[int] = ..., program_json: _Optional[bytes] = ..., peers: _Optional[_Mapping[int, str]] = ..., weights: _Optional[_Iterable[_Union[WeightContent, _Mapping]]] = ..., epoch_key: _Optional[bytes] = ...) -> None: ...
 
 class WeightContent(_message.Message):
     __slots__ = ("content_hash", "dtype", "shape")
