@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgeflow as ef
@@ -71,10 +72,12 @@ def test_to_balance_one_must_know_how_to_replan(workers: Any) -> None:
         ef.deploy(plan, workers=workers.start(1), balance=True, replan=None)
 
 
+@pytest.mark.parametrize("transport", ["grpc", "tcp"])
 def test_a_frame_that_is_broken_on_its_way_is_sent_again(
-    workers: Any, monkeypatch: pytest.MonkeyPatch
+    workers: Any, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     """A bit of one payload flips behind the sender: the receiver refuses it, and the request begins again."""
+    from edgeflow.runtime import stream
     from edgeflow.runtime.transport import grpc_
 
     module = models.tiny_resnet()
@@ -90,8 +93,17 @@ def test_a_frame_that_is_broken_on_its_way_is_sent_again(
                 message = message[:-1] + bytes([message[-1] ^ 1])
             yield message
 
-    with ef.deploy(plan, workers=workers.start(2), timeout_s=30.0) as session:
+    finish = stream._finished
+
+    def finished(header: Any, array: Any) -> Any:
+        if header.source == 0 and array.nbytes > 100 and not broken:
+            broken.append(header.tag)
+            array.reshape(-1).view(np.uint8)[-1] ^= 1
+        return finish(header, array)
+
+    with ef.deploy(plan, workers=workers.start(2), timeout_s=30.0, transport=transport) as session:
         monkeypatch.setattr(grpc_, "encode", encode)
+        monkeypatch.setattr(stream, "_finished", finished)
         answer = session.run(image)
         assert broken
         assert torch.allclose(answer, module(image), atol=1e-4)

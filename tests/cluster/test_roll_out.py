@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from typing import Any
 
@@ -26,6 +27,15 @@ from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
 
 TIMEOUT_S = 20.0
+
+
+def eventually(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -224,4 +234,6 @@ def test_a_request_can_be_cancelled(deployed: ef.Session, workers: Any, position
         if index != position:
             future.result(TIMEOUT_S)
     assert futures[position].cancelled()
-    assert all(status.num_active_requests == 0 for s in workers.servers for status in s.worker.status())
+    assert eventually(
+        lambda: all(status.num_active_requests == 0 for s in workers.servers for status in s.worker.status())
+    )

@@ -225,7 +225,7 @@ def test_a_replayed_hello(guarded: Guarded, plan: ef.Plan, monkeypatch: pytest.M
             overheard.append(hello)
         return hello
 
-    monkeypatch.setattr("edgeflow.runtime.coordinator.session.prove", listen)
+    monkeypatch.setattr("edgeflow.runtime.coordinator.epoch.prove", listen)
     workers = [guarded.start(None), guarded.start(None)]
     transport = GrpcTransport()
     with ef.deploy(plan, workers=workers) as session:
@@ -351,7 +351,7 @@ def test_local_workers_have_a_token_of_their_own(
     monkeypatch.setenv("EDGEFLOW_TOKEN", "what-we-show-to-somebody-else")
     with ef.deploy(plan, local=True) as session:
         any_session: Any = session
-        address = any_session._addresses[0]
+        address = next(iter(any_session._addresses.values()))
         with pytest.raises(AccessDeniedError):
             describe(address, Access())
         with pytest.raises(AccessDeniedError):

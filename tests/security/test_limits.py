@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ def header(
 ) -> bytes:
     """A header by hand: whatever a peer may write there."""
     count = len(shape) if ndim is None else ndim
-    fixed = struct.pack("<4sBBBBQQIiQ", b"EFLW", 1, kind, dtype, count, 7, 1, 0, 0, num_bytes)
-    return fixed + struct.pack(f"<{len(shape)}Q", *shape)
+    fixed = struct.pack("<4sBBBBQQIiQI", b"EFLW", 2, kind, dtype, count, 7, 1, 0, 0, num_bytes, 0)
+    dims = struct.pack(f"<{len(shape)}Q", *shape)
+    return fixed + struct.pack("<I", zlib.crc32(dims, zlib.crc32(fixed))) + dims
 
 
 @pytest.mark.parametrize(
