@@ -27,7 +27,7 @@ from edgeflow.cost.kernels import Sample, profile_s
 from edgeflow.cost.work import work_of
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan.program import CLIENT, Compute, Kernel
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import make_executor
 from edgeflow.runtime.local import weights_of
 from edgeflow.runtime.profile.device import profile_device
 from edgeflow.runtime.profile.measure import Case, clock_for, kernel_of, measure
@@ -43,7 +43,7 @@ BUDGET_S = 20.0
 
 
 def run(seed: int) -> Iterator[Result]:
-    executor = get_executor("torch", threads=1)
+    executor = make_executor("auto", threads=1)
     clock = clock_for(1)
     device = profile_device(budget_s=BUDGET_S).profile
     cluster = ef.Cluster.local([1.0])
@@ -129,7 +129,7 @@ def _whole_model(graph: ModelGraph, cluster: ef.Cluster) -> tuple[float, list[Ke
     plan = ef.plan(graph, cluster, strategy="single")
     program = plan.programs[0]
     assert set(plan.programs) == {CLIENT, 0}
-    runnable = get_executor("torch", threads=1).prepare(program, weights_of(graph, program))
+    runnable = make_executor("auto", threads=1).prepare(program, weights_of(graph, program))
     generator = np.random.default_rng(0)
     buffers = {
         number: generator.standard_normal(buffer.region.shape, dtype=np.float32)

@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from edgeflow.cluster.cluster import Cluster
-from edgeflow.errors import EdgeflowError
+from edgeflow.errors import ConfigError, EdgeflowError
 from edgeflow.graph.file import load_graph, save_graph
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
@@ -72,7 +72,13 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'edgeflow' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        module = importlib.import_module(_LAZY[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ConfigError(f"edgeflow.{name} needs torch: pip install 'edgeflow-inference[torch]'") from error
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

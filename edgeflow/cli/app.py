@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from edgeflow.cli import capture, coverage, demo, plan, profile, run, simulate, sweep, verify, worker
+from edgeflow.cli import capture, coverage, demo, plan, profile, run, simulate, sweep, train, verify, worker
 from edgeflow.cli.log import LogLevel, configure_logging
 from edgeflow.cli.screen import complain
 from edgeflow.errors import EXIT_CODES, EdgeflowError
@@ -86,6 +86,7 @@ app.command("profile")(profile.profile)
 app.command("run")(run.run)
 app.command("simulate")(simulate.simulate)
 app.command("sweep")(sweep.sweep)
+app.command("train")(train.train)
 app.command("verify")(verify.verify)
 app.command("worker")(worker.worker)
 

@@ -40,11 +40,17 @@ def demo(
     ] = "1,0.6,0.4",
     strategy: options.Strategy = "auto",
     requests: Annotated[int, typer.Option(min=1, help="How many of each kind are timed.")] = 5,
+    open_world: Annotated[
+        bool, typer.Option("--open-world", help="Instead: a class appears that the model never saw.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Run two models over local workers: plan, predicted and measured time, difference, pictures."""
     shares = tuple(options.parse_speeds(speeds))
     cluster = demo_cluster(shares)
+    if open_world:
+        _open_world(shares, strategy=strategy, json=json)
+        return
     make_folder(output)
     if not json:
         say(_introduction(shares))
@@ -62,6 +68,18 @@ def demo(
     if json:
         say_json(result)
     if not all(report.passed for report in reports):
+        raise typer.Exit(1)
+
+
+def _open_world(shares: Sequence[float], *, strategy: str, json: bool) -> None:
+    from edgeflow.cli.demo_open_world import describe, run_open_world
+
+    report = run_open_world(shares, strategy=strategy)
+    if json:
+        say_json(report)
+    else:
+        say(describe(report))
+    if not report.passed:
         raise typer.Exit(1)
 
 

@@ -100,9 +100,10 @@ def demo_cluster(speeds: Sequence[float]) -> Cluster:
 def local_workers(speeds: Sequence[float]) -> Iterator[list[str]]:
     """Start one worker process a device; yield their addresses; stop them at the end."""
     from edgeflow.runtime.coordinator.processes import LocalWorkers
+    from edgeflow.runtime.executor import resolve_executor
 
     with waiting(f"starting {len(speeds)} workers"):
-        workers = LocalWorkers(dict(enumerate(speeds)), threads=1, executor="torch")
+        workers = LocalWorkers(dict(enumerate(speeds)), threads=1, executor=resolve_executor("auto"))
     try:
         yield [workers.addresses[rank] for rank in range(len(speeds))]
     finally:

@@ -24,6 +24,9 @@ def profile(
         typer.Option(metavar="FILE", help="Where to save it, for cluster files.", show_default=False),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that compute, as of the worker later.")] = 1,
+    executor: Annotated[
+        str, typer.Option(help="Back end to measure, as of the worker later: auto, onnxruntime, torch ...")
+    ] = "auto",
     peers: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +50,7 @@ def profile(
     if presets:
         _list_presets(json)
         return
-    found = _measure(threads, seconds, peers)
+    found = _measure(threads, executor, seconds, peers)
     if learn:
         from edgeflow.cost.learned import learn as train
 
@@ -64,12 +67,14 @@ def profile(
         _print(found)
 
 
-def _measure(threads: int, seconds: float, peers: str | None) -> ProfileFile:
+def _measure(threads: int, executor: str, seconds: float, peers: str | None) -> ProfileFile:
     from edgeflow.runtime.profile.device import profile_device
 
     addresses = options.parse_workers(peers, local=False, what="--peers") or []
     with bar("measuring operators") as move:
-        return profile_device(threads=threads, budget_s=seconds, peers=addresses, on_case=move)
+        return profile_device(
+            threads=threads, executor=executor, budget_s=seconds, peers=addresses, on_case=move
+        )
 
 
 def _summary(found: ProfileFile) -> dict[str, object]:

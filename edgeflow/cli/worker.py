@@ -15,6 +15,18 @@ def worker(
         str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
     ] = "127.0.0.1:7070",
     threads: Annotated[int, typer.Option(min=1, help="Threads that compute.")] = 1,
+    executor: Annotated[
+        str,
+        typer.Option(help="Back end: auto (the best that is installed), onnxruntime, torch or openvino."),
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="What computes: cpu, or with torch cuda, cuda:1 ...")] = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute in float16 or bfloat16, with torch; answers are then rounded accordingly.",
+            show_default=False,
+        ),
+    ] = None,
     speed: Annotated[
         float,
         typer.Option(
@@ -33,6 +45,11 @@ def worker(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other hosts in, although nothing is encrypted or checked.")
     ] = False,
+    transport: Annotated[
+        str,
+        typer.Option(help="What carries activations: auto and tcp open a port for them, grpc does not."),
+    ] = "auto",
+    data_port: Annotated[int, typer.Option(help="The port for activations; 0 takes a free one.")] = 0,
 ) -> None:
     """Run one worker until it is interrupted or terminated; it says its address on stdout."""
     from edgeflow.runtime.worker.server import serve
@@ -41,7 +58,12 @@ def worker(
         bind,
         threads=threads,
         speed=speed,
+        executor=executor,
+        device=device,
+        dtype=dtype,
         cache_dir=cache_dir,
         memory_limit_bytes=None if memory is None else parse_bytes(memory, what="--memory"),
         insecure=insecure,
+        transport=transport,
+        data_port=data_port,
     )

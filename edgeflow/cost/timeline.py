@@ -193,15 +193,15 @@ class _Clockwork:
         self._schedule(self._clock[rank], rank)
 
     def _send(self, rank: int, frame: Send) -> None:
-        path = self._cost.cluster.path(rank, frame.peer)
+        path, num_bytes = self._cost.cluster.path(rank, frame.peer), frame.num_bytes
         if path.is_local:
-            self._arrive(frame, self._clock[rank] + path.seconds(frame.num_bytes))
+            self._arrive(frame, self._clock[rank] + path.seconds(num_bytes))
             return
         source = self._cost.cluster.source_rank
-        self._sent[rank if rank != CLIENT else source] += frame.num_bytes
-        self._received[frame.peer if frame.peer != CLIENT else source] += frame.num_bytes
+        self._sent[rank if rank != CLIENT else source] += num_bytes
+        self._received[frame.peer if frame.peer != CLIENT else source] += num_bytes
         self._messages += 1
-        self._schedule(self._clock[rank], _Transfer(frame, Transit(path.hops, frame.num_bytes)))
+        self._schedule(self._clock[rank], _Transfer(frame, Transit(path.hops, num_bytes)))
 
     def _pass(self, time: float, transfer: _Transfer) -> None:
         """The first byte of a frame reaches a resource, which may be busy."""

@@ -497,11 +497,15 @@ def _with_frees(
     Returns:
         The instructions; where each one stands among them, and where they end; the peak in bytes.
     """
+    sizes = [buffer.num_bytes for buffer in buffers]
+    written = [_writes(instruction) for instruction in instructions]
     first: dict[int, int] = dict.fromkeys(filled, -1)
     last = dict(first)
     for index, instruction in enumerate(instructions):
-        for buffer in (*_reads(instruction), *_writes(instruction)):
+        for buffer in written[index]:
             first.setdefault(buffer, index)
+            last[buffer] = index
+        for buffer in _reads(instruction):
             last[buffer] = index
     for bounds in loops:
         # Tasks are handed out in any order, so what was there before them stays until all are.
@@ -511,28 +515,29 @@ def _with_frees(
             for buffer, index in last.items()
             if begin <= index < stop and first[buffer] < begin
         }
-    dying: defaultdict[int, list[int]] = defaultdict(list)
+    dying: dict[int, list[int]] = {}
     for buffer, index in last.items():
         if buffer not in kept:
-            dying[index].append(buffer)
+            dying.setdefault(index, []).append(buffer)
     # An input that nothing reads: a causal mask, for instance, can hide all of it.
-    unread = tuple(sorted(dying[-1]))
+    unread = tuple(sorted(dying.get(-1, ())))
     freed: list[Instruction] = [Free(unread)] if unread else []
     positions: list[int] = []
     held = set(filled)
-    peak = alive = sum(buffers[buffer].num_bytes for buffer in held)
-    alive -= sum(buffers[buffer].num_bytes for buffer in unread)
+    peak = alive = sum(sizes[buffer] for buffer in held)
+    alive -= sum(sizes[buffer] for buffer in unread)
     for index, instruction in enumerate(instructions):
         positions.append(len(freed))
         freed.append(instruction)
         # A kernel's own intermediates are alive beside the buffers, its outputs among them.
         peak = max(peak, alive + inner_bytes.get(index, 0))
-        for buffer in _writes(instruction):
+        for buffer in written[index]:
             if buffer not in held:  # what is received may have been made here
                 held.add(buffer)
-                alive += buffers[buffer].num_bytes
+                alive += sizes[buffer]
         peak = max(peak, alive)
-        if dying[index]:
-            freed.append(Free(tuple(sorted(dying[index]))))
-            alive -= sum(buffers[buffer].num_bytes for buffer in dying[index])
+        dead = dying.get(index)
+        if dead:
+            freed.append(Free(tuple(sorted(dead))))
+            alive -= sum(sizes[buffer] for buffer in dead)
     return freed, [*positions, len(freed)], peak

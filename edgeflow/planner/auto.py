@@ -28,6 +28,7 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.bound import lower_bound_s
 from edgeflow.planner.brute_force import MAX_PLANS, brute_force, num_plans
+from edgeflow.planner.groups import grouped
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.megatron import has_pairs
 from edgeflow.planner.search import Choice, Search
@@ -67,6 +68,8 @@ def explore(
         if num_plans(task) <= MAX_PLANS:
             pool.add("brute_force", partial(brute_force, task))
         if task.objective.kind == "throughput":
+            for label, runs in grouped(task):
+                pool.add(label, partial(finish_runs, task, runs, strategy="auto", label=label))
             _beside_each_other(task, pool)
     return pool.plans, pool.failures
 

@@ -199,14 +199,16 @@ class Division:
         if bounds is None:  # an input
             count = np.maximum(stops - first, 0)
             return np.where(count > 0, self._transfers.from_client_s(index, count * num_bytes), 0.0)
+        # Only those that own something of it take part: most strips need their own rows and a neighbour's.
         owned = np.array(bounds)
-        count = np.minimum(stops, owned[1:, None]) - np.maximum(first, owned[:-1, None])
-        ready = self.ready_s[reads.tensor][:, None]
-        sent = np.where(count > 0, ready + self._transfers.between_s(index, count * num_bytes), 0.0)
-        is_received = count > 0
-        is_received[index] = False
-        taken_in = self.free_s(index) + is_received.sum(axis=0) * self._transfers.frame_s[index]
-        arrival: Floats = np.maximum(sent.max(axis=0), taken_in)
+        near = np.flatnonzero((owned[:-1] < stops[-1]) & (owned[1:] > first))
+        count = np.minimum(stops, owned[1:][near, None]) - np.maximum(first, owned[:-1][near, None])
+        is_sent = count > 0
+        ready = self.ready_s[reads.tensor][near, None]
+        times = ready + self._transfers.between_s(index, count * num_bytes, near)
+        sent = np.where(is_sent, times, 0.0).max(axis=0, initial=0.0)
+        num_received = is_sent[near != index].sum(axis=0)
+        arrival: Floats = np.maximum(sent, self.free_s(index) + num_received * self._transfers.frame_s[index])
         return arrival
 
     def arrival_of_whole_s(self, index: int, tensor: str) -> float:
@@ -218,7 +220,8 @@ class Division:
         if np.isfinite(ready[index]) and not self._is_partial(tensor):
             return float(ready[index])
         count = np.full((len(self.devices), 1), num_bytes)
-        sent = ready + self._transfers.between_s(index, count)[:, 0]
+        everyone = np.arange(len(self.devices))
+        sent = ready + self._transfers.between_s(index, count, everyone)[:, 0]
         has_it = np.isfinite(ready)
         return float(sent[has_it].max() if self._is_partial(tensor) else sent[has_it].min())
 
@@ -348,9 +351,11 @@ class _Transfers:
         self._byte_s = wires.byte_s[np.ix_(ranks, ranks)]
         np.fill_diagonal(self._fixed_s, 0.0)
 
-    def between_s(self, index: int, num_bytes: Floats) -> Floats:
-        """Of ``[device, ...]`` bytes to device ``index``; its own are there."""
-        seconds: Floats = self._fixed_s[:-1, index, None] + num_bytes * self._byte_s[:-1, index, None]
+    def between_s(self, index: int, num_bytes: Floats, senders: Ints) -> Floats:
+        """Of ``[sender, ...]`` bytes to device ``index``; its own are there."""
+        seconds: Floats = (
+            self._fixed_s[senders, index][:, None] + num_bytes * self._byte_s[senders, index][:, None]
+        )
         return seconds
 
     def from_client_s(self, index: int, num_bytes: Floats) -> Floats:

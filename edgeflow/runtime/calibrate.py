@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import MESSAGE_OVERHEAD_S, CostModel, Measurement
 from edgeflow.cost.work import work_of
@@ -16,8 +14,9 @@ from edgeflow.graph.structure import flatten_inputs
 from edgeflow.plan.program import Buffer, Compute, Program
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
-from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.executor import AUTO, Executor, make_executor
 from edgeflow.runtime.executor.base import Weights
+from edgeflow.runtime.executor.threads import threads_restored
 from edgeflow.runtime.local import weights_of
 from edgeflow.runtime.profile.cases import graph_cases
 from edgeflow.runtime.profile.device import condense
@@ -34,6 +33,7 @@ def calibrate(
     kwargs: Mapping[str, Any] | None = None,
     *,
     threads: int = 1,
+    executor: str = AUTO,
     repeats: int = 5,
     slices_s: float = 10.0,
     frames: bool = True,
@@ -50,6 +50,7 @@ def calibrate(
         args: Inputs, as the module takes them.
         kwargs: Keyword inputs, as the module takes them.
         threads: That one operator may use.
+        executor: Back end to measure; the one that the workers run, by default the best that is installed.
         repeats: Timed passes over the graph.
         slices_s: Time for slices, at most; 0 measures none, and slices are taken to cost by FLOPs and bytes.
         frames: Whether to measure frames; without, they cost what `CostModel` assumes.
@@ -64,27 +65,24 @@ def calibrate(
     cases = graph_cases(graph) if slices_s > 0 else []
     total = len(whole.kernels) + len(cases)
     clock = clock_for(threads)
-    before = torch.get_num_threads()
-    executor = get_executor("torch", threads=threads)
-    try:
+    with threads_restored():
+        backend = make_executor(executor, threads=threads)
         seconds = _passes(
             program,
             weights_of(graph, program),
             inputs,
             repeats,
-            executor,
+            backend,
             clock,
             lambda done: on_operator(done, total),
         )
         samples = measure(
             cases,
-            executor,
+            backend,
             budget_s=slices_s,
             clock=clock,
             on_case=lambda done, _: on_operator(len(whole.kernels) + done, total),
         )
-    finally:
-        torch.set_num_threads(before)
     measured = {
         kernel.operator: Measurement(
             seconds=statistics.median(seconds[kernel.operator]),

@@ -16,6 +16,7 @@ from edgeflow.plan.program import TOKEN, TOKEN_DTYPE, Assemble, Compute, Free, P
 from edgeflow.plan.walk import Walk
 from edgeflow.runtime.executor.base import Runnable
 from edgeflow.runtime.schedule import FrameKey
+from edgeflow.runtime.stream import Allocate
 
 SendFunction = Callable[[Send, Array], None]
 RecordFunction = Callable[[int, float, float], None]
@@ -35,6 +36,7 @@ def run(
     send: SendFunction,
     record: RecordFunction | None = None,
     speed: float = 1.0,
+    empty: Allocate = np.empty,
 ) -> Running:
     """Run ``program``; see the module's docstring.
 
@@ -43,6 +45,7 @@ def run(
         send: Called with a contiguous array of the instruction's region; must not block.
         record: Called with the index of each instruction, its start and its stop, in seconds of
             ``time.monotonic``; a receive's time is the time waited.
+        empty: Makes the arrays that parts are put together in.
         speed: Below 1, a slower device is emulated: each Compute is stretched to measured / speed.
     """
     buffers: dict[int, Array] = {buffer: inputs[name] for name, buffer in program.inputs}
@@ -72,7 +75,7 @@ def run(
             case Send():
                 send(instruction, _content(instruction, program, buffers))
             case Assemble():
-                buffers[instruction.buffer] = assemble(instruction, program, buffers)
+                buffers[instruction.buffer] = assemble(instruction, program, buffers, empty=empty)
             case Compute():
                 runnable.compute(step, buffers)
                 if speed < 1:
@@ -99,7 +102,13 @@ def _content(instruction: Send, program: Program, buffers: Mapping[int, Array]) 
     return np.asarray(buffers[instruction.buffer][instruction.region.slices(within)], order="C")
 
 
-def assemble(instruction: Assemble, program: Program, buffers: Mapping[int, Array]) -> Array:
+def assemble(
+    instruction: Assemble,
+    program: Program,
+    buffers: Mapping[int, Array],
+    *,
+    empty: Allocate = np.empty,
+) -> Array:
     """Return the region that the parts make up: copied, or summed in their order.
 
     Sums of 16-bit floats are taken in 32 bits and rounded once.
@@ -114,7 +123,7 @@ def assemble(instruction: Assemble, program: Program, buffers: Mapping[int, Arra
         for part in instruction.parts
     ]
     if not instruction.is_sum:
-        whole: Array = np.empty(target.shape, dtype)
+        whole = empty(target.shape, dtype)
         for where, piece in parts:
             whole[where] = piece
         return whole

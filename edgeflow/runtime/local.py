@@ -11,7 +11,7 @@ from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
 from edgeflow.plan.program import CLIENT, Program, Send
-from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.executor import AUTO, Executor, available_executors, make_executor
 from edgeflow.runtime.interpreter import Running, run
 from edgeflow.runtime.schedule import FrameKey
 
@@ -36,15 +36,19 @@ def execute(
     Args:
         args: As the module takes them.
         kwargs: As the module takes them.
-        executor: The back end; torch by default.
+        executor: The back end; by default torch, the reference, where it is installed.
 
     Raises:
         ConfigError: If the inputs do not fit the graph.
         InvalidPlanError: If the programs wait for each other in a circle, which a lowered plan cannot.
     """
     inputs = flatten_inputs(plan.graph, args, kwargs)
-    arrays = run_programs(plan.graph, plan.programs, inputs, executor or get_executor("torch"))
+    arrays = run_programs(plan.graph, plan.programs, inputs, executor or _reference())
     return unflatten_outputs(plan.graph, arrays)
+
+
+def _reference() -> Executor:
+    return make_executor("torch" if "torch" in available_executors() else AUTO)
 
 
 def weights_of(graph: ModelGraph, program: Program) -> dict[tuple[str, Any], Array]:

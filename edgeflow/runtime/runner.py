@@ -96,6 +96,7 @@ class Runner:
             if job is None:
                 break
             job()
+            del job  # it may hold a frame, which must not stay in memory while this thread waits
         for running in self._running.values():
             running.close()
         self._running.clear()

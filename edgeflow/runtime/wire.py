@@ -28,9 +28,9 @@ import enum
 import math
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from edgeflow.errors import CodecError
@@ -51,6 +51,11 @@ MAX_NOTICE_BYTES: Final = 1 << 16
 MAX_NDIM: Final = 16
 
 _FIXED: Final = struct.Struct("<4sBBBBQQIiQ")
+_NDIM_OFFSET: Final = 7
+_SHAPES: Final = tuple(struct.Struct(f"<{ndim}Q") for ndim in range(MAX_NDIM + 1))
+
+#: No header is longer.
+MAX_HEADER_BYTES: Final = _FIXED.size + 8 * MAX_NDIM
 
 #: The code of a dtype on the wire; numbers are never reused.
 _DTYPE_CODES: Final[dict[str, int]] = {
@@ -80,13 +85,17 @@ class Kind(enum.IntEnum):
     FAILURE = 3
     #: From the client to the workers: forget the request.
     CANCEL = 4
+    #: Last on a connection, where the transport has no such notice of its own: empty, or why it ends.
+    GOODBYE = 5
+    #: Whether anybody is there, where the transport does not ask by itself; tag 0 asks, tag 1 answers.
+    PING = 6
 
 
+_KINDS: Final = {kind.value: kind for kind in Kind}
 _EMPTY: Final = np.empty(0, np.uint8)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """What one rank sends another.
 
     Attributes:
@@ -103,11 +112,14 @@ class Frame:
     source: int
     request_id: int = 0
     tag: int = 0
-    array: Array = field(default_factory=lambda: _EMPTY, repr=False)
+    array: Array = msgspec.field(default_factory=lambda: _EMPTY)
+
+    def __repr__(self) -> str:
+        what = f"{self.array.dtype}{list(self.array.shape)}"
+        return f"Frame({self.kind.name}, {what}, source={self.source}, tag={self.tag})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The header of a frame, checked: the payload length fits the shape and the dtype."""
 
     kind: Kind
@@ -145,6 +157,8 @@ def encode_header(frame: Frame) -> bytes:
     code = _CODE_OF_NUMPY.get(array.dtype)
     if code is None:
         raise CodecError(f"frame: dtype {array.dtype} has no code on the wire")
+    if array.ndim > MAX_NDIM:
+        raise CodecError(f"frame: {array.ndim} dims, at most {MAX_NDIM}")
     try:
         fixed = _FIXED.pack(
             MAGIC,
@@ -160,7 +174,7 @@ def encode_header(frame: Frame) -> bytes:
         )
     except struct.error as error:
         raise CodecError(f"frame: a field does not fit the header: {error}") from error
-    return fixed + struct.pack(f"<{array.ndim}Q", *array.shape)
+    return fixed + _SHAPES[array.ndim].pack(*array.shape)
 
 
 def encode(frame: Frame, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -206,18 +220,32 @@ def decode_header(data: bytes | memoryview, *, max_payload_bytes: int = MAX_PAYL
         request_id=request_id,
         tag=tag,
         dtype=_DTYPE_NAMES[code],
-        shape=struct.unpack_from(f"<{ndim}Q", data, _FIXED.size),
+        shape=_SHAPES[ndim].unpack_from(data, _FIXED.size),
         num_bytes=num_bytes,
     )
     _check_size(header, max_payload_bytes)
     return header
 
 
+def header_bytes(data: bytes | bytearray | memoryview) -> int | None:
+    """Return how long the header is that ``data`` begins with; None if that cannot be said yet.
+
+    Nothing is checked: `decode_header` on as many bytes says what is wrong.
+    """
+    return None if len(data) < _FIXED.size else _FIXED.size + 8 * min(data[_NDIM_OFFSET], MAX_NDIM)
+
+
+def check_payload(header: Header, payload: Array) -> None:
+    """Raise `CodecError` for bytes (flat ``uint8``) that are no values of the header's dtype."""
+    if header.dtype == "bool" and payload.size and payload.max() > 1:
+        raise CodecError("frame: a bool that is neither 0 nor 1")
+
+
 def _kind(code: int) -> Kind:
-    try:
-        return Kind(code)
-    except ValueError:
-        raise CodecError(f"frame: unknown kind {code}") from None
+    kind = _KINDS.get(code)
+    if kind is None:
+        raise CodecError(f"frame: unknown kind {code}")
+    return kind
 
 
 def _check_size(header: Header, max_payload_bytes: int) -> None:
@@ -225,7 +253,7 @@ def _check_size(header: Header, max_payload_bytes: int) -> None:
     if header.num_bytes > limit:
         raise CodecError(f"frame: payload of {header.num_bytes:,} bytes, the limit is {limit:,}")
     # A dim may be huge where another is 0; numpy refuses such shapes, so they are refused here.
-    if any(size > MAX_PAYLOAD_BYTES for size in header.shape):
+    if header.shape and max(header.shape) > MAX_PAYLOAD_BYTES:
         raise CodecError(f"frame: shape {header.shape} has a dim above {MAX_PAYLOAD_BYTES:,}")
     expected = math.prod(header.shape) * NUMPY_DTYPES[header.dtype].itemsize
     if expected != header.num_bytes:
@@ -301,8 +329,7 @@ class Decoder:
         if stop < self._header.num_bytes:
             return None
         frame = self._header.frame(self._array)
-        if self._header.dtype == "bool" and stop and self._bytes.max() > 1:
-            raise CodecError("frame: a bool that is neither 0 nor 1")
+        check_payload(self._header, self._bytes)
         self._header, self._array, self._bytes = None, _EMPTY, _EMPTY
         return frame
 

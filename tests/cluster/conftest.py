@@ -12,7 +12,7 @@ import pytest
 
 from edgeflow.graph.ir import Array
 from edgeflow.plan.program import Program
-from edgeflow.runtime.executor import Executor, Runnable, get_executor
+from edgeflow.runtime.executor import Executor, Runnable, make_executor
 from edgeflow.runtime.worker import WorkerServer
 
 
@@ -40,11 +40,11 @@ class Hooked:
     name = "torch"
 
     def __init__(self) -> None:
-        self.inner: Executor = get_executor("torch")
+        self.inner: Executor = make_executor("torch")
         self.before_prepare: Callable[[Program], None] = lambda program: None
         self.before_compute: Callable[[], None] = lambda: None
 
-    def prepare(self, program: Program, weights: Mapping[Any, Array]) -> Runnable:
+    def prepare(self, program: Program, weights: Mapping[Any, Array], hashes: object = None) -> Runnable:
         self.before_prepare(program)
         return _HookedRunnable(self, self.inner.prepare(program, weights))
 

@@ -25,6 +25,7 @@ from edgeflow.errors import (
 from edgeflow.runtime.transport.base import Connection, Handler, Hello, Listener, Transport
 from edgeflow.runtime.transport.grpc_ import GrpcTransport, bind_server
 from edgeflow.runtime.transport.memory import MemoryNetwork, MemoryTransport
+from edgeflow.runtime.transport.tcp import TcpTransport
 from edgeflow.runtime.wire import CHUNK_BYTES, Frame, Header, Kind
 
 WAIT_S = 10.0
@@ -40,7 +41,11 @@ def grpc_transports() -> Callable[..., Transport]:
     return GrpcTransport
 
 
-TRANSPORTS = {"memory": memory_transports, "grpc": grpc_transports}
+def tcp_transports() -> Callable[..., Transport]:
+    return TcpTransport
+
+
+TRANSPORTS = {"memory": memory_transports, "grpc": grpc_transports, "tcp": tcp_transports}
 
 
 class Recorder:

@@ -27,7 +27,7 @@ from edgeflow.errors import (
 )
 from edgeflow.plan.program import CLIENT, Program, encode
 from edgeflow.runtime.content import content_of
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import available_executors, make_executor
 from edgeflow.runtime.rpc_errors import from_rpc_error
 from edgeflow.runtime.transport.base import Hello
 from edgeflow.runtime.transport.grpc_ import METHOD, SERVICE, GrpcTransport
@@ -118,7 +118,8 @@ def committed(stub: Any, linear: ef.Plan) -> Iterator[Any]:
 def test_describe_says_what_the_worker_is(stub: Any) -> None:
     said = call(stub.Describe, pb.DescribeRequest())
     assert said.version and said.protocol_version == PROTOCOL_VERSION
-    assert list(said.executors) == ["torch"] and said.num_threads == 1 and said.speed == 1.0
+    assert next(iter(said.executors)) == "torch" and set(said.executors) == set(available_executors())
+    assert said.num_threads == 1 and said.speed == 1.0
     assert said.memory_limit_bytes == 10_000_000 and said.monotonic_s > 0
     assert "conv2d" in said.operators and "from_file" not in said.operators
 
@@ -396,7 +397,7 @@ def test_loopback_is_fine(bind: str) -> None:
 
 def test_a_port_that_is_taken(address: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"cannot listen at {address}"):
-        WorkerServer(address, executor=get_executor("torch"), cache_dir=tmp_path / "other")
+        WorkerServer(address, executor=make_executor("torch"), cache_dir=tmp_path / "other")
 
 
 @pytest.mark.parametrize("options", [{"speed": 0.0}, {"speed": 1.5}, {"memory_limit_bytes": 0}])

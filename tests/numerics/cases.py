@@ -15,6 +15,8 @@ import torch
 from edgeflow.graph.aten import call_overload, overload
 from edgeflow.graph.ir import Array, Operator, Symbol, TensorRef, TensorSpec, Value
 from edgeflow.graph.structure import to_array
+from edgeflow.plan.program import Buffer, Compute, Kernel, Program
+from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.region import Interval, Region
 
 #: Draws of one family that torch may refuse (a kernel larger than its input) before one must be legal.
@@ -208,16 +210,50 @@ def draw_case(name: str, family: Family, *, seed: int, index: int) -> tuple[Case
     raise AssertionError(f"{name}: torch refused {_ATTEMPTS} draws in a row")
 
 
-def check_equal(case: Case, actual: Array, expected: Array) -> None:
+def program_of(case: Case, made: Cut) -> tuple[Program, dict[int, Array]]:
+    """Return a program of one instruction that makes a cut, and its inputs: exactly the boxes that it needs.
+
+    The result's buffer is the one after the inputs'.
+    """
+    needs = made.needs
+    kernel = Kernel(
+        operator=case.op.name,
+        steps=made.steps,
+        outputs=tuple((name, made.region) for name in case.op.outputs),
+        flops=made.flops,
+        num_bytes=0,
+    )
+    regions = {**needs, case.output: made.region}
+    instruction = Compute(
+        stage="",
+        kernels=(kernel,),
+        inputs=tuple((name, index) for index, name in enumerate(needs)),
+        outputs=((case.output, len(needs)),),
+    )
+    program = Program(
+        rank=0,
+        instructions=(instruction,),
+        buffers=tuple(Buffer(name, regions[name], case.specs[name].dtype) for name in (*needs, case.output)),
+    )
+    held = {
+        index: np.array(case.tensors[name][region.slices(Region.full(case.specs[name].shape))])
+        for index, (name, region) in enumerate(needs.items())
+    }
+    return program, held
+
+
+def check_equal(
+    case: Case, actual: Array, expected: Array, *, tolerances: Mapping[str, float] = TOLERANCES
+) -> None:
     """Compare within what the dtypes of the case allow, relative to the largest value of its whole result."""
     dtype = case.specs[case.output].dtype
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
-    if dtype not in TOLERANCES:
+    if dtype not in tolerances:
         np.testing.assert_array_equal(actual, expected)
         return
-    inputs = {case.specs[name].dtype for name in case.tensors} & TOLERANCES.keys()
-    tolerance = max(TOLERANCES[name] for name in {dtype, *inputs})
+    inputs = {case.specs[name].dtype for name in case.tensors} & tolerances.keys()
+    tolerance = max(tolerances[name] for name in {dtype, *inputs})
     wide, true = actual.astype(np.float64), expected.astype(np.float64)
     finite = np.abs(case.expected.astype(np.float64))[np.isfinite(case.expected.astype(np.float64))]
     largest = float(max(1.0, finite.max(initial=0.0)))

@@ -17,12 +17,11 @@ import pytest
 
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import Array
-from edgeflow.plan.program import Buffer, Compute, Kernel, Program
 from edgeflow.runtime.executor.torch_ import TorchExecutor
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import RULES, contraction_size, cut
-from tests.numerics.cases import Case, Draw, Family, check_equal, draw_case
+from tests.numerics.cases import Case, Draw, Family, check_equal, draw_case, program_of
 from tests.numerics.families import FAMILIES
 from tests.numerics.families.pointwise import is_tensor_operator
 
@@ -58,31 +57,10 @@ def _reported(case: Case, what: object) -> Iterator[None]:
 
 def _run(case: Case, made: Cut) -> Array:
     """Return what a cut makes, by way of the executor, from exactly the boxes that it needs."""
-    needs = made.needs
-    output = case.output
-    kernel = Kernel(
-        operator=case.op.name,
-        steps=made.steps,
-        outputs=tuple((name, made.region) for name in case.op.outputs),
-        flops=made.flops,
-        num_bytes=0,
-    )
-    names = [*needs, output]
-    regions = {**needs, output: made.region}
-    instruction = Compute(
-        stage="",
-        kernels=(kernel,),
-        inputs=tuple((name, index) for index, name in enumerate(needs)),
-        outputs=((output, len(needs)),),
-    )
-    program = Program(
-        rank=0,
-        instructions=(instruction,),
-        buffers=tuple(Buffer(name, regions[name], case.specs[name].dtype) for name in names),
-    )
-    held = {index: _taken(case.tensors[name], needs[name]).copy() for index, name in enumerate(needs)}
+    program, held = program_of(case, made)
+    output = len(held)
     _EXECUTOR.prepare(program, {}).compute(0, held)
-    return held[len(needs)]
+    return held[output]
 
 
 def _taken(array: Array, region: Region, within: Region | None = None) -> Array:

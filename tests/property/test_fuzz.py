@@ -21,7 +21,7 @@ from edgeflow.graph.ir import Array, ModelGraph, Operator, Structure, TensorRef,
 from edgeflow.graph.verify import verify_graph
 from edgeflow.plan import Plan, Stage, verify_plan
 from edgeflow.planner.strategy import Task
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import make_executor
 from edgeflow.runtime.local import run_programs
 from edgeflow.testing.random_models import random_cluster
 from tests.numerics.cases import Case, check_equal, draw_case
@@ -135,7 +135,7 @@ def check(plan: Plan, inputs: Mapping[str, Array], cases: Mapping[str, Case], wh
     verify_plan(plan)
     for way in plan.ways:
         check_programs(plan.graph, way.programs)
-        answers = run_programs(plan.graph, way.programs, inputs, get_executor("torch"))
+        answers = run_programs(plan.graph, way.programs, inputs, make_executor("torch"))
         for name, case in cases.items():
             try:
                 check_equal(case, answers[name], case.expected)

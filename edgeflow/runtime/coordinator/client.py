@@ -34,6 +34,7 @@ class Description(NamedTuple):
     Attributes:
         clock_offset_s: Its monotonic clock minus ours; off by at most half of the shortest round trip.
         round_trip_s: The shortest.
+        data_ports: Transport -> port on its host, of ways to carry frames besides gRPC.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Description(NamedTuple):
     memory_limit_bytes: int
     clock_offset_s: float
     round_trip_s: float
+    data_ports: Mapping[str, int]
 
 
 class Report(NamedTuple):
@@ -97,6 +99,7 @@ class WorkerClient:
             memory_limit_bytes=said.memory_limit_bytes,
             clock_offset_s=offset_s,
             round_trip_s=round_trip_s,
+            data_ports=dict(said.data_ports),
         )
 
     def prepare(

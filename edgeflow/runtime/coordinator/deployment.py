@@ -13,7 +13,8 @@ from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.replicas import AnySession, ReplicatedSession
 from edgeflow.runtime.coordinator.session import Session
-from edgeflow.runtime.executor import executor_names
+from edgeflow.runtime.executor import AUTO, resolve_executor
+from edgeflow.runtime.transport.routes import CHOICES
 
 
 def deploy(
@@ -22,9 +23,10 @@ def deploy(
     *,
     local: bool = False,
     threads: int = 1,
-    executor: str = "torch",
+    executor: str = AUTO,
     timeout_s: float = 60.0,
     emulate_speeds: bool = True,
+    transport: str = "auto",
 ) -> AnySession:
     """Bring a plan onto workers, and return a session that answers requests.
 
@@ -36,8 +38,10 @@ def deploy(
         local: Start worker processes on this machine instead, with the memory of the cluster's devices; they
             end with the session.
         threads: Threads that compute, of each local worker.
-        executor: Back end of local workers.
+        executor: Back end of local workers; by default the best that is installed.
         timeout_s: Of each control call, and of each request.
+        transport: What carries activations: ``tcp``, ``grpc``, or ``auto``, which is tcp where every worker
+            offers it, and gRPC on each connection that cannot be made that way.
         emulate_speeds: Make local workers as unequal as the cluster's devices.
 
     Raises:
@@ -49,15 +53,16 @@ def deploy(
         >>> with deploy(plan, workers=["nuc:7000", "pi4:7000"]) as session:  # doctest: +SKIP
         ...     y = session.run(x)
     """
+    if transport not in CHOICES:
+        raise ConfigError(f"no transport {transport!r}; known: {', '.join(CHOICES)}")
     if timeout_s <= 0:
         raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
     if local == (workers is not None):
         raise ConfigError("give either the addresses of workers, or local=True")
     ranks = sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
     if workers is not None:
-        return _open(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s)
-    if executor not in executor_names():
-        raise ConfigError(f"no executor {executor!r}; known: {', '.join(executor_names())}")
+        return _open(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s, transport=transport)
+    executor = resolve_executor(executor)
     if threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}")
     speeds = plan.cluster.relative_speeds if emulate_speeds else (1.0,) * len(plan.cluster.devices)
@@ -68,21 +73,28 @@ def deploy(
         memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
     )
     try:
-        return _open(plan, processes.addresses, timeout_s=timeout_s, processes=processes)
+        return _open(plan, processes.addresses, timeout_s=timeout_s, transport=transport, processes=processes)
     except BaseException:
         processes.close()
         raise
 
 
 def _open(
-    plan: Plan, addresses: Mapping[int, str], *, timeout_s: float, processes: LocalWorkers | None = None
+    plan: Plan,
+    addresses: Mapping[int, str],
+    *,
+    timeout_s: float,
+    transport: str,
+    processes: LocalWorkers | None = None,
 ) -> AnySession:
     if not plan.replicas:
-        return Session(plan, _new_epoch(), addresses, timeout_s=timeout_s, processes=processes)
+        return Session(
+            plan, _new_epoch(), addresses, timeout_s=timeout_s, transport=transport, processes=processes
+        )
 
     def open_way(way: Plan) -> Session:
         used = {rank: addresses[rank] for rank in way.programs if rank != CLIENT}
-        return Session(way, _new_epoch(), used, timeout_s=timeout_s)
+        return Session(way, _new_epoch(), used, timeout_s=timeout_s, transport=transport)
 
     expected_s = [predict(way, with_events=False).latency_s for way in plan.ways]
     return ReplicatedSession(plan, open_way, expected_s=expected_s, processes=processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
@@ -17,6 +18,7 @@ from edgeflow.plan.program import CLIENT, WeightSlice
 from edgeflow.runtime.content import Content, content_of
 from edgeflow.runtime.coordinator import state as s
 from edgeflow.runtime.coordinator.client import Description, Report, WorkerClient, load_timeout_s
+from edgeflow.runtime.transport.routes import choose_routes
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Rollout:
         addresses: Rank -> address of every worker that takes part.
         attach: Opens the data connection with a rank.
         timeout_s: Of each control call.
+        transport: What carries frames; see `routes`.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Rollout:
         *,
         attach: Callable[[int], None],
         timeout_s: float,
+        transport: str = "auto",
     ) -> None:
         self.plan = plan
         self.epoch = epoch
@@ -51,6 +55,7 @@ class Rollout:
         self.clients = {rank: WorkerClient(address, rank) for rank, address in addresses.items()}
         self.descriptions: dict[int, Description] = {}
         self._timeout_s = timeout_s
+        self._transport = transport
         self._state = s.DeploymentState(addresses)
         self._events: queue.SimpleQueue[s.DeploymentEvent] = queue.SimpleQueue()
         self._missing: dict[int, tuple[str, ...]] = {}
@@ -87,6 +92,12 @@ class Rollout:
             rank: client.report(self.epoch, min_request_id=min_request_id, timeout_s=self._timeout_s)
             for rank, client in sorted(self.clients.items())
         }
+
+    @functools.cached_property
+    def routes(self) -> Mapping[int, str]:
+        """Rank -> where its frames go; known once every worker has said what it is."""
+        ports = {rank: description.data_ports for rank, description in self.descriptions.items()}
+        return choose_routes(self.addresses, ports, self._transport)
 
     def _shut(self) -> None:
         self._pool.shutdown()
@@ -133,7 +144,7 @@ class Rollout:
             self.epoch,
             program,
             fingerprint=self.plan.fingerprint,
-            peers={peer: address for peer, address in self.addresses.items() if peer != CLIENT},
+            peers={peer: route for peer, route in self.routes.items() if peer != CLIENT},
             contents=[self._content(item) for item in program.weights],
             timeout_s=self._timeout_s,
         )

@@ -23,11 +23,14 @@ from edgeflow.runtime import interpreter
 from edgeflow.runtime.coordinator import requests as r
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, Rollout
+from edgeflow.runtime.pages import PagePool
 from edgeflow.runtime.rpc_errors import decode_description, rebuild
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.transport.base import Connection, Hello
 from edgeflow.runtime.transport.grpc_ import GrpcTransport
+from edgeflow.runtime.transport.routes import RoutedTransport
+from edgeflow.runtime.transport.tcp import TcpTransport
 from edgeflow.runtime.wire import Frame, Header, Kind
 from edgeflow.telemetry.trace import TraceEvent
 
@@ -65,6 +68,7 @@ class Session:
         addresses: Mapping[int, str],
         *,
         timeout_s: float,
+        transport: str = "auto",
         processes: LocalWorkers | None = None,
     ) -> None:
         self.plan = plan
@@ -88,9 +92,12 @@ class Session:
         self._records: deque[tuple[int, list[_Record]]] = deque(maxlen=_MAX_RECORDS)
         self._connections: dict[int, Connection] = {}
         self._is_closed = False
-        self._transport = GrpcTransport()
+        self._pool = PagePool()
+        self._transport = RoutedTransport((TcpTransport(allocate=self._pool.empty), GrpcTransport()))
         self._runner = Runner("edgeflow-client", self, tick=self._tick)
-        self._rollout = Rollout(plan, epoch, addresses, attach=self._attach, timeout_s=timeout_s)
+        self._rollout = Rollout(
+            plan, epoch, addresses, attach=self._attach, timeout_s=timeout_s, transport=transport
+        )
         try:
             self._rollout.open()
         except BaseException:
@@ -378,7 +385,7 @@ class Session:
 
     def _attach(self, rank: int) -> None:
         connection = self._transport.dial(
-            self._addresses[rank],
+            self._rollout.routes[rank],
             Hello(self._epoch, CLIENT),
             _WorkerHandler(self, rank),
             timeout_s=min(self.timeout_s, CONNECT_TIMEOUT_S),

@@ -12,6 +12,9 @@ from edgeflow.sharding.region import Region
 #: Weight slices by tensor and region, as `Program.weights` names them.
 Weights = Mapping[tuple[str, Region], Array]
 
+#: What the content of weight slices is called, by the same names; equal hashes mean equal content.
+Hashes = Mapping[tuple[str, Region], str]
+
 
 class Runnable(Protocol):
     """A program, compiled; may be run for many requests, one at a time."""
@@ -30,8 +33,11 @@ class Executor(Protocol):
     @property
     def name(self) -> str: ...
 
-    def prepare(self, program: Program, weights: Weights) -> Runnable:
+    def prepare(self, program: Program, weights: Weights, hashes: Hashes | None = None) -> Runnable:
         """Compile a program.
+
+        Args:
+            hashes: Of the weights, where they are known: what was compiled with equal ones may be used again.
 
         Raises:
             UnsupportedOperatorError: If the back end lacks an operator.

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import torch
 
-from edgeflow.graph.aten import call_overload, overload, symbol_value
+from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import ModelGraph, Operator, Structure, Symbol, TensorRef, TensorSpec
 from edgeflow.runtime.profile.measure import Case
 from edgeflow.sharding.region import Interval, Region
@@ -187,7 +186,15 @@ def operator_graph(
     weights: dict[str, tuple[int, ...]] | None = None,
     **values: Any,
 ) -> ModelGraph:
-    """A graph of one operator: arguments that are tensors by shape, the others by value or default."""
+    """A graph of one operator: arguments that are tensors by shape, the others by value or default.
+
+    Raises:
+        ConfigError: If torch is not installed: defaults and the result's shape are asked of it.
+    """
+    try:
+        from edgeflow.graph.aten import overload
+    except ImportError as error:
+        raise ConfigError("a profile of this device needs torch, which is not installed here") from error
     weights = weights or {}
     specs = {name: TensorSpec(shape=shape) for name, shape in {**inputs, **weights}.items()}
     function = overload(target)
@@ -220,6 +227,9 @@ def operator_graph(
 
 def _result_shape(operator: Operator, specs: dict[str, TensorSpec]) -> tuple[int, ...]:
     """Found by running the call on tensors without values."""
+    import torch
+
+    from edgeflow.graph.aten import call_overload, overload, symbol_value
 
     def resolve(value: Any) -> Any:
         if isinstance(value, TensorRef):

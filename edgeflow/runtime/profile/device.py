@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import torch
-
 from edgeflow.cluster.profile import Conditions, DeviceProfile, MeasuredPower, MessageCost
 from edgeflow.cost.energy import EnergyReader, find_energy_reader
 from edgeflow.cost.kernels import Sample, fit_families
 from edgeflow.cost.profile_file import PeerLink, ProfileFile
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import AUTO, make_executor
+from edgeflow.runtime.executor.threads import threads_restored
 from edgeflow.runtime.profile.cases import device_cases
 from edgeflow.runtime.profile.frames import CopyCost, measure_copies, measure_frames
 from edgeflow.runtime.profile.host import conditions, free_memory_bytes
@@ -33,6 +32,7 @@ _LARGE_FLOPS: Final = 50_000_000
 def profile_device(
     *,
     threads: int = 1,
+    executor: str = AUTO,
     budget_s: float = OPERATORS_S,
     peers: Sequence[str] = (),
     name: str = "",
@@ -42,6 +42,7 @@ def profile_device(
 
     Args:
         threads: That one operator may use.
+        executor: Back end to measure; the one that the worker runs, by default the best that is installed.
         budget_s: For operators; on a slow device a part of them is left out.
         peers: Addresses of running workers, to which the network is measured.
         name: Of the device; the host's by default.
@@ -55,8 +56,6 @@ def profile_device(
     memory_bytes = free_memory_bytes()
     reader = find_energy_reader()
     idle_w = _power_w(reader, _IDLE_S)
-    before = torch.get_num_threads()
-    executor = get_executor("torch", threads=threads)
     start_s, start_j = time.monotonic(), reader.energy_j() if reader else 0.0
 
     def moved(done: int, total: int) -> None:
@@ -64,12 +63,9 @@ def profile_device(
             reader.energy_j()  # counters run over, and meters want to be read often
         on_case(done, total)
 
-    try:
-        samples = measure(
-            device_cases(), executor, budget_s=budget_s, clock=clock_for(threads), on_case=moved
-        )
-    finally:
-        torch.set_num_threads(before)
+    with threads_restored():
+        backend = make_executor(executor, threads=threads)
+        samples = measure(device_cases(), backend, budget_s=budget_s, clock=clock_for(threads), on_case=moved)
     power = None
     if reader is not None:
         busy_w = (reader.energy_j() - start_j) / (time.monotonic() - start_s)

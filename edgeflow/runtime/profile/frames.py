@@ -12,8 +12,9 @@ import numpy as np
 
 from edgeflow.cluster.profile import MessageCost
 from edgeflow.errors import EdgeflowError
-from edgeflow.runtime.transport.base import Connection, Handler, Hello
-from edgeflow.runtime.transport.grpc_ import GrpcTransport
+from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.transport.base import Connection, Handler, Hello, Transport
+from edgeflow.runtime.transport.tcp import TcpTransport
 from edgeflow.runtime.wire import Frame, Header, Kind
 
 #: Sizes of payloads, and how many frames of each are sent.
@@ -37,17 +38,20 @@ class CopyCost(NamedTuple):
     stream_s_per_byte: float
 
 
-def measure_frames() -> MessageCost:
+def measure_frames(transport: Transport | None = None) -> MessageCost:
     """Send frames to ourselves over the loopback interface, one at a time.
 
     Counted is the processor time of both sides, kernel included, and each is taken to have half of it.
+
+    Args:
+        transport: What carries them; by default tcp, as between workers that can reach each other's ports.
 
     Raises:
         EdgeflowError: If the loopback interface cannot be used.
     """
     hello = Hello(epoch=1, rank=0)
     inbox = _Inbox()
-    transport = GrpcTransport()
+    transport = transport or TcpTransport(allocate=PagePool().empty)
     listener = transport.listen("127.0.0.1:0", lambda hello, connection: inbox)
     try:
         connection = transport.dial(listener.address, hello, _Inbox(), timeout_s=_TIMEOUT_S)

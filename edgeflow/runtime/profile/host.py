@@ -19,10 +19,17 @@ def conditions(threads: int) -> Conditions:
         processor=processor_name(),
         num_cores=os.cpu_count() or 0,
         num_threads=threads,
-        torch=metadata.version("torch"),
+        torch=_version("torch"),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         load=round(psutil.getloadavg()[0], 2),
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def processor_name(root: Path = Path("/")) -> str:

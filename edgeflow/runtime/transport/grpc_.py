@@ -27,6 +27,7 @@ from edgeflow.errors import (
     WorkerUnreachableError,
 )
 from edgeflow.runtime.rpc_errors import abort, from_rpc_error, translated
+from edgeflow.runtime.transport.address import join_address, split_bind
 from edgeflow.runtime.transport.base import Accept, Connection, Handler, Hello
 from edgeflow.runtime.wire import MAX_PAYLOAD_BYTES, Decoder, Frame, decode, encode
 
@@ -349,12 +350,10 @@ def bind_server(server: grpc.Server, bind: str) -> str:
     Raises:
         ConfigError: If the address is malformed, or cannot be had.
     """
-    host, separator, port = bind.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"bind address {bind!r} is not HOST:PORT with a port from 0 to 65535")
+    host, _ = split_bind(bind)
     bound = 0
     with contextlib.suppress(RuntimeError):
         bound = server.add_insecure_port(bind)
     if bound == 0:
         raise ConfigError(f"cannot listen at {bind}: the address is taken, or is not this machine's")
-    return f"{host}:{bound}"
+    return join_address(host, bound)

@@ -19,7 +19,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from edgeflow._proto.edgeflow.v1 import worker_pb2, worker_pb2_grpc
 from edgeflow.errors import ConfigError
-from edgeflow.runtime.executor import Executor, get_executor
+from edgeflow.runtime.executor import AUTO, Executor, make_executor
+from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.transport.address import join_address, split_bind
+from edgeflow.runtime.transport.base import Listener
 from edgeflow.runtime.transport.grpc_ import (
     MAX_STREAMS,
     SERVER_OPTIONS,
@@ -27,6 +30,8 @@ from edgeflow.runtime.transport.grpc_ import (
     GrpcTransport,
     bind_server,
 )
+from edgeflow.runtime.transport.routes import CHOICES, RoutedTransport
+from edgeflow.runtime.transport.tcp import TcpTransport
 from edgeflow.runtime.worker.servicer import WorkerServicer
 from edgeflow.runtime.worker.weights import WeightCache, default_folder
 from edgeflow.runtime.worker.worker import Worker, default_memory_limit_bytes
@@ -51,9 +56,11 @@ class WorkerServer:
         cache_dir: Where weights are kept; `default_folder` if None.
         memory_limit_bytes: What weights and buffers may take; half of the machine's memory if None.
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
+        transport: With ``grpc`` no port is opened for frames; they go over the one server.
+        data_port: The port for frames over TCP; 0 takes a free one.
 
     Raises:
-        ConfigError: If the address cannot be had, or is not allowed.
+        ConfigError: If an address cannot be had, or is not allowed.
     """
 
     def __init__(
@@ -66,7 +73,11 @@ class WorkerServer:
         cache_dir: Path | None = None,
         memory_limit_bytes: int | None = None,
         insecure: bool = False,
+        transport: str = "auto",
+        data_port: int = 0,
     ) -> None:
+        if transport not in CHOICES:
+            raise ConfigError(f"no transport {transport!r}; known: {', '.join(CHOICES)}")
         check_bind(bind, insecure=insecure)
         limit_bytes = default_memory_limit_bytes() if memory_limit_bytes is None else memory_limit_bytes
         if limit_bytes <= 0:
@@ -79,17 +90,36 @@ class WorkerServer:
         except ConfigError:
             self._pool.shutdown()
             raise
+        pool = PagePool()
+        tcp = TcpTransport(max_payload_bytes=limit_bytes, allocate=pool.empty)
         self.worker = Worker(
             executor=executor,
-            transport=GrpcTransport(max_payload_bytes=limit_bytes),
+            transport=RoutedTransport((tcp, GrpcTransport(max_payload_bytes=limit_bytes))),
             cache=cache,
             memory_limit_bytes=limit_bytes,
             speed=speed,
+            pool=pool,
         )
+        self._listener: Listener | None = None
+        data_ports: dict[str, int] = {}
+        if transport != "grpc":
+            host = split_bind(bind)[0]
+            try:
+                self._listener = tcp.listen(join_address(host, data_port), self.worker.accept)
+            except ConfigError:
+                self.worker.close()
+                self._server.stop(None)
+                self._pool.shutdown()
+                raise
+            data_ports["tcp"] = split_bind(self._listener.address)[1]
         self._exchange = Exchange(self.worker.accept, max_payload_bytes=limit_bytes)
         self._health = health.HealthServicer()
         servicer = WorkerServicer(
-            self.worker, name=platform.node(), version=_version(), num_threads=num_threads
+            self.worker,
+            name=platform.node(),
+            version=_version(),
+            num_threads=num_threads,
+            data_ports=data_ports,
         )
         worker_pb2_grpc.add_WorkerServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -102,6 +132,8 @@ class WorkerServer:
         """Tell peers and clients that it ends, then end; every thread is gone afterwards."""
         self._health.enter_graceful_shutdown()
         self.worker.close()
+        if self._listener is not None:
+            self._listener.close()
         self._exchange.close()
         self._server.stop(_STOP_GRACE_S).wait()
         self._pool.shutdown()
@@ -112,10 +144,14 @@ def serve(
     *,
     threads: int = 1,
     speed: float = 1.0,
-    executor: str = "torch",
+    executor: str = AUTO,
+    device: str = "cpu",
+    dtype: str | None = None,
     cache_dir: Path | None = None,
     memory_limit_bytes: int | None = None,
     insecure: bool = False,
+    transport: str = "auto",
+    data_port: int = 0,
     watch_stdin: bool = False,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -125,10 +161,14 @@ def serve(
         bind: ``HOST:PORT``; port 0 takes a free one.
         threads: Threads that compute.
         speed: Below 1, a slower device is emulated.
-        executor: Name of the back end.
+        executor: Name of the back end; by default the best that is installed.
+        device: What computes: ``cpu``, or by torch's name a GPU.
+        dtype: Float dtype to compute in instead of 32 bits.
         cache_dir: Where weights are kept between runs.
         memory_limit_bytes: What weights and buffers may take; half of the machine's memory if None.
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
+        transport: ``auto`` and ``tcp`` open a port for frames; ``grpc`` carries them over the one server.
+        data_port: That port; 0 takes a free one.
         watch_stdin: End also when standard input ends, as it does when the parent process dies.
         on_listening: Told the address; the default writes ``listening HOST:PORT`` to standard output.
 
@@ -142,12 +182,14 @@ def serve(
     }
     server = WorkerServer(
         bind,
-        executor=get_executor(executor, threads=threads),
+        executor=make_executor(executor, threads=threads, device=device, dtype=dtype),
         num_threads=threads,
         speed=speed,
         cache_dir=cache_dir,
         memory_limit_bytes=memory_limit_bytes,
         insecure=insecure,
+        transport=transport,
+        data_port=data_port,
     )
     try:
         logger.info("worker.listening", extra={"address": server.address})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import grpc
@@ -13,7 +13,7 @@ from edgeflow._proto.edgeflow.v1 import worker_pb2 as pb
 from edgeflow._proto.edgeflow.v1 import worker_pb2_grpc
 from edgeflow.errors import CodecError
 from edgeflow.runtime.content import Content
-from edgeflow.runtime.executor import executor_names
+from edgeflow.runtime.executor import available_executors
 from edgeflow.runtime.rpc_errors import translated
 from edgeflow.runtime.wire import CHUNK_BYTES, PROTOCOL_VERSION
 from edgeflow.runtime.worker.allowlist import ALLOWED_NAMES
@@ -38,11 +38,14 @@ _MARGIN_S: Final = 0.5
 class WorkerServicer(worker_pb2_grpc.WorkerServicer):
     """The `Worker` service."""
 
-    def __init__(self, worker: Worker, *, name: str, version: str, num_threads: int) -> None:
+    def __init__(
+        self, worker: Worker, *, name: str, version: str, num_threads: int, data_ports: Mapping[str, int]
+    ) -> None:
         self._worker = worker
         self._name = name
         self._version = version
         self._num_threads = num_threads
+        self._data_ports = data_ports
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
         with translated(context):
@@ -51,7 +54,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 name=self._name,
                 version=self._version,
                 protocol_version=PROTOCOL_VERSION,
-                executors=[mine, *(other for other in executor_names() if other != mine)],
+                executors=[mine, *(other for other in available_executors() if other != mine)],
                 num_threads=self._num_threads,
                 memory_limit_bytes=self._worker.memory_limit_bytes,
                 operators=sorted(ALLOWED_NAMES),
@@ -67,6 +70,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                     for status in self._worker.status()
                 ],
                 monotonic_s=time.monotonic(),
+                data_ports=self._data_ports,
             )
 
     def Prepare(self, request: pb.PrepareRequest, context: grpc.ServicerContext) -> pb.PrepareResponse:

@@ -6,6 +6,7 @@ the state and the tables beside it; what takes long (compiling, dialling, comput
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import threading
@@ -13,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from edgeflow.plan.program import CLIENT, Program, Receive, Send
 from edgeflow.runtime import interpreter
 from edgeflow.runtime.content import Content, check_content
 from edgeflow.runtime.executor.base import Executor, Runnable
+from edgeflow.runtime.pages import PagePool
 from edgeflow.runtime.rpc_errors import describe, encode_description
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
@@ -96,6 +99,7 @@ class Worker:
         cache: Where weights are kept.
         memory_limit_bytes: What weights and buffers may take.
         speed: Below 1, a slower device is emulated.
+        pool: Where buffers come from.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Worker:
         cache: WeightCache,
         memory_limit_bytes: int,
         speed: float = 1.0,
+        pool: PagePool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 0 < speed <= 1:
@@ -113,6 +118,7 @@ class Worker:
         self.executor = executor
         self.memory_limit_bytes = memory_limit_bytes
         self.speed = speed
+        self.pool = pool or PagePool()
         self._transport = transport
         self._cache = cache
         self._clock = clock
@@ -168,7 +174,11 @@ class Worker:
             (item.tensor, item.region): arrays[content.content_hash]
             for item, content in zip(preparation.program.weights, preparation.contents, strict=True)
         }
-        runnable = self.executor.prepare(preparation.program, weights)
+        hashes = {
+            (item.tensor, item.region): content.content_hash
+            for item, content in zip(preparation.program.weights, preparation.contents, strict=True)
+        }
+        runnable = self.executor.prepare(preparation.program, weights, hashes)
         with self._lock:
             self._handle(e.Loaded(epoch))
             self._get(epoch).runnable = runnable
@@ -298,6 +308,7 @@ class Worker:
             case e.FreeEpoch(epoch):
                 for connection in self._epochs.pop(epoch).connections.values():
                     connection.close()
+                self.pool.trim()
                 logger.info("epoch.freed", extra={"epoch": epoch})
 
     def _run(self, epoch: int, request_id: int) -> interpreter.Running:
@@ -326,7 +337,13 @@ class Worker:
 
         def running() -> interpreter.Running:
             outputs = yield from interpreter.run(
-                runnable, program, {}, send=send, record=record, speed=self.speed
+                runnable,
+                program,
+                {},
+                send=send,
+                record=record,
+                speed=self.speed,
+                empty=self.pool.empty,
             )
             self._keep_records(entry, request_id, records)
             return outputs
@@ -435,6 +452,12 @@ class _PeerHandler:
 
 def peak_memory_bytes() -> int:
     """The most memory that this process has had resident."""
+    # Not rusage where there is better: that begins with the peak of the process that started this one.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name == "VmHWM":
+                return int(value.split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -39,7 +39,7 @@ def test_number_of_heads_suits_unequal_shares(size: str) -> None:
 
 
 def test_unknown_size_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'huge'; there are 3: tiny, small, base"):
+    with pytest.raises(ConfigError, match=r"'huge'; there are 5: micro, mini, tiny, small, base"):
         config_for("huge")
 
 

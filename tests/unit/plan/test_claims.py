@@ -20,7 +20,7 @@ from edgeflow.graph.ir import Array
 from edgeflow.plan import Piece, Plan, Shard, Stage, verify_plan
 from edgeflow.plan.program import CLIENT, Claim, Compute, Dispense, Program, Receive, Send, encode
 from edgeflow.plan.walk import Walk
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import make_executor
 from edgeflow.runtime.interpreter import run
 from edgeflow.runtime.local import weights_of
 from edgeflow.runtime.schedule import FrameKey
@@ -142,7 +142,7 @@ def in_any_order(made: Plan, x: Array, choose: st.DataObject) -> tuple[Array, Co
             item = program.instructions[position]
             ran[rank] += getattr(item, "stage", "") == "tasks" and type(item).__name__ == "Compute"
 
-        runnable = get_executor("torch").prepare(program, weights_of(made.graph, program))
+        runnable = make_executor("torch").prepare(program, weights_of(made.graph, program))
         inputs = {"input": x} if rank == CLIENT else {}
         return run(runnable, program, inputs, send=send, record=record)
 

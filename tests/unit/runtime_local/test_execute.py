@@ -15,7 +15,7 @@ import edgeflow as ef
 from edgeflow.errors import ConfigError, InvalidPlanError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.plan.program import CLIENT, Buffer, Program, Receive, Send
-from edgeflow.runtime.executor import Executor, Runnable, get_executor
+from edgeflow.runtime.executor import Executor, Runnable, make_executor
 from edgeflow.runtime.executor.base import Weights
 from edgeflow.runtime.local import execute, run_programs, weights_of
 from edgeflow.sharding.region import Region
@@ -101,9 +101,9 @@ class _Spy:
     def __init__(self) -> None:
         self.weights: list[Weights] = []
 
-    def prepare(self, program: Program, weights: Weights) -> Runnable:
+    def prepare(self, program: Program, weights: Weights, hashes: object = None) -> Runnable:
         self.weights.append(weights)
-        return get_executor("torch").prepare(program, weights)
+        return make_executor("torch").prepare(program, weights)
 
 
 def test_another_back_end_may_be_given_and_gets_only_the_slices_it_needs() -> None:
@@ -174,6 +174,6 @@ def test_flat_outputs_by_name() -> None:
     made = ef.plan(mlp(), ef.Cluster.local())
     (name,) = mlp().inputs
 
-    arrays: dict[str, Array] = run_programs(mlp(), made.programs, {name: _X.numpy()}, get_executor("torch"))
+    arrays: dict[str, Array] = run_programs(mlp(), made.programs, {name: _X.numpy()}, make_executor("torch"))
 
     assert list(arrays) == list(mlp().outputs)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+import edgeflow as ef
 from edgeflow.errors import ConfigError, UnsupportedOperatorError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, Symbol
 from edgeflow.plan.program import Buffer, Compute, Kernel, Program, WeightSlice
-from edgeflow.runtime.executor import executor_names, get_executor
+from edgeflow.runtime.executor import (
+    Executor,
+    Hashes,
+    Runnable,
+    available_executors,
+    executor_names,
+    make_executor,
+    resolve_executor,
+)
+from edgeflow.runtime.executor.base import Weights
 from edgeflow.sharding.cut import Literal, LocalValue, Result, Slice, Step
 from edgeflow.sharding.region import Region
+from edgeflow.testing import zoo
 
 FOUR = Region.full((4,))
 
@@ -55,7 +68,7 @@ def computed(
         weights=tuple(WeightSlice(name, region, "float32") for name, region in weights or {}),
     )
     contents = {0: values}
-    get_executor("torch").prepare(program, weights or {}).compute(0, contents)
+    make_executor("torch").prepare(program, weights or {}).compute(0, contents)
     return [contents[index + 1] for index in range(len(wanted))]
 
 
@@ -181,17 +194,84 @@ def test_an_operator_that_is_not_atens() -> None:
 
 def test_back_ends_are_found_by_name() -> None:
     assert "torch" in executor_names()
-    assert get_executor("torch").name == "torch"
+    assert make_executor("torch").name == "torch"
     with pytest.raises(ConfigError, match=r"no executor 'abacus'; known: .*torch"):
-        get_executor("abacus")
+        make_executor("abacus")
+
+
+def test_the_best_that_is_installed_is_the_default() -> None:
+    assert resolve_executor("auto") == available_executors()[0]
+    assert make_executor().name == available_executors()[0]
+    assert make_executor("auto", device="cpu", dtype="bfloat16").name == "torch"
+
+
+def test_what_a_back_end_cannot_do_is_refused() -> None:
+    with pytest.raises(ConfigError, match="device 'abacus' cannot be used here"):
+        make_executor("torch", device="abacus")
+    with pytest.raises(ConfigError, match=r"no dtype 'int3' to compute in; known: .*bfloat16"):
+        make_executor("torch", dtype="int3")
+    if "onnxruntime" in available_executors():
+        with pytest.raises(ConfigError, match="executor 'onnxruntime' computes on the cpu"):
+            make_executor("onnxruntime", device="cuda")
+
+
+def test_a_back_end_that_is_not_installed_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ConfigError, match="executor 'onnxruntime' needs onnxruntime, not installed"):
+        make_executor("onnxruntime")
+    assert make_executor("auto").name == "torch"
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 3e-2), ("float16", 4e-3)])
+def test_floats_may_be_computed_in_16_bits(dtype: str, tolerance: float) -> None:
+    """Half the memory and, where the device has units for it, more speed; it is asked for, never assumed."""
+    example = zoo.build("tiny-resnet")
+    graph = ef.capture(example.module, example.args, name="tiny-resnet")
+    plan = ef.plan(graph, ef.Cluster.local(speeds=[1.0, 0.5]), strategy="edgeflow_paper")
+    with torch.no_grad():
+        expected = example.module(*example.args)
+
+    given = ef.execute(plan, example.args, executor=make_executor("torch", dtype=dtype))
+
+    assert given.dtype == torch.float32
+    difference = float((given - expected).abs().max() / expected.abs().max())
+    assert 1e-6 < difference < tolerance
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+def test_a_gpu_and_a_cpu_share_a_plan() -> None:
+    example = zoo.build("tiny-vit")
+    graph = ef.capture(example.module, example.args, name="tiny-vit")
+    plan = ef.plan(graph, ef.Cluster.local(speeds=[1.0, 0.5]), strategy="megatron")
+    executors = {0: make_executor("torch", device="cuda"), 1: make_executor("torch")}
+    with torch.no_grad():
+        expected = example.module(*example.args)
+
+    given = ef.execute(plan, example.args, executor=_ByRank(executors, make_executor("torch")))
+
+    torch.testing.assert_close(given, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+class _ByRank:
+    """Each rank's own back end."""
+
+    name = "by rank"
+
+    def __init__(self, executors: dict[int, Executor], other: Executor) -> None:
+        self._executors = executors
+        self._other = other
+
+    def prepare(self, program: Program, weights: Weights, hashes: Hashes | None = None) -> Runnable:
+        return self._executors.get(program.rank, self._other).prepare(program, weights, hashes)
 
 
 def test_threads_are_set() -> None:
     before = torch.get_num_threads()
     try:
-        get_executor("torch", threads=2)
+        make_executor("torch", threads=2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
-        get_executor("torch", threads=0)
+        make_executor("torch", threads=0)

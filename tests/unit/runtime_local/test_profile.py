@@ -9,7 +9,7 @@ import pytest
 
 from edgeflow.cost.kernels import Sample
 from edgeflow.cost.work import FAMILIES, Work, work_of
-from edgeflow.runtime.executor import get_executor
+from edgeflow.runtime.executor import make_executor
 from edgeflow.runtime.profile import measure as measuring
 from edgeflow.runtime.profile.cases import device_cases, graph_cases, operator_graph, slices
 from edgeflow.runtime.profile.device import condense
@@ -57,7 +57,7 @@ def test_kernels_are_measured_with_positive_durations() -> None:
 
     samples = measure(
         cases,
-        get_executor("torch"),
+        make_executor("torch"),
         budget_s=5.0,
         clock=clock_for(1),
         on_case=lambda *done: seen.append(done),
@@ -73,7 +73,7 @@ def test_when_time_is_up_no_round_is_begun(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(measuring, "ROUND_BYTES", 1)
     cases = list(slices(LINEAR, LINEAR.operators[0]))
 
-    samples = measure(cases, get_executor("torch"), budget_s=0.0)
+    samples = measure(cases, make_executor("torch"), budget_s=0.0)
 
     assert [sample.work for sample in samples] == [_work(cases[0])]
 

@@ -25,7 +25,14 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("name", "version", "protocol_version", "executors", "num_threads", "memory_limit_bytes", "monotonic_s", "operators", "speed", "epochs")
+    __slots__ = ("name", "version", "protocol_version", "executors", "num_threads", "memory_limit_bytes", "monotonic_s", "operators", "speed", "epochs", "data_ports")
+    class DataPortsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +43,7 @@ class DescribeResponse(_message.Message):
     OPERATORS_FIELD_NUMBER: _ClassVar[int]
     SPEED_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    DATA_PORTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     protocol_version: int
@@ -46,7 +54,8 @@ class DescribeResponse(_message.Message):
     operators: _containers.RepeatedScalarFieldContainer[str]
     speed: float
     epochs: _containers.RepeatedCompositeFieldContainer[EpochStatus]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., executors: _Optional[_Iterable[str]] = ..., num_threads: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., monotonic_s: _Optional[float] = ..., operators: _Optional[_Iterable[str]] = ..., speed: _Optional[float] = ..., epochs: _Optional[_Iterable[_Union[EpochStatus, _Mapping]]] = ...) -> None: ...
+    data_ports: _containers.ScalarMap[str, int]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., executors: _Optional[_Iterable[str]] = ..., num_threads: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., monotonic_s: _Optional[float] = ..., operators: _Optional[_Iterable[str]] = ..., speed: _Optional[float] = ..., epochs: _Optional[_Iterable[_Union[EpochStatus, _Mapping]]] = ..., data_ports: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class EpochStatus(_message.Message):
     __slots__ = ("epoch", "phase", "rank", "num_active_requests", "reserved_bytes")

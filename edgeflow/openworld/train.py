@@ -1,0 +1,450 @@
+"""Training: SimCLR without labels, then a method; resumed after a kill as if nothing had been.
+
+All chance comes from generators that are made anew for each epoch from the seed, and a checkpoint is written
+after every epoch: a run that is killed anywhere repeats at most one epoch, and ends with the same weights to
+the last bit (on the same machine, with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgeflow.errors import ConfigError
+from edgeflow.openworld import checkpoint, losses, predict
+from edgeflow.openworld.augment import Augmentation, augment
+from edgeflow.openworld.data import load
+from edgeflow.openworld.learner import Learner, freeze, pixel_statistics
+from edgeflow.openworld.methods import METHODS, Batch, Method, State, Terms
+from edgeflow.openworld.metrics import Scores, score
+from edgeflow.openworld.model import build
+from edgeflow.openworld.settings import TrainSettings, views_for
+from edgeflow.openworld.splits import OpenWorldSplit, open_world_split, renumber
+
+#: Temperature of SimCLR, for its projections.
+_SIMCLR_TEMPERATURE: Final = 0.4
+_MOMENTUM: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What is trained and judged on.
+
+    Attributes:
+        split: Training pictures; the unlabelled ones are the transductive test.
+        test_images_NCHW: Held-out pictures, uint8: the inductive test.
+        test_targets_N: Their classes in the numbering of the split.
+    """
+
+    split: OpenWorldSplit
+    test_images_NCHW: Tensor
+    test_targets_N: Tensor
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one epoch ended with.
+
+    Attributes:
+        number: From 1.
+        loss: Mean of the sum of the terms.
+        terms: Mean of each term.
+        scores: On the unlabelled pictures; None during pre-training.
+    """
+
+    number: int
+    loss: float
+    terms: dict[str, float]
+    scores: Scores | None = None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training came to.
+
+    Attributes:
+        transductive: On the unlabelled training pictures.
+        inductive: On held-out pictures, with thresholds and clusters from the training pictures.
+    """
+
+    settings: TrainSettings
+    transductive: Scores
+    inductive: Scores
+    history: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A learner at the end of its training, with its material and result."""
+
+    learner: Learner
+    material: Material
+    predictor: predict.Predictor
+    result: Result
+
+
+#: Called after each epoch: phase, epochs done, epochs in all, the epoch.
+OnEpoch = Callable[[str, int, int, Epoch], None]
+
+
+def prepare(settings: TrainSettings) -> Material:
+    """Read the data and split it.
+
+    Raises:
+        ConfigError: If the data are missing, or do not fit the settings.
+    """
+    folder = None if settings.folder is None else Path(settings.folder)
+    training = load(settings.data, "train", folder=folder)
+    training = training.subset(settings.num_images, seed=settings.subset_seed)
+    split = open_world_split(
+        training,
+        num_known=settings.num_known,
+        label_ratio=settings.label_ratio,
+        seed=settings.seed,
+        leave_out=settings.leave_out,
+    )
+    test = load(settings.data, "test", folder=folder).subset(settings.test_images, seed=settings.subset_seed)
+    targets = renumber(test.labels_N, split.order)
+    present = targets >= 0
+    return Material(split=split, test_images_NCHW=test.images_NCHW[present], test_targets_N=targets[present])
+
+
+def fresh_learner(settings: TrainSettings, material: Material) -> Learner:
+    """Return an untrained learner for the material."""
+    split = material.split
+    model = build(
+        settings.size,
+        num_known=split.num_known,
+        num_novel=split.num_novel,
+        image_size=split.images_NCHW.shape[2],
+        in_channels=split.images_NCHW.shape[1],
+        seed=settings.seed,
+    )
+    mean, std = pixel_statistics(split.images_NCHW)
+    learner = Learner(model, mean=mean, std=std, seed=settings.seed)
+    return learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def train(settings: TrainSettings, folder: Path, *, on_epoch: OnEpoch | None = None) -> Trained:
+    """Pre-train, train and judge, from the latest checkpoints in ``folder``; write new ones there.
+
+    Pre-training depends on fewer settings than the rest: methods that agree on these share its result.
+
+    Raises:
+        ConfigError: If the data, a checkpoint or the method is wrong.
+    """
+    method = find_method(settings.method)
+    material = prepare(settings)
+    learner = fresh_learner(settings, material)
+    folder.mkdir(parents=True, exist_ok=True)
+    pretrain(learner, settings, material, folder, on_epoch=on_epoch)
+    history = learn(learner, method, settings, material, folder, on_epoch=on_epoch)
+    predictor = fit_predictor(learner, method, settings, material)
+    split = material.split
+    result = Result(
+        settings=settings,
+        transductive=judge(
+            learner, predictor, split.images_NCHW[split.unlabelled], split.targets_N[split.unlabelled]
+        ),
+        inductive=judge(learner, predictor, material.test_images_NCHW, material.test_targets_N),
+        history=tuple(history),
+    )
+    return Trained(learner=learner, material=material, predictor=predictor, result=result)
+
+
+def find_method(name: str) -> Method:
+    """Return a method by name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; there are {len(METHODS)}: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def pretrain(
+    learner: Learner,
+    settings: TrainSettings,
+    material: Material,
+    folder: Path,
+    *,
+    on_epoch: OnEpoch | None = None,
+) -> list[Epoch]:
+    """Train the extractor by SimCLR on all training pictures, without labels."""
+    images = material.split.images_NCHW
+    how = views_for(settings.data).contrast
+
+    def terms(batch: Batch) -> Terms:
+        features = learner.features(torch.cat(batch.views))
+        first, second = learner.projector(features).chunk(2)
+        return {"view contrast": losses.view_contrast(first, second, temperature=_SIMCLR_TEMPERATURE)}
+
+    def batches(generator: torch.Generator) -> Iterator[Batch]:
+        order = torch.randperm(len(images), generator=generator)
+        for chosen in torch.split(order, settings.pretrain_batch_size):
+            if len(chosen) > 1:
+                yield _batch(images, chosen, (how, how), material.split.targets_N[:0], generator)
+
+    freeze(learner, trainable_blocks=None)
+    optimizer = torch.optim.AdamW(
+        learner.parameters(), lr=settings.pretrain_learning_rate, weight_decay=settings.weight_decay
+    )
+    return _fit(
+        _Fit(
+            phase="simclr",
+            path=folder / f"simclr-{fingerprint(settings, _PRETRAINING)}.safetensors",
+            learner=learner,
+            optimizer=optimizer,
+            learning_rate=settings.pretrain_learning_rate,
+            warmup=0.1,
+            epochs=settings.pretrain_epochs,
+            steps=math.ceil(len(images) / settings.pretrain_batch_size),
+            seed=settings.seed,
+            state=State(num_known=material.split.num_known, num_classes=material.split.num_classes),
+            terms=terms,
+            batches=batches,
+            judge=None,
+            on_epoch=on_epoch,
+        )
+    )
+
+
+def learn(
+    learner: Learner,
+    method: Method,
+    settings: TrainSettings,
+    material: Material,
+    folder: Path,
+    *,
+    on_epoch: OnEpoch | None = None,
+) -> list[Epoch]:
+    """Train by the method, from a pre-trained learner."""
+    step = method.terms
+    if step is None:
+        return []
+    split = material.split
+    hows = tuple(views_for(settings.data).named(name) for name in method.views)
+    num_pictures = len(split.labelled) + (len(split.unlabelled) if method.uses_unlabelled else 0)
+    steps = math.ceil(num_pictures / settings.batch_size)
+    state = State(num_known=split.num_known, num_classes=split.num_classes)
+
+    def batches(generator: torch.Generator) -> Iterator[Batch]:
+        labelled, unlabelled = (
+            part[torch.randperm(len(part), generator=generator)].tensor_split(steps)
+            for part in (split.labelled, split.unlabelled)
+        )
+        for with_labels, without in zip(labelled, unlabelled, strict=True):
+            chosen = torch.cat([with_labels, without]) if method.uses_unlabelled else with_labels
+            yield _batch(split.images_NCHW, chosen, hows, split.targets_N[with_labels], generator)
+
+    def scores() -> Scores | None:
+        if method.predicts != "argmax":
+            return None  # their clusters are made at the end
+        images, targets = split.images_NCHW[split.unlabelled], split.targets_N[split.unlabelled]
+        return judge(learner, predict.argmax, images, targets)
+
+    if settings.prototypes == "clusters":
+        start_prototypes(learner, material, seed=settings.seed)
+    freeze(learner, trainable_blocks=settings.trainable_blocks)
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in learner.parameters() if parameter.requires_grad],
+        lr=settings.learning_rate,
+        momentum=_MOMENTUM,
+        weight_decay=settings.weight_decay,
+    )
+    return _fit(
+        _Fit(
+            phase=settings.method,
+            path=folder / f"{settings.method}-{fingerprint(settings)}.safetensors",
+            learner=learner,
+            optimizer=optimizer,
+            learning_rate=settings.learning_rate,
+            warmup=0.0,
+            epochs=settings.epochs,
+            steps=steps,
+            seed=settings.seed,
+            state=state,
+            terms=lambda batch: step(learner, batch, state),
+            batches=batches,
+            judge=scores,
+            on_epoch=on_epoch,
+        )
+    )
+
+
+def start_prototypes(learner: Learner, material: Material, *, seed: int) -> None:
+    """Set known prototypes to the mean labelled feature of their class, novel ones to clusters."""
+    split = material.split
+    features_ND, _ = learner.evaluate(split.images_NCHW)
+    normal_ND = F.normalize(features_ND.clone(), dim=1)
+    labels = split.targets_N[split.labelled]
+    clusters = predict.fit_clusters(
+        normal_ND, split.labelled, labels, num_known=split.num_known, num_classes=split.num_classes, seed=seed
+    )
+    head = learner.model.head
+    with torch.no_grad():
+        for label in range(split.num_known):
+            head.known[label] = normal_ND[split.labelled[labels == label]].mean(dim=0)
+        for cluster, label in enumerate(clusters.class_of.tolist()):
+            if label >= split.num_known:
+                head.novel[label - split.num_known] = clusters.centres_KD[cluster]
+
+
+def fit_predictor(
+    learner: Learner, method: Method, settings: TrainSettings, material: Material
+) -> predict.Predictor:
+    """Return what turns features and logits into classes, from the training pictures alone."""
+    split = material.split
+    if method.predicts == "argmax":
+        return predict.argmax
+    features, logits = learner.evaluate(split.images_NCHW)
+    if method.predicts == "clusters":
+        return predict.fit_clusters(
+            features,
+            split.labelled,
+            split.targets_N[split.labelled],
+            num_known=split.num_known,
+            num_classes=split.num_classes,
+            seed=settings.seed,
+        )
+    return predict.fit_rejection(
+        features[split.unlabelled],
+        logits[split.unlabelled],
+        num_known=split.num_known,
+        num_novel=split.num_novel,
+        novel_share=float((split.targets_N[split.unlabelled] >= split.num_known).float().mean()),
+        seed=settings.seed,
+    )
+
+
+def judge(learner: Learner, predictor: predict.Predictor, images_NCHW: Tensor, targets_N: Tensor) -> Scores:
+    """Return the scores on uint8 pictures."""
+    features, logits = learner.evaluate(images_NCHW)
+    num_known = learner.model.config.num_known
+    return score(
+        targets_N.numpy(),
+        predictor(features, logits),
+        predict.novelty(logits, num_known),
+        num_known=num_known,
+    )
+
+
+#: Settings that SimCLR depends on.
+_PRETRAINING: Final = (
+    "data", "folder", "num_images", "subset_seed", "leave_out", "num_known", "label_ratio", "size", "seed",
+    "pretrain_batch_size", "pretrain_epochs", "pretrain_learning_rate", "weight_decay",
+)  # fmt: skip
+
+
+def fingerprint(settings: TrainSettings, names: tuple[str, ...] | None = None) -> str:
+    """Return 12 hex digits that stand for the settings (or those of them called ``names``)."""
+    values = msgspec.to_builtins(settings)
+    chosen = {name: values[name] for name in sorted(names or values)}
+    return hashlib.sha256(msgspec.json.encode(chosen)).hexdigest()[:12]
+
+
+def chance(seed: int, phase: str, epoch: int) -> torch.Generator:
+    """Return the generator of one epoch of one phase."""
+    digest = hashlib.sha256(f"{seed}/{phase}/{epoch}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _batch(
+    images_NCHW: Tensor,
+    chosen: Tensor,
+    hows: tuple[Augmentation, ...],
+    labels: Tensor,
+    generator: torch.Generator,
+) -> Batch:
+    x_NCHW = images_NCHW[chosen].float() / 255
+    return Batch(
+        views=tuple(augment(x_NCHW, how, generator) for how in hows), labels=labels, generator=generator
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fit:
+    """All that the loop needs; both phases fill it in."""
+
+    phase: str
+    path: Path
+    learner: Learner
+    optimizer: torch.optim.Optimizer
+    learning_rate: float
+    warmup: float
+    epochs: int
+    steps: int
+    seed: int
+    state: State
+    terms: Callable[[Batch], Terms]
+    batches: Callable[[torch.Generator], Iterator[Batch]]
+    judge: Callable[[], Scores | None] | None
+    on_epoch: OnEpoch | None
+
+
+def _fit(fit: _Fit) -> list[Epoch]:
+    """Run the epochs that are not done yet; return all of them."""
+    history = _resume(fit)
+    for epoch in range(len(history), fit.epochs):
+        means = _one_epoch(fit, epoch)
+        scores = fit.judge() if fit.judge is not None else None
+        history.append(Epoch(number=epoch + 1, loss=sum(means.values()), terms=means, scores=scores))
+        _save(fit, history)
+        if fit.on_epoch is not None:
+            fit.on_epoch(fit.phase, epoch + 1, fit.epochs, history[-1])
+    return history
+
+
+def _one_epoch(fit: _Fit, epoch: int) -> dict[str, float]:
+    fit.learner.train()
+    sums: dict[str, Tensor] = {}
+    done = 0
+    for batch in fit.batches(chance(fit.seed, fit.phase, epoch)):
+        fit.state.progress = epoch / fit.epochs
+        _set_learning_rate(fit, (epoch * fit.steps + done) / (fit.epochs * fit.steps))
+        terms = fit.terms(batch)
+        fit.optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        fit.optimizer.step()
+        done += 1
+        for name, value in terms.items():
+            sums[name] = sums.get(name, torch.zeros(())) + value.detach()
+    return {name: float(value) / done for name, value in sums.items()}
+
+
+def _set_learning_rate(fit: _Fit, progress: float) -> None:
+    """Rise evenly for the share ``warmup`` of the training, then half a cosine to 0."""
+    if progress < fit.warmup:
+        factor = max(progress, 1 / fit.steps / fit.epochs) / fit.warmup
+    else:
+        factor = (1 + math.cos(math.pi * (progress - fit.warmup) / (1 - fit.warmup))) / 2
+    for group in fit.optimizer.param_groups:
+        group["lr"] = fit.learning_rate * factor
+
+
+def _save(fit: _Fit, history: list[Epoch]) -> None:
+    tensors = {
+        **checkpoint.pack("learner", fit.learner.state_dict()),
+        **checkpoint.pack("optimizer", checkpoint.optimizer_state(fit.optimizer)),
+        **checkpoint.pack("memory", fit.state.memory),
+    }
+    checkpoint.write_atomically(fit.path, tensors, {"history": msgspec.to_builtins(history)})
+
+
+def _resume(fit: _Fit) -> list[Epoch]:
+    if not fit.path.exists():
+        return []
+    tensors, about = checkpoint.read(fit.path)
+    checkpoint.load_weights(fit.learner, checkpoint.unpack("learner", tensors), where=fit.path)
+    checkpoint.restore_optimizer(fit.optimizer, checkpoint.unpack("optimizer", tensors))
+    fit.state.memory.update(checkpoint.unpack("memory", tensors))
+    history: Any = msgspec.convert(about["history"], list[Epoch])
+    return list(history)

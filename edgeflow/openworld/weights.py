@@ -1,0 +1,100 @@
+"""Trained models as small files: weights, what they were trained by, and what they came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from edgeflow.openworld import checkpoint
+from edgeflow.openworld.learner import Learner
+from edgeflow.openworld.metrics import Scores
+from edgeflow.openworld.model import build
+from edgeflow.openworld.settings import TrainSettings
+from edgeflow.openworld.splits import OpenWorldSplit
+from edgeflow.openworld.train import Trained
+
+#: A model that comes with the package: see `shipped`.
+SHIPPED = Path(__file__).with_name("shipped.safetensors")
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file of weights says of itself.
+
+    Attributes:
+        command: What made it.
+        shape: ``(C, H, W)`` of the pictures.
+        class_names: Known ones first.
+        order: The data set's own numbers of the classes, in this order.
+    """
+
+    settings: TrainSettings
+    command: str
+    shape: tuple[int, int, int]
+    num_known: int
+    class_names: tuple[str, ...]
+    order: tuple[int, ...]
+    transductive: Scores
+    inductive: Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A trained learner in evaluation mode, and what is known about it."""
+
+    learner: Learner
+    about: About
+
+
+def save_model(path: Path, trained: Trained, *, command: str = "") -> None:
+    """Write the classifier, without what only training needs."""
+    split: OpenWorldSplit = trained.material.split
+    tensors = {
+        name: tensor
+        for name, tensor in trained.learner.state_dict().items()
+        if not name.startswith("projector.")
+    }
+    channels, height, width = split.images_NCHW.shape[1:]
+    about = About(
+        settings=trained.result.settings,
+        command=command,
+        shape=(channels, height, width),
+        num_known=split.num_known,
+        class_names=split.class_names,
+        order=split.order,
+        transductive=trained.result.transductive,
+        inductive=trained.result.inductive,
+    )
+    checkpoint.write_atomically(path, tensors, {"model": msgspec.to_builtins(about)})
+
+
+def load_model(path: Path) -> Loaded:
+    """Read what `save_model` wrote.
+
+    Raises:
+        ConfigError: If the file is not one, or does not fit the model that it names.
+    """
+    tensors, texts = checkpoint.read(path)
+    about: Any = msgspec.convert(texts["model"], About, strict=False)
+    model = build(
+        about.settings.size,
+        num_known=about.num_known,
+        num_novel=len(about.class_names) - about.num_known,
+        image_size=about.shape[1],
+        in_channels=about.shape[0],
+    )
+    learner = Learner(model, mean=tensors["mean"], std=tensors["std"], seed=0)
+    missing: dict[str, Tensor] = checkpoint.pack("projector", learner.projector.state_dict())
+    checkpoint.load_weights(learner, {**missing, **tensors}, where=path)
+    learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learner.eval()
+    return Loaded(learner=learner, about=about)
+
+
+def shipped() -> Loaded:
+    """Return the model that comes with the package."""
+    return load_model(SHIPPED)

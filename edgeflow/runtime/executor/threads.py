@@ -1,0 +1,19 @@
+"""The number of threads that torch computes with belongs to the process; whoever changes it puts it back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Put the number of torch's threads back as it was, where torch is loaded."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch is not None else 0
+    try:
+        yield
+    finally:
+        if torch is not None:
+            torch.set_num_threads(before)
