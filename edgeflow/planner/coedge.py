@@ -10,6 +10,9 @@ device after an aggregation. One share a_i of the rows per device and one durati
 * A device whose strip would be thinner than the padding of some convolution is left out, the one with the
   smallest share first, and the programme is solved again without it. Devices go on being left out down to
   two, since being in the chain at all costs halos, in time and in joules; the best of the sets is kept.
+  Beyond the paper, for energy: of few devices all sets are weighed, since a small share may be that of the
+  device that keeps the deadline; and a set with too thin a strip is also solved with every strip as thick as
+  it must be.
 * Where no set keeps the deadline, the split of least latency is taken, and misses it.
 * One device alone is always weighed, and so is the split in proportion to speed.
 
@@ -27,7 +30,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import Operator
@@ -42,6 +46,8 @@ from edgeflow.sharding.region import split_interval
 #: How often the deadline is tightened if the prediction misses what the programme keeps: it rounds, and
 #: knows no contention.
 _TIGHTENINGS = 2
+#: Up to so many devices, every set of them is weighed for energy.
+_MAX_ALL_SETS = 6
 
 
 def coedge(task: Task) -> Plan:
@@ -114,7 +120,7 @@ def best_split(
     energy: bool,
     deadline_s: float | None,
 ) -> Solution | None:
-    """Return the best split over sets of devices, each without the smallest share of the one before.
+    """Return the best split over sets of devices; see the module's docstring for which.
 
     Args:
         limits: Positions of a tensor -> the least that a device's strip of it may have.
@@ -122,17 +128,37 @@ def best_split(
     Returns:
         None if no set of two or more has strips that are thick enough.
     """
+    # Energy depends on who takes part, not only on how much, and the smallest share may be that of the device
+    # that keeps the deadline.
+    if energy and len(devices) <= _MAX_ALL_SETS:
+        sets = [item for size in range(2, len(devices) + 1) for item in combinations(devices, size)]
+        found = [programme.solve(item, energy=energy, deadline_s=deadline_s) for item in sets]
+    else:
+        found = list(_ever_fewer(programme, devices, energy=energy, deadline_s=deadline_s))
+    # A row more than the thinnest strip needs, for what rounding takes away.
+    least = max((limit / size for size, limit in limits.items()), default=0.0) + 1 / programme.num_rows
     best: Solution | None = None
+    for solution in found:
+        thick = solution
+        if energy and solution is not None and not is_thick(solution.rows, limits):
+            thick = programme.solve(solution.devices, energy=energy, deadline_s=deadline_s, least_share=least)
+        if thick is not None and is_thick(thick.rows, limits) and (best is None or thick.score < best.score):
+            best = thick
+    return best
+
+
+def _ever_fewer(
+    programme: Programme, devices: Sequence[int], *, energy: bool, deadline_s: float | None
+) -> Iterator[Solution]:
+    """Yield the best split of all devices, and of those left without the smallest share of the one before."""
     active = list(devices)
     while len(active) > 1:
         solution = programme.solve(tuple(active), energy=energy, deadline_s=deadline_s)
         if solution is None:  # what they hold together is not all rows; fewer hold less
-            break
-        if is_thick(solution.rows, limits) and (best is None or solution.score < best.score):
-            best = solution
+            return
+        yield solution
         smallest = min(range(len(active)), key=lambda index: (solution.shares[index], -index))
         del active[smallest]
-    return best
 
 
 def is_thick(rows: Sequence[float], limits: Mapping[int, int]) -> bool:

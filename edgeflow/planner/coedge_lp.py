@@ -67,14 +67,24 @@ class Programme:
         """Whether a device holds the weights and one row."""
         return self._largest_share(rank, is_rest=False) * self.num_rows >= 1
 
-    def solve(self, devices: tuple[int, ...], *, energy: bool, deadline_s: float | None) -> Solution | None:
-        """Return the best split over exactly these devices; shares may be zero.
+    def solve(
+        self,
+        devices: tuple[int, ...],
+        *,
+        energy: bool,
+        deadline_s: float | None,
+        least_share: float = 0.0,
+    ) -> Solution | None:
+        """Return the best split over exactly these devices.
 
         With ``energy``: the least energy that keeps the deadline, or, if none keeps it, the least latency.
         Without: the least latency.
 
+        Args:
+            least_share: What each device has at least; by default shares may be zero.
+
         Returns:
-            None if the devices' memory does not hold all rows.
+            None if the devices' memory does not hold all rows, or not the least share.
         """
         from scipy.optimize import linprog  # takes a while to load, and other strategies need none
 
@@ -90,7 +100,9 @@ class Programme:
         bound = -terms.fixed_s.ravel()
         times = np.array([0.0] * count + [1.0] * num_layers)
         joules = np.concatenate([terms.slope_j, np.zeros(num_layers)])
-        limits = [(0.0, self._largest_share(rank, is_rest=rank == terms.rest)) for rank in devices]
+        limits = [(least_share, self._largest_share(rank, is_rest=rank == terms.rest)) for rank in devices]
+        if any(largest < least for least, largest in limits):
+            return None
         whole = np.array([[1.0] * count + [0.0] * num_layers])
 
         def solved(objective: Floats, until_s: float | None) -> Floats | None:

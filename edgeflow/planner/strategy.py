@@ -104,8 +104,9 @@ def finish(
 ) -> Plan:
     """Check stages, predict them, and return them as a plan with itself as its only candidate.
 
-    Of several ways to answer, a request on an idle cluster goes the fastest one; many requests are shared out
-    between them as is best for the period.
+    Of several ways to answer, a request on an idle cluster goes the fastest one, whose latency and energy the
+    plan has; many requests are shared out between them as is best for the period, and with the objective
+    ``throughput`` the energy is that of this mixture.
 
     Raises:
         InfeasiblePlanError: If a device's memory does not hold its part, or a link is missing.
@@ -122,11 +123,13 @@ def finish(
     )
     verify_plan(plan)
     predictions = [predict_programs(way.programs, task.cost) for way in plan.ways]
-    latency = min(item.latency_s for item in predictions)
+    fastest = min(predictions, key=lambda item: item.latency_s)
+    latency, energy = fastest.latency_s, fastest.active_energy_j
     period, fractions = mixed_period_s([item.busy_s for item in predictions])
-    energy = sum(
-        item.active_energy_j * fraction for item, fraction in zip(predictions, fractions, strict=True)
-    )
+    if task.objective.kind == "throughput":
+        energy = sum(
+            item.active_energy_j * fraction for item, fraction in zip(predictions, fractions, strict=True)
+        )
     return with_programs_of(
         plan,
         predicted_latency_s=latency,

@@ -140,9 +140,10 @@ def _lines(spec: PlotSpec, rows: Sequence[Row]) -> Any:
     cells = figures_of(rows, spec)
     xs, ys = _axes_of(cells)
     colour = colours([row["strategy"] for row in rows])
-    width = 3.6 * min(len(ys), 3)
-    made = figure(width, 0.3 + 3.0 * -(-len(ys) // 3))
-    panels = made.subplots(-(-len(ys) // 3), min(len(ys), 3), squeeze=False, sharey=True).flatten()
+    columns = 2 if len(ys) == 4 else min(len(ys), 3)
+    lines, width = -(-len(ys) // columns), 3.6 * columns
+    made = figure(width, 0.3 + 3.0 * lines)
+    panels = made.subplots(lines, columns, squeeze=False).flatten()
     for ax, y in zip(panels, ys, strict=False):
         for name in colour:
             points = [(x, cells[x, y][name]) for x in xs if name in cells.get((x, y), {})]

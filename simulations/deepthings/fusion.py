@@ -14,13 +14,14 @@ import edgeflow as ef
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Plan, verify_plan
-from edgeflow.plan.program import Compute, Kernel
+from edgeflow.plan.program import Kernel
 from edgeflow.planner.deepthings import tiled
 from edgeflow.planner.strategy import Task
 from edgeflow.planner.tiles import grid_boxes, tile_work
 from edgeflow.sharding.cut import iter_slices
 from edgeflow.sharding.region import Region
 from edgeflow.testing import yolo
+from simulations.counting import flops_of
 
 #: Convolutions and pools that the paper fuses, of which there are as many here.
 LAYERS = 16
@@ -79,12 +80,5 @@ def plan_of(grid: tuple[int, int], num_layers: int = LAYERS, *, reuse: bool) -> 
 def work_share(grid: tuple[int, int], num_layers: int = LAYERS, *, reuse: bool) -> float:
     """FLOPs of the fused convolutions over those of whole maps."""
     fused = {op.name for op in graph().operators[: length(num_layers)] if "conv" in op.target}
-    done = sum(
-        kernel.flops
-        for program in plan_of(grid, num_layers, reuse=reuse).programs.values()
-        for item in program.instructions
-        if isinstance(item, Compute)
-        for kernel in item.kernels
-        if kernel.operator in fused
-    )
+    done = flops_of(plan_of(grid, num_layers, reuse=reuse), fused).total()
     return done / sum(task().analysis.flops[name] for name in fused)

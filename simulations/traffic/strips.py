@@ -20,7 +20,7 @@ from torch import nn
 import edgeflow as ef
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan import Plan
-from edgeflow.plan.program import CLIENT, Compute, Send
+from edgeflow.plan.program import CLIENT, Send
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.hub import gathered
 from edgeflow.planner.layout import Draft, close, outputs_of
@@ -28,6 +28,7 @@ from edgeflow.planner.partition import Partition, along, apportioned, rows_parti
 from edgeflow.planner.rows import drafts_of_rows, owned_rows
 from edgeflow.sharding.region import Region
 from edgeflow.testing import models
+from simulations.counting import flops_of
 
 #: Pattern -> devices -> 1e6 bytes, and the share of work that is repeated: from the sizes of layers alone,
 #: worked out apart from this code.
@@ -103,14 +104,7 @@ def sent_bytes(plan: Plan) -> Counter[str]:
 def repeated(plan: Plan) -> float:
     """The convolutions' FLOPs beyond those of one device, as a share of these."""
     convolutions = {op.name for op in plan.graph.operators if "conv" in op.target}
-    done = sum(
-        kernel.flops
-        for program in plan.programs.values()
-        for item in program.instructions
-        if isinstance(item, Compute)
-        for kernel in item.kernels
-        if kernel.operator in convolutions
-    )
+    done = flops_of(plan, convolutions).total()
     return done / sum(analysis_of(plan.graph).flops[name] for name in convolutions) - 1
 
 

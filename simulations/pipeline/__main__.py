@@ -1,0 +1,116 @@
+"""Pipelines or replicas? Throughput over memory, bandwidth and devices; see README.md.
+
+python -m simulations.pipeline [--output FOLDER] [--small]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import edgeflow as ef
+from edgeflow.cluster import Cluster
+from edgeflow.errors import InfeasiblePlanError
+from edgeflow.graph.ir import ModelGraph
+from edgeflow.simulator import ClosedLoop
+from edgeflow.simulator.sweep_plot import colours, figure
+from edgeflow.testing import zoo
+from simulations.command import Row, distinct, finish, parser, where, write
+
+MODEL: Final = "hf-vit-base"
+STRATEGIES: Final = ("single", "replicate", "pipeline", "auto")
+#: Of a desktop core; boards of 0.8 to 3.2 GFLOP/s.
+MIXES: Final = {
+    "4 equal boards": (0.04, 0.04, 0.04, 0.04),
+    "4 unequal boards": (0.08, 0.04, 0.04, 0.02),
+    "8 unequal boards": (0.08, 0.08, 0.04, 0.04, 0.04, 0.04, 0.02, 0.02),
+}
+BANDWIDTHS = ("1 Mbit/s", "5 Mbit/s", "20 Mbit/s", "100 Mbit/s", "1 Gbit/s")
+#: Memory of every device, of what the weights take.
+MEMORIES = (2.0, 0.6, 0.3)
+#: Requests, and how many of them are under way for each device: enough that none idles for want of work.
+REQUESTS: Final = 200
+IN_FLIGHT: Final = 4
+
+
+def main() -> None:
+    options = parser(__doc__, Path(__file__).parent).parse_args()
+    if options.small:
+        rows = measure("tiny-vit", list(MIXES)[:1], BANDWIDTHS[3:4], MEMORIES[:2], requests=20)
+    else:
+        rows = measure(MODEL, list(MIXES), BANDWIDTHS, MEMORIES, requests=REQUESTS)
+    write(options.output / "results.csv", rows)
+    draw(rows, options.output / "pipeline.png")
+
+
+def measure(
+    model: str, mixes: Sequence[str], bandwidths: Sequence[str], memories: Sequence[float], *, requests: int
+) -> list[Row]:
+    """Return a row for each mix, memory, bandwidth and strategy."""
+    example = zoo.build(model)
+    graph = ef.capture(example.module, example.args, example.kwargs, name=model)
+    weights = weight_bytes(graph)
+    rows: list[Row] = []
+    for mix, share, bandwidth in product(mixes, memories, bandwidths):
+        cluster = Cluster.local(MIXES[mix], bandwidth=bandwidth, memory=int(share * weights))
+        for strategy in STRATEGIES:
+            row = {"mix": mix, "memory_over_weights": share, "bandwidth": bandwidth, "strategy": strategy}
+            rows.append({**row, **answered(graph, cluster, strategy, requests)})
+    return rows
+
+
+def weight_bytes(graph: ModelGraph) -> int:
+    """Bytes of all weights that operators read."""
+    return sum(graph.specs[name].num_bytes for name in graph.weights)
+
+
+def answered(graph: ModelGraph, cluster: Cluster, strategy: str, requests: int) -> Row:
+    """Plan for throughput, and simulate requests that never cease."""
+    figures = ("throughput_per_s", "predicted_per_s", "latency_s", "devices", "bottleneck")
+    try:
+        plan = ef.plan(graph, cluster, strategy=strategy, objective="throughput")
+    except InfeasiblePlanError as error:
+        return {**dict.fromkeys(figures), "chosen": "", "problem": str(error)}
+    in_flight = IN_FLIGHT * len(cluster.devices)
+    report = ef.simulate(
+        plan, requests=requests, arrivals=ClosedLoop(in_flight), max_in_flight=2 * len(cluster.devices)
+    )
+    busy = report.resource_busy_share
+    return {
+        "throughput_per_s": round(report.throughput_per_s, 6),
+        "predicted_per_s": round(1 / plan.predicted_period_s, 6),
+        "latency_s": round(report.latency_s, 6),
+        "devices": len(plan.devices),
+        "bottleneck": max(sorted(busy), key=lambda name: busy[name]),
+        "chosen": plan.chosen,
+        "problem": "",
+    }
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Throughput over bandwidth: a row of panels a mix, a column a memory."""
+    mixes, memories = distinct(rows, "mix"), distinct(rows, "memory_over_weights")
+    colour = colours(STRATEGIES)
+    made = figure(3.4 * len(memories) + 0.4, 2.4 * len(mixes) + 0.6)
+    panels = made.subplots(len(mixes), len(memories), squeeze=False, sharex=True, sharey="row")
+    for (line, mix), (column, share) in product(enumerate(mixes), enumerate(memories)):
+        ax = panels[line][column]
+        for strategy in STRATEGIES:
+            mine = where(rows, mix=mix, memory_over_weights=share, strategy=strategy)
+            some = [row for row in mine if row["throughput_per_s"] is not None]
+            style = "--" if strategy == "auto" else "-"
+            xs, ys = ([row[key] for row in some] for key in ("bandwidth", "throughput_per_s"))
+            ax.plot(xs, ys, style, marker="o", markersize=3, color=colour[strategy], label=strategy)
+        ax.set_ylim(bottom=0)
+        finish(ax, f"{mix}, each holds {share:g} of the weights", "", "")
+    made.supxlabel("bandwidth", fontsize=9)
+    made.supylabel("requests per second", fontsize=9)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside upper center", ncols=len(STRATEGIES), frameon=False, fontsize=8)
+    made.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
