@@ -37,7 +37,7 @@ def test_sweeps(name: str, tmp_path: Path) -> None:
         assert (tmp_path / plot.file).exists()
 
 
-@pytest.mark.parametrize("name", ["allreduce", "churn", "deepthings", "traffic"])
+@pytest.mark.parametrize("name", ["allreduce", "churn", "coedge", "deepthings", "pipeline", "stealing", "traffic"])
 def test_modules(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     monkeypatch.setattr("sys.argv", [name, "--small", "--output", str(tmp_path)])
