@@ -106,7 +106,7 @@ def draw(rows: list[Row], path: Path) -> None:
     lines = list(dict.fromkeys((row["model"], row["mix"]) for row in rows))
     memories = distinct(rows, "memory")
     colour = colours(STRATEGIES)
-    made = figure(3.6 * len(memories) + 0.4, 2.2 * len(lines) + 0.6)
+    made = figure(3.6 * len(memories) + 0.4, 2.4 * len(lines) + 0.6)
     panels = made.subplots(len(lines), len(memories), squeeze=False, sharex=True, sharey="row")
     ticks = {bandwidth: index for index, bandwidth in enumerate(distinct(rows, "bandwidth"))}
     for (line, (model, mix)), (column, share) in product(enumerate(lines), enumerate(memories)):
@@ -120,7 +120,7 @@ def draw(rows: list[Row], path: Path) -> None:
             ax.plot(xs, ys, style, marker="o", markersize=3, color=colour[strategy], label=strategy)
         ax.set_xticks(list(ticks.values()), list(ticks))
         ax.set_ylim(bottom=0)
-        finish(ax, f"{model}, {mix}, {share:g} of its memory", "", "")
+        finish(ax, f"{model}:\n{mix}, each with {share:g} of its memory", "", "")
     made.supxlabel("bandwidth", fontsize=9)
     made.supylabel("requests per second", fontsize=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
