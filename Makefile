@@ -7,7 +7,7 @@ STAMP   := $(VENV)/.installed
 SOURCES := edgeflow tests benchmarks simulations scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt check test test-all test-real bench demo protos zoo clean
+.PHONY: help install fmt check test test-all test-real bench demo demo-netns soak protos zoo openworld clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,11 +49,20 @@ bench: $(STAMP) ## The benchmarks; each result names hardware, versions, seed an
 demo: $(STAMP) ## The main job: two models over three local workers of unequal speed.
 	$(BIN)/edgeflow demo --output demo-output
 
+demo-netns: $(STAMP) ## The balancer at work on hosts made of network namespaces; needs root.
+	$(BIN)/python scripts/netns.py demo
+
+soak: $(STAMP) ## 10,000 requests while workers are killed, stopped, cut off and slowed; needs root.
+	$(BIN)/python scripts/netns.py soak
+
 protos: $(STAMP) ## Generate edgeflow/_proto again.
 	$(BIN)/python scripts/protos.py
 
 zoo: $(STAMP) ## Write docs/zoo.md: what of every reference model can be split, and how exact that is.
 	$(BIN)/python scripts/zoo.py --processes 2
+
+openworld: $(STAMP) ## Train what is missing of docs/openworld-table.md, and write it; hours of one core.
+	$(BIN)/python scripts/openworld.py
 
 clean: ## Remove what was built, .venv included.
 	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -27,10 +27,11 @@ from edgeflow.planner import pareto, plan, strategies
 
 if TYPE_CHECKING:
     from edgeflow.cost.timeline import predict
+    from edgeflow.deploying import deploy
     from edgeflow.graph.capture import capture
     from edgeflow.graph.onnx_.capture import capture_onnx
     from edgeflow.runtime.calibrate import calibrate
-    from edgeflow.runtime.coordinator import Session, deploy
+    from edgeflow.runtime.coordinator import Session
     from edgeflow.runtime.local import execute
     from edgeflow.simulator import simulate
 
@@ -62,7 +63,7 @@ _LAZY = {
     "calibrate": "edgeflow.runtime.calibrate",
     "capture": "edgeflow.graph.capture",
     "capture_onnx": "edgeflow.graph.onnx_.capture",
-    "deploy": "edgeflow.runtime.coordinator",
+    "deploy": "edgeflow.deploying",
     "execute": "edgeflow.runtime.local",
     "predict": "edgeflow.cost.timeline",
     "simulate": "edgeflow.simulator",

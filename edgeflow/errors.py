@@ -10,8 +10,12 @@
     │   └── InvalidPlanError              the plan breaks its own contract, or belongs to another graph
     ├── ClusterError
     │   ├── WorkerUnreachableError        retry elsewhere
+    │   │   └── PeerLostError             one worker cannot reach another; carries both ranks
     │   ├── WorkerOverloadedError         retry later
+    │   │   └── WorkerOutOfMemoryError    retry elsewhere
+    │   ├── OverloadedError               retry later: too many requests wait
     │   ├── WorkerFailedError             the worker answered with a failure of its own
+    │   ├── AccessDeniedError             show the right certificate or join token
     │   ├── StalePlanError                refetch the epoch, then retry
     │   └── DeadlineExceededError         retry with more time, or elsewhere
     └── CodecError (ValueError)           the bytes are not what they should be; do not retry
@@ -100,14 +104,44 @@ class WorkerUnreachableError(ClusterError):
     """A worker could not be reached, or went away."""
 
 
+class PeerLostError(WorkerUnreachableError):
+    """A worker has lost, or cannot reach, another one.
+
+    Attributes:
+        rank: Who says so.
+        peer: Who it cannot reach.
+        is_broken: Whether bytes came that were not what was sent, rather than none.
+    """
+
+    def __init__(self, message: str, *, rank: int = -1, peer: int = -1, is_broken: bool = False) -> None:
+        super().__init__(message)
+        self.rank = rank
+        self.peer = peer
+        self.is_broken = is_broken
+
+
 class WorkerOverloadedError(ClusterError):
     """A worker is full: its memory or its queue."""
+
+
+class WorkerOutOfMemoryError(WorkerOverloadedError):
+    """A worker could not allocate what a request needs."""
+
+
+class OverloadedError(ClusterError):
+    """More requests wait than may; nothing was begun, so it may be asked again later."""
 
 
 class WorkerFailedError(ClusterError):
     """A worker reports that it could not do what it was asked to do."""
 
     exit_code = 1
+
+
+class AccessDeniedError(ClusterError):
+    """The caller has not shown what it takes: a join token, or the proof of an epoch."""
+
+    exit_code = 3
 
 
 class StalePlanError(ClusterError):

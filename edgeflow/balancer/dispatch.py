@@ -17,6 +17,7 @@ _LATEST: Final = 0.2
 class _Way:
     seconds: float
     under_way: int = 0
+    is_closed: bool = False
 
 
 class Dispatcher:
@@ -45,9 +46,24 @@ class Dispatcher:
 
     def begin(self) -> int:
         """Return the way that the next request goes, and count it as under way there; of equals the first."""
-        index = min(range(len(self._ways)), key=lambda way: (self._completion_s(way), way))
+        index = self.choose()
         self._ways[index].under_way += 1
         return index
+
+    def choose(self) -> int:
+        """Return the way that the next request is to go; of equals the first.
+
+        Raises:
+            ValueError: If every way is closed.
+        """
+        return min(
+            (index for index, way in enumerate(self._ways) if not way.is_closed),
+            key=lambda way: (self._completion_s(way), way),
+        )
+
+    def close(self, way: int) -> None:
+        """Send nothing that way any more; what is under way there may still end."""
+        self._ways[way].is_closed = True
 
     def end(self, way: int, seconds: float | None) -> None:
         """Note that a request has left a way.

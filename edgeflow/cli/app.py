@@ -11,7 +11,22 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from edgeflow.cli import capture, coverage, demo, plan, profile, run, simulate, sweep, train, verify, worker
+from edgeflow.cli import (
+    capture,
+    certs,
+    coverage,
+    demo,
+    plan,
+    profile,
+    run,
+    serve,
+    simulate,
+    sweep,
+    top,
+    train,
+    verify,
+    worker,
+)
 from edgeflow.cli.log import LogLevel, configure_logging
 from edgeflow.cli.screen import complain
 from edgeflow.errors import EXIT_CODES, EdgeflowError
@@ -80,13 +95,16 @@ def _options(
 
 app.command("demo")(demo.demo)
 app.command("capture")(capture.capture)
+app.command("certs")(certs.certs)
 app.command("coverage")(coverage.coverage)
 app.command("plan")(plan.plan)
 app.command("profile")(profile.profile)
 app.command("run")(run.run)
+app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)
 app.command("sweep")(sweep.sweep)
 app.command("train")(train.train)
+app.command("top")(top.top)
 app.command("verify")(verify.verify)
 app.command("worker")(worker.worker)
 

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeflow.cli.screen import waiting
 from edgeflow.plan import Plan
+
+if TYPE_CHECKING:
+    from edgeflow.runtime.security import Access
 
 #: Answers one request: positional inputs, keyword inputs.
 Answer = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 
 
 @contextmanager
-def deployed(plan: Plan, *, workers: Sequence[str] | None, local: bool) -> Iterator[Any]:
+def deployed(
+    plan: Plan, *, workers: Sequence[str] | None, local: bool, access: Access | None = None
+) -> Iterator[Any]:
     """Yield a session on workers, which are let go, or stopped if they were started here, at the end."""
     import edgeflow as ef
 
     with ExitStack() as stack:
         with waiting("starting workers and loading weights" if local else "loading weights"):
-            session = ef.deploy(plan, local=True) if local else ef.deploy(plan, workers=list(workers or ()))
+            if local:
+                session = ef.deploy(plan, local=True)
+            else:
+                session = ef.deploy(plan, workers=list(workers or ()), access=access)
             stack.enter_context(session)
         yield session
 
 
 @contextmanager
-def answering(plan: Plan, *, workers: Sequence[str] | None, local: bool) -> Iterator[Answer]:
+def answering(
+    plan: Plan, *, workers: Sequence[str] | None, local: bool, access: Access | None = None
+) -> Iterator[Answer]:
     """Yield what answers requests: workers, or this process where none are asked for."""
     if workers is None and not local:
         import edgeflow as ef
 
         yield lambda args, kwargs: ef.execute(plan, args, kwargs)
     else:
-        with deployed(plan, workers=workers, local=local) as session:
+        with deployed(plan, workers=workers, local=local, access=access) as session:
             yield lambda args, kwargs: session.run(*args, **kwargs)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeflow.cluster import Cluster
+
+if TYPE_CHECKING:
+    from edgeflow.runtime.security import Access
 
 Model = Annotated[
     str,
@@ -66,6 +69,24 @@ Workers = Annotated[
     ),
 ]
 Local = Annotated[bool, typer.Option("--local", help="Start the workers here, as processes, for the time.")]
+Identity = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER/NAME",
+        envvar="EDGEFLOW_IDENTITY",
+        help="Certificates of this host, made by `edgeflow certs`: all is encrypted, both ends checked.",
+        show_default=False,
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="EDGEFLOW_TOKEN_FILE",
+        help="Holds the join token; or put the token itself into EDGEFLOW_TOKEN.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Seed = Annotated[int, typer.Option(help="Of random inputs, where the model brings none.")]
 
@@ -101,6 +122,17 @@ def choose_cluster(
             raise typer.BadParameter(f"{flags}: only with --speeds; a cluster file says it itself")
         return Cluster.load(file)
     return Cluster.local(parse_speeds(speeds or ""), **given)
+
+
+def choose_access(identity: Path | None, token_file: Path | None) -> Access:
+    """Return what is shown to workers, from the options and EDGEFLOW_TOKEN.
+
+    Raises:
+        ConfigError: If a file cannot be used.
+    """
+    from edgeflow.runtime.security import Access
+
+    return Access.of(identity, token_file)
 
 
 def parse_speeds(text: str) -> list[float]:

@@ -32,6 +32,8 @@ def run(
     strategy: options.Strategy = "auto",
     workers: options.Workers = None,
     local: options.Local = False,
+    identity: options.Identity = None,
+    token_file: options.TokenFile = None,
     requests: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
     output: Annotated[
         Path | None,
@@ -53,6 +55,7 @@ def run(
     """
     shapes = options.parse_input_shapes(input_shape)
     addresses = options.parse_workers(workers, local=local)
+    access = options.choose_access(identity, token_file)
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
     )
@@ -61,7 +64,7 @@ def run(
     made = make_plan(subject, chosen, strategy=strategy, file=plan)
     latest: Any = None
 
-    with answering(made, workers=addresses, local=local) as answer, bar("requests") as move:
+    with answering(made, workers=addresses, local=local, access=access) as answer, bar("requests") as move:
 
         def request() -> None:
             nonlocal latest

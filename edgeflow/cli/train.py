@@ -53,6 +53,14 @@ def train(
         int | None,
         typer.Option(help="Blocks that train, from the head; 0: the head. (default: suits the data)"),
     ] = None,
+    estimate: Annotated[
+        int | None,
+        typer.Option(
+            "--estimate-classes",
+            metavar="LARGEST",
+            help="Instead: how many classes there are.",
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="For checkpoints, logs and pictures.")
     ] = Path("train-output"),
@@ -91,6 +99,9 @@ def train(
         raise typer.BadParameter("--ablations goes with --table")
     make_folder(output)
     numbers = parse_seeds(seeds)
+    if estimate is not None:
+        _estimate(msgspec.structs.replace(settings, seed=numbers[0]), output, largest=estimate, json=json)
+        return
     rows = _rows(
         settings,
         numbers,
@@ -107,6 +118,33 @@ def train(
     from edgeflow.openworld.table import markdown
 
     say(markdown(rows))
+
+
+def _estimate(settings: TrainSettings, output: Path, *, largest: int, json: bool) -> None:
+    """Say how many classes there are, by the features of SimCLR."""
+    from edgeflow.openworld.estimate import estimate_num_classes
+    from edgeflow.openworld.train import fresh_learner, prepare, pretrain
+
+    material = prepare(settings)
+    learner = fresh_learner(settings, material)
+    with bar("simclr") as move:
+        pretrain(
+            learner,
+            settings,
+            material,
+            output,
+            on_epoch=lambda _name, done, of, _: move(done, of),
+        )
+    split = material.split
+    features, _ = learner.evaluate(split.images_NCHW)
+    labels = split.targets_N[split.labelled]
+    found = estimate_num_classes(features, split.labelled, labels, largest=largest, seed=settings.seed)
+    if json:
+        say_json({"num_classes": found.num_classes, "agreement": found.agreement})
+        return
+    for num_classes, share in found.agreement.items():
+        say(f"{num_classes:4d} classes: {100 * share:5.1f} % of the labelled pictures agree")
+    say(f"estimate: {found.num_classes} classes")
 
 
 def parse_seeds(text: str) -> list[int]:

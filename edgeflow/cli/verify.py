@@ -26,6 +26,8 @@ def verify(
     strategy: options.Strategy = "auto",
     workers: options.Workers = None,
     local: options.Local = False,
+    identity: options.Identity = None,
+    token_file: options.TokenFile = None,
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="Largest difference, relative to the output's largest value.")
     ] = TOLERANCE,
@@ -42,6 +44,7 @@ def verify(
 
     shapes = options.parse_input_shapes(input_shape)
     addresses = options.parse_workers(workers, local=local)
+    access = options.choose_access(identity, token_file)
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
     )
@@ -57,7 +60,10 @@ def verify(
             ef.execute(made, subject.args, subject.kwargs), expected, tolerance=tolerance
         )
     if addresses is not None or local:
-        with answering(made, workers=addresses, local=local) as answer, waiting("running on workers"):
+        with (
+            answering(made, workers=addresses, local=local, access=access) as answer,
+            waiting("running on workers"),
+        ):
             found["workers"] = compare(answer(subject.args, subject.kwargs), expected, tolerance=tolerance)
 
     passed = all(difference.passed for difference in found.values())

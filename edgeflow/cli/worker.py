@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeflow.cli import options
 from edgeflow.units import parse_bytes
 
 
@@ -42,6 +43,27 @@ def worker(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where to keep weights between runs.", show_default=False)
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of this device, as cluster files call it. (default: the host's name)"),
+    ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="A registry (`edgeflow serve --registry`) to join.", show_default=False
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where others reach this worker, for --join. (default: where it listens)",
+            show_default=False,
+        ),
+    ] = None,
+    mdns: Annotated[bool, typer.Option("--mdns", help="Announce this worker on the local network.")] = False,
+    identity: options.Identity = None,
+    token_file: options.TokenFile = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other hosts in, although nothing is encrypted or checked.")
     ] = False,
@@ -66,4 +88,9 @@ def worker(
         insecure=insecure,
         transport=transport,
         data_port=data_port,
+        access=options.choose_access(identity, token_file),
+        name=name,
+        join=join,
+        advertise=advertise,
+        mdns=mdns,
     )

@@ -23,11 +23,15 @@ def overload(target: str) -> Any:
     if len(parts) != 3 or parts[0] != "aten":
         raise UnsupportedOperatorError(f"{target!r} is not an ATen overload", operator=target)
     try:
-        return getattr(getattr(torch.ops.aten, parts[1]), parts[2])
-    except AttributeError as error:
+        found = getattr(getattr(torch.ops.aten, parts[1]), parts[2])
+    except AttributeError:
+        found = None
+    # Torch's objects have other attributes too, such as `__setattr__`, and a target may come from a stranger.
+    if not isinstance(found, torch._ops.OpOverload):
         raise UnsupportedOperatorError(
             f"torch {torch.__version__} has no operator {target!r}", operator=target
-        ) from error
+        )
+    return found
 
 
 def symbol_value(symbol: Symbol) -> Any:

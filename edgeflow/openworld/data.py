@@ -132,7 +132,7 @@ def load(name: str, part: Part, *, folder: Path | None = None, image_size: int |
 
     Examples:
         >>> load("digits", "test").images_NCHW.shape
-        torch.Size([360, 1, 8, 8])
+        torch.Size([359, 1, 8, 8])
     """
     if name not in _READERS:
         raise ConfigError(f"unknown data set {name!r}; there are {len(_READERS)}: {', '.join(_READERS)}")

@@ -37,6 +37,8 @@ class Served(nn.Module):
     from the same operators on the same shapes in every version, and are the same numbers.
     """
 
+    found: Tensor | None
+
     def __init__(self, model: OpenWorldClassifier, head: Head | None = None) -> None:
         super().__init__()
         self.model = model

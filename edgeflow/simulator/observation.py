@@ -1,45 +1,5 @@
 """What a balancer sees, and what it may answer: the simulator's side of the loop."""
 
-from __future__ import annotations
+from edgeflow.balancer.observation import Balancer, Observation
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
-
-import msgspec
-
-from edgeflow.cluster.cluster import Cluster
-from edgeflow.plan.plan import Plan
-
-
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """How long something took.
-
-    Attributes:
-        kind: ``compute``: the kernels of one stage. ``transfer``: a frame, queues on its way included.
-        device: Where it ran, or who sent.
-        peer: Who received.
-        stop_s: When it ended.
-        expected_s: What the cost model says of it, on an idle cluster at its usual speed.
-        num_bytes: Of a frame.
-    """
-
-    kind: Literal["compute", "transfer"]
-    device: str
-    peer: str = ""
-    stop_s: float
-    seconds: float
-    expected_s: float
-    num_bytes: int = 0
-
-
-class Balancer(Protocol):
-    """Who watches durations and may ask for another plan. Knows no clock but the one that it is told."""
-
-    def switched(self, plan: Plan, cluster: Cluster, now_s: float) -> None:
-        """``plan`` answers requests from now on; ``cluster`` is what is known to be there."""
-
-    def observe(self, observations: Sequence[Observation]) -> None:
-        """Take note of what has taken how long, in the order in which it ended."""
-
-    def decide(self, now_s: float) -> Plan | None:
-        """Return a plan to switch to, or None to go on as it is."""
+__all__ = ["Balancer", "Observation"]

@@ -28,6 +28,7 @@ from edgeflow.errors import (
 from edgeflow.plan.program import CLIENT, Program, encode
 from edgeflow.runtime.content import content_of
 from edgeflow.runtime.executor import available_executors, make_executor
+from edgeflow.runtime.proof import prove
 from edgeflow.runtime.rpc_errors import from_rpc_error
 from edgeflow.runtime.transport.base import Hello
 from edgeflow.runtime.transport.grpc_ import METHOD, SERVICE, GrpcTransport
@@ -41,6 +42,7 @@ torch = pytest.importorskip("torch")
 
 TIMEOUT_S = 10.0
 EPOCH = 77
+KEY = bytes(32)
 
 
 @pytest.fixture
@@ -79,6 +81,7 @@ def prepare_request(plan: ef.Plan, **changes: Any) -> pb.PrepareRequest:
         "weights": [
             pb.WeightContent(content_hash=c.content_hash, dtype=c.dtype, shape=c.shape) for c in contents
         ],
+        "epoch_key": KEY,
     }
     return pb.PrepareRequest(**{**fields, **changes})
 
@@ -270,6 +273,10 @@ def transport() -> Iterator[GrpcTransport]:
     transport.close()
 
 
+def hello(epoch: int, rank: int) -> Hello:
+    return prove(KEY, epoch, source=rank, target=0)
+
+
 def tags(program: Program) -> tuple[int, int]:
     receive, send = program.instructions[0], program.instructions[-2]
     return receive.tag, send.tag  # type: ignore[union-attr]
@@ -289,7 +296,7 @@ def question(plan: ef.Plan, **changes: Any) -> Frame:
 
 def test_a_request_by_hand(committed: Any, address: str, linear: ef.Plan, transport: GrpcTransport) -> None:
     client = Client()
-    connection = transport.dial(address, Hello(EPOCH, CLIENT), client, timeout_s=TIMEOUT_S)
+    connection = transport.dial(address, hello(EPOCH, CLIENT), client, timeout_s=TIMEOUT_S)
     for request_id in (1, 2):
         connection.send(question(linear, request_id=request_id))
         frame = client.frames.get(timeout=TIMEOUT_S)
@@ -300,20 +307,18 @@ def test_a_request_by_hand(committed: Any, address: str, linear: ef.Plan, transp
     assert report.peak_memory_bytes > 1_000_000
 
 
-@pytest.mark.parametrize(
-    "hello", [Hello(EPOCH + 1, CLIENT), Hello(EPOCH, 0), Hello(EPOCH, 5), Hello(EPOCH, -2)]
-)
+@pytest.mark.parametrize(("epoch", "rank"), [(EPOCH + 1, CLIENT), (EPOCH, 0), (EPOCH, 5), (EPOCH, -2)])
 def test_strangers_are_not_let_in(
-    committed: Any, address: str, transport: GrpcTransport, hello: Hello
+    committed: Any, address: str, transport: GrpcTransport, epoch: int, rank: int
 ) -> None:
     with pytest.raises(StalePlanError, match="epoch"):
-        transport.dial(address, hello, Client(), timeout_s=TIMEOUT_S)
+        transport.dial(address, hello(epoch, rank), Client(), timeout_s=TIMEOUT_S)
 
 
 def test_one_client_an_epoch(committed: Any, address: str, transport: GrpcTransport) -> None:
-    transport.dial(address, Hello(EPOCH, CLIENT), Client(), timeout_s=TIMEOUT_S)
+    transport.dial(address, hello(EPOCH, CLIENT), Client(), timeout_s=TIMEOUT_S)
     with pytest.raises(StalePlanError, match="no connection from rank -1 is due"):
-        transport.dial(address, Hello(EPOCH, CLIENT), Client(), timeout_s=TIMEOUT_S)
+        transport.dial(address, hello(EPOCH, CLIENT), Client(), timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +338,7 @@ def test_frames_that_are_not_due_end_the_connection_with_the_reason(
     committed: Any, address: str, linear: ef.Plan, transport: GrpcTransport, changes: Any, says: str
 ) -> None:
     client = Client()
-    connection = transport.dial(address, Hello(EPOCH, CLIENT), client, timeout_s=TIMEOUT_S)
+    connection = transport.dial(address, hello(EPOCH, CLIENT), client, timeout_s=TIMEOUT_S)
     connection.send(question(linear, **changes))
     error = client.lost.get(timeout=TIMEOUT_S)
     assert isinstance(error, CodecError)
@@ -357,10 +362,10 @@ def test_noise_after_a_good_start_is_refused(
     """A peer that was let in sends a damaged frame: its connection ends, the worker lives on."""
     epoch = _next_epoch()
     call(stub.Prepare, prepare_request(linear, epoch=epoch))
-    hello = b"".join(encode_frame(Hello(epoch, CLIENT).frame()))
+    first = b"".join(encode_frame(hello(epoch, CLIENT).frame()))
     damaged = b"".join(encode_frame(question(linear, epoch=epoch)))[:cut] + noise
     with pytest.raises(grpc.RpcError) as caught:
-        list(_exchange(channel, [hello, damaged]))
+        list(_exchange(channel, [first, damaged]))
     # A frame that is right by chance comes too early: the epoch is not committed.
     assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ABORTED)
     call(stub.Abort, pb.AbortRequest(epoch=epoch))

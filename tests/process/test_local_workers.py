@@ -117,7 +117,7 @@ def test_speeds_are_emulated(plan: Plan) -> None:
 
 
 def test_a_killed_worker_fails_the_request_at_once(plan: Plan) -> None:
-    with ef.deploy(plan, local=True, timeout_s=30.0) as session:
+    with ef.deploy(plan, local=True, timeout_s=30.0, replan=None) as session:
         background = Background(session)
         assert eventually(lambda: background.num_answers > 3)
         killed_s = time.monotonic()
@@ -131,8 +131,8 @@ def test_a_killed_worker_fails_the_request_at_once(plan: Plan) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_worker_fails_the_request_in_time(plan: Plan) -> None:
-    """A process that hangs closes no socket: only the deadline tells."""
-    with ef.deploy(plan, local=True, timeout_s=5.0) as session:
+    """A process that hangs closes no socket: without anybody who watches, only the deadline tells."""
+    with ef.deploy(plan, local=True, timeout_s=5.0, replan=None) as session:
         background = Background(session)
         assert eventually(lambda: background.num_answers > 3)
         stopped_s = time.monotonic()
@@ -271,7 +271,7 @@ def test_a_worker_with_bad_settings_ends_with_status_3(start: Any, arguments: li
 def test_a_restarted_worker_serves_the_next_deployment(start: Any, plan: Plan, module: Any) -> None:
     started = [start() for _ in range(3)]
     addresses = [address for _, address in started]
-    session = ef.deploy(plan, workers=addresses, timeout_s=20.0)
+    session = ef.deploy(plan, workers=addresses, timeout_s=20.0, replan=None)
     session.run(image())
     started[1][0].kill()
     with pytest.raises(ClusterError):

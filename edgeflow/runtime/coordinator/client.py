@@ -16,7 +16,8 @@ from edgeflow.graph.ir import Array
 from edgeflow.plan.program import Program, encode
 from edgeflow.runtime.content import Content
 from edgeflow.runtime.rpc_errors import from_rpc_error
-from edgeflow.runtime.transport.grpc_ import CHANNEL_OPTIONS
+from edgeflow.runtime.security import Access
+from edgeflow.runtime.transport.grpc_ import open_channel
 from edgeflow.runtime.wire import CHUNK_BYTES, PROTOCOL_VERSION, byte_view
 
 #: Weights get this much time beyond a call's own: one second for as many bytes, the rate of a poor Wi-Fi.
@@ -54,18 +55,28 @@ class Report(NamedTuple):
     peak_memory_bytes: int
 
 
+class Pong(NamedTuple):
+    """What a worker answers to a ping; ``instance`` is another one after a restart."""
+
+    instance: str
+    num_active_requests: int
+
+
 class WorkerClient:
     """Calls one worker.
 
     Args:
         address: ``HOST:PORT``.
         rank: Its rank in the plan, for messages.
+        access: What we show it.
     """
 
-    def __init__(self, address: str, rank: int) -> None:
+    def __init__(self, address: str, rank: int, access: Access | None = None) -> None:
         self.address = address
         self.where = f"worker {address} (rank {rank})"
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        access = access or Access()
+        self._channel = open_channel(address, access.credentials)
+        self._metadata = access.metadata
         self._stub = worker_pb2_grpc.WorkerStub(self._channel)
         self._lock = threading.Lock()
         self._under_way: Any = None
@@ -102,6 +113,10 @@ class WorkerClient:
             data_ports=dict(said.data_ports),
         )
 
+    def held_epochs(self, *, timeout_s: float) -> tuple[int, ...]:
+        """Ask which epochs the worker holds."""
+        return tuple(item.epoch for item in self._call("Describe", pb.DescribeRequest(), timeout_s).epochs)
+
     def prepare(
         self,
         epoch: int,
@@ -110,9 +125,14 @@ class WorkerClient:
         fingerprint: str,
         peers: Mapping[int, str],
         contents: Iterable[Content],
+        key: bytes,
         timeout_s: float,
     ) -> tuple[str, ...]:
-        """Send a program; return the hashes of the weights to send."""
+        """Send a program; return the hashes of the weights to send.
+
+        Args:
+            key: Of the epoch; whoever has it may connect, see `edgeflow.runtime.proof`.
+        """
         request = pb.PrepareRequest(
             epoch=epoch,
             plan_fingerprint=fingerprint,
@@ -122,6 +142,7 @@ class WorkerClient:
             weights=[
                 pb.WeightContent(content_hash=c.content_hash, dtype=c.dtype, shape=c.shape) for c in contents
             ],
+            epoch_key=key,
         )
         return tuple(self._call("Prepare", request, timeout_s).missing)
 
@@ -153,6 +174,15 @@ class WorkerClient:
             answer.peak_memory_bytes,
         )
 
+    def ping(self, epochs: Iterable[int], *, timeout_s: float) -> Pong:
+        """Ask whether the worker is there, and tell it that these epochs are still wanted."""
+        answer = self._call("Ping", pb.PingRequest(epochs=epochs), timeout_s)
+        return Pong(answer.instance, answer.num_active_requests)
+
+    def probe(self, duration_s: float, *, timeout_s: float) -> float:
+        """Return how long a fixed piece of work takes, tried for ``duration_s``."""
+        return float(self._call("Probe", pb.ProbeRequest(duration_s=duration_s), timeout_s).seconds)
+
     def cancel(self) -> None:
         """End the call that is under way, and make no more but to undo; may be called from any thread."""
         with self._lock:
@@ -176,7 +206,9 @@ class WorkerClient:
             if self._is_given_up and method not in _UNDOING:
                 raise WorkerUnreachableError(f"{self.where}: the call was given up")
             call = getattr(self._stub, method).future
-            self._under_way = future = call(request, timeout=timeout_s, wait_for_ready=wait_for_ready)
+            self._under_way = future = call(
+                request, timeout=timeout_s, wait_for_ready=wait_for_ready, metadata=self._metadata
+            )
         try:
             return future.result()
         except grpc.FutureCancelledError as error:

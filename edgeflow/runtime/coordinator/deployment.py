@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from edgeflow.cost import predict
+from edgeflow.balancer import Planner, Rebalancer, Thresholds
+from edgeflow.cost import CostModel
 from edgeflow.errors import ConfigError
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT
+from edgeflow.runtime.coordinator.members import Watch
 from edgeflow.runtime.coordinator.processes import LocalWorkers
-from edgeflow.runtime.coordinator.replicas import AnySession, ReplicatedSession
-from edgeflow.runtime.coordinator.session import Session
+from edgeflow.runtime.coordinator.session import MAX_WAITING, Care, Session
 from edgeflow.runtime.executor import AUTO, resolve_executor
+from edgeflow.runtime.security import Access
 from edgeflow.runtime.transport.routes import CHOICES
 
 
@@ -27,7 +29,14 @@ def deploy(
     timeout_s: float = 60.0,
     emulate_speeds: bool = True,
     transport: str = "auto",
-) -> AnySession:
+    access: Access | None = None,
+    max_waiting: int = MAX_WAITING,
+    replan: Planner | None = None,
+    balance: bool | Thresholds = False,
+    cost: CostModel | None = None,
+    watch: Watch | None = None,
+    status_file: Path | None = None,
+) -> Session:
     """Bring a plan onto workers, and return a session that answers requests.
 
     Either all workers hold the plan when this returns, or none does when it raises.
@@ -43,6 +52,15 @@ def deploy(
         transport: What carries activations: ``tcp``, ``grpc``, or ``auto``, which is tcp where every worker
             offers it, and gRPC on each connection that cannot be made that way.
         emulate_speeds: Make local workers as unequal as the cluster's devices.
+        access: Certificates and join token to show to running workers; local ones have a token of their own.
+        max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.
+        replan: Makes another plan for the workers that are there, under what is believed of them, when one is
+            lost or joins. None: a lost worker ends the session's requests. (`edgeflow.deploy` gives the
+            planner, with the plan's own strategy and objective.)
+        balance: Re-plan also when devices or links change their speed, and that pays.
+        cost: Costs that the plan was made with; the roofline of the devices by default.
+        watch: How closely workers are watched.
+        status_file: Where the session writes what it is doing, for ``edgeflow top``; needs ``replan``.
 
     Raises:
         ConfigError: If the arguments do not fit each other or the cluster.
@@ -57,50 +75,69 @@ def deploy(
         raise ConfigError(f"no transport {transport!r}; known: {', '.join(CHOICES)}")
     if timeout_s <= 0:
         raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
+    care = None
+    if replan is not None:
+        thresholds = balance if isinstance(balance, Thresholds) else None
+        care = Care(
+            planner=replan,
+            balancer=Rebalancer(thresholds, planner=replan, cost=cost),
+            cost=cost,
+            watch=watch or Watch(),
+            is_balancing=bool(balance),
+            status_file=status_file,
+        )
+    elif balance:
+        raise ConfigError("to balance, the session needs to be told how to replan")
     if local == (workers is not None):
         raise ConfigError("give either the addresses of workers, or local=True")
-    ranks = sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
+    # Whoever may be used later has to be reachable and, if local, to run.
+    ranks = (
+        sorted(plan.cluster.ranks)
+        if care is not None
+        else sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
+    )
     if workers is not None:
-        return _open(plan, _addresses(plan, workers, ranks), timeout_s=timeout_s, transport=transport)
+        return Session(
+            plan,
+            _addresses(plan, workers, ranks),
+            timeout_s=timeout_s,
+            transport=transport,
+            access=access,
+            max_waiting=max_waiting,
+            care=care,
+        )
     executor = resolve_executor(executor)
     if threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}")
+    devices = plan.cluster.devices
     speeds = plan.cluster.relative_speeds if emulate_speeds else (1.0,) * len(plan.cluster.devices)
+    # Other users of this machine can reach the workers' ports, but do not know their token.
+    own = Access(token=secrets.token_urlsafe(32))
     processes = LocalWorkers(
         {rank: speeds[rank] for rank in ranks},
         threads=threads,
         executor=executor,
         memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
+        token=own.token,
     )
     try:
-        return _open(plan, processes.addresses, timeout_s=timeout_s, transport=transport, processes=processes)
+        return Session(
+            plan,
+            {devices[rank].name: address for rank, address in processes.addresses.items()},
+            timeout_s=timeout_s,
+            transport=transport,
+            access=own,
+            processes=processes,
+            max_waiting=max_waiting,
+            care=care,
+        )
     except BaseException:
         processes.close()
         raise
 
 
-def _open(
-    plan: Plan,
-    addresses: Mapping[int, str],
-    *,
-    timeout_s: float,
-    transport: str,
-    processes: LocalWorkers | None = None,
-) -> AnySession:
-    if not plan.replicas:
-        return Session(
-            plan, _new_epoch(), addresses, timeout_s=timeout_s, transport=transport, processes=processes
-        )
-
-    def open_way(way: Plan) -> Session:
-        used = {rank: addresses[rank] for rank in way.programs if rank != CLIENT}
-        return Session(way, _new_epoch(), used, timeout_s=timeout_s, transport=transport)
-
-    expected_s = [predict(way, with_events=False).latency_s for way in plan.ways]
-    return ReplicatedSession(plan, open_way, expected_s=expected_s, processes=processes)
-
-
-def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapping[int, str]:
+def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapping[str, str]:
+    """Name of a device -> address of its worker."""
     devices = plan.cluster.devices
     if isinstance(workers, str):
         raise ConfigError(f"workers must be a list of addresses, got the text {workers!r}")
@@ -118,9 +155,4 @@ def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapp
         twin = next((other for other in used if other < rank and used[other] == address), None)
         if twin is not None:
             raise ConfigError(f"{address} is given for rank {twin} and for rank {rank}")
-    return used
-
-
-def _new_epoch() -> int:
-    """A number that no other deployment has: the time in milliseconds, then 20 random bits."""
-    return (time.time_ns() // 1_000_000 << 20) | secrets.randbits(20)
+    return {device.name: address for device, address in zip(devices, workers, strict=True)}

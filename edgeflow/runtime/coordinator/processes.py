@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import IO, Final
 
 from edgeflow.errors import WorkerUnreachableError
+from edgeflow.runtime.security import TOKEN_VARIABLE, VARIABLES
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class LocalWorkers:
         threads: Threads that compute, each.
         executor: Name of the back end.
         memory_bytes: Rank -> what its weights and buffers may take; half of the machine's memory if not said.
+        token: Join token that they ask for. It goes by the environment, which only their owner can read.
 
     Raises:
         WorkerUnreachableError: If one does not come up; none is left then.
@@ -115,9 +117,10 @@ class LocalWorkers:
         threads: int,
         executor: str,
         memory_bytes: Mapping[int, int] = MappingProxyType({}),
+        token: str | None = None,
     ) -> None:
         self._processes: dict[int, _Process] = {}
-        environment = _environment(threads)
+        environment = _environment(threads, token)
         started_s = time.monotonic()
         try:
             for rank, speed in sorted(speeds.items()):
@@ -154,13 +157,16 @@ class LocalWorkers:
             process.stop(deadline_s)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, token: str | None) -> dict[str, str]:
     """The environment of a worker: ours, its number of threads, and the edgeflow that runs here."""
     count = str(threads)
     source = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    # What we show to others is not what these ask of us.
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     return {
-        **os.environ,
+        **inherited,
+        **({} if token is None else {TOKEN_VARIABLE: token}),
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,

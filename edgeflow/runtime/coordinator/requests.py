@@ -15,7 +15,14 @@ from edgeflow.runtime.schedule import Arrival, Begin, FrameKey, Schedule
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
+    """Somebody wants an answer.
+
+    Attributes:
+        deadline_s: By when; None: the usual time from its start.
+    """
+
     request_id: int
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,7 @@ class RequestsState:
 
     Args:
         receives: Every frame that the client's program receives.
-        timeout_s: From a request's start to its answer.
+        timeout_s: From a request's start to its answer, where it has no deadline of its own.
         max_in_flight: Requests that may be under way; the rest wait, and their time does not run yet.
     """
 
@@ -154,6 +161,7 @@ class RequestsState:
         self._schedule = Schedule(receives, max_active=max_in_flight)
         self._timeout_s = timeout_s
         self._deadlines: dict[int, float] = {}
+        self._started: dict[int, float] = {}
         self._broken: EdgeflowError | None = None
         self._running: int | None = None
 
@@ -161,6 +169,11 @@ class RequestsState:
     def pending(self) -> tuple[int, ...]:
         """Requests without an answer, oldest first."""
         return self._schedule.pending
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether further requests can be taken."""
+        return self._broken is None
 
     @property
     def next_deadline_s(self) -> float | None:
@@ -175,9 +188,11 @@ class RequestsState:
             EdgeflowError: On `Submitted`: why no request can be taken any more.
         """
         match event:
-            case Submitted(request_id):
+            case Submitted(request_id, deadline_s):
                 if self._broken is not None:
                     raise self._broken
+                if deadline_s is not None:
+                    self._deadlines[request_id] = deadline_s
                 self._schedule.add(request_id)
                 return self._next(now_s)
             case FrameArrived():
@@ -235,20 +250,20 @@ class RequestsState:
         instructions: list[RequestInstruction] = []
         for request_id, deadline_s in sorted(self._deadlines.items()):
             if deadline_s <= now_s:
-                instructions += self._fail((request_id,), self._late(request_id), now_s)
+                instructions += self._fail((request_id,), self._late(request_id, now_s), now_s)
         return instructions
 
-    def _late(self, request_id: int) -> DeadlineExceededError:
+    def _late(self, request_id: int, now_s: float) -> DeadlineExceededError:
         frames = sorted(self._schedule.waits_for(request_id))
         named = " or ".join(f"frame {frame.tag} from rank {frame.peer}" for frame in frames)
         waiting = f"; it waits for {named}" if frames else ""
-        return DeadlineExceededError(
-            f"request {request_id} had no answer in {self._timeout_s:.1f} s{waiting}"
-        )
+        seconds = now_s - self._started.get(request_id, now_s)
+        return DeadlineExceededError(f"request {request_id} had no answer in {seconds:.1f} s{waiting}")
 
     def _end(self, request_id: int) -> None:
         self._schedule.end(request_id)
         self._deadlines.pop(request_id, None)
+        self._started.pop(request_id, None)
 
     def _next(self, now_s: float) -> list[RequestInstruction]:
         if self._running is not None:
@@ -258,6 +273,7 @@ class RequestsState:
             return []
         self._running = job.request_id
         if isinstance(job, Begin):
-            self._deadlines[job.request_id] = now_s + self._timeout_s
+            self._started[job.request_id] = now_s
+            self._deadlines.setdefault(job.request_id, now_s + self._timeout_s)
             return [StartRequest(job.request_id)]
         return [Deliver(job.request_id, job.frame)]

@@ -1,54 +1,76 @@
-"""A deployed plan that answers requests."""
+"""A deployed plan that answers requests, and goes on answering them while the plan changes."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
+import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from edgeflow.cost.timeline import trace_event
-from edgeflow.errors import ClusterError, CodecError, EdgeflowError, WorkerUnreachableError
+from edgeflow.balancer import Decision, Planner, Rebalancer
+from edgeflow.cluster.device import Device
+from edgeflow.cost import CostModel, predict
+from edgeflow.errors import ClusterError, ConfigError, EdgeflowError
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
 from edgeflow.plan import Plan
-from edgeflow.plan.program import CLIENT, Send
-from edgeflow.runtime import interpreter
-from edgeflow.runtime.coordinator import requests as r
+from edgeflow.plan.program import CLIENT
+from edgeflow.runtime.coordinator import ledger as led
+from edgeflow.runtime.coordinator.epoch import MAX_IN_FLIGHT, Epoch, Shared
+from edgeflow.runtime.coordinator.keeper import Keeper
+from edgeflow.runtime.coordinator.members import Watch
 from edgeflow.runtime.coordinator.processes import LocalWorkers
-from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, Rollout
+from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, ContentTable
 from edgeflow.runtime.pages import PagePool
-from edgeflow.runtime.rpc_errors import decode_description, rebuild
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
-from edgeflow.runtime.transport.base import Connection, Hello
+from edgeflow.runtime.security import Access
 from edgeflow.runtime.transport.grpc_ import GrpcTransport
 from edgeflow.runtime.transport.routes import RoutedTransport
 from edgeflow.runtime.transport.tcp import TcpTransport
-from edgeflow.runtime.wire import Frame, Header, Kind
+from edgeflow.telemetry.status import EpochStatus, Status
 from edgeflow.telemetry.trace import TraceEvent
 
 logger = logging.getLogger(__name__)
 
-#: Requests under way at once; the rest wait their turn.
-MAX_IN_FLIGHT: Final = 8
+#: Requests that may wait for a worker; one more is refused.
+MAX_WAITING: Final = 1024
 
-#: Finished requests whose own records (the client's) are kept for `Session.trace`.
-_MAX_RECORDS: Final = 512
+#: Latencies and decisions that `Session.status` tells.
+_REMEMBERED: Final = 240
+_SHOWN: Final = 12
 
-#: A worker may still be writing down the end of a request when its answer is here already.
-_TRACE_WAIT_S: Final = 1.0
+#: How often deadlines are looked at while anything waits.
+_TICK_S: Final = 0.05
 
-#: Position of an instruction, when it began, when it ended.
-_Record = tuple[int, float, float]
-#: By request.
-_Records = Mapping[int, list[_Record]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """How a session goes on when workers fail or change their speed.
+
+    Attributes:
+        planner: Makes a plan for who is there, under what is believed of them.
+        cost: Costs on the plan's cluster as known when it was made.
+        is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
+        status_file: Where to write the session's status, for ``edgeflow top``.
+    """
+
+    planner: Planner
+    balancer: Rebalancer
+    watch: Watch
+    cost: CostModel | None = None
+    is_balancing: bool = False
+    status_file: Path | None = None
 
 
 class Session:
@@ -57,139 +79,263 @@ class Session:
     Its methods may be called from several threads.
 
     Attributes:
-        plan: What was deployed.
-        timeout_s: How long a request may take.
+        plan: What takes requests now.
+        timeout_s: How long a request may take once it is begun, replays included.
+
+    Args:
+        addresses: Name of a device -> ``HOST:PORT`` of its worker.
+        transport: What carries frames; see `edgeflow.runtime.transport.routes`.
+        access: What is shown to the workers.
+        max_waiting: Requests that may wait for a worker.
+        care: How to go on when workers fail or change their speed; None: not at all.
     """
 
     def __init__(
         self,
         plan: Plan,
-        epoch: int,
-        addresses: Mapping[int, str],
+        addresses: Mapping[str, str],
         *,
         timeout_s: float,
-        transport: str = "auto",
         processes: LocalWorkers | None = None,
+        transport: str = "auto",
+        access: Access | None = None,
+        max_waiting: int = MAX_WAITING,
+        care: Care | None = None,
     ) -> None:
         self.plan = plan
         self.timeout_s = timeout_s
-        self._epoch = epoch
-        self._addresses = addresses
+        self._addresses = dict(addresses)
         self._processes = processes
-        self._program = plan.programs[CLIENT]
-        self._receives = {
-            key: item for item in self._program.receives for key in interpreter.frame_keys(item)
-        }
         self._lock = threading.RLock()
-        self._state = r.RequestsState(
-            frozenset(self._receives), timeout_s=timeout_s, max_in_flight=MAX_IN_FLIGHT
-        )
+        #: One roll-out at a time.
+        self._rolling = threading.Lock()
+        self._ledger = led.Ledger(timeout_s=timeout_s, max_in_flight=MAX_IN_FLIGHT, max_waiting=max_waiting)
+        self._events: deque[led.LedgerEvent] = deque()
+        self._is_handling = False
         self._ids = itertools.count(1)
         self._inputs: dict[int, Mapping[str, Array]] = {}
         self._outputs: dict[int, dict[str, Array]] = {}
         self._futures: dict[int, Future[Any]] = {}
-        self._frames: dict[tuple[int, FrameKey], Array] = {}
-        self._records: deque[tuple[int, list[_Record]]] = deque(maxlen=_MAX_RECORDS)
-        self._connections: dict[int, Connection] = {}
+        self._epochs: dict[int, Epoch] = {}
+        self._keeper: Keeper | None = None
+        self._care = care
+        self._opening: dict[int, Epoch] = {}
+        #: Name of the device that made the last roll-out fail.
+        self.blamed: str | None = None
+        self._num_answered = 0
+        self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._is_closed = False
+        self._next_tick_s = 0.0
+        credentials = access.credentials if access else None
         self._pool = PagePool()
-        self._transport = RoutedTransport((TcpTransport(allocate=self._pool.empty), GrpcTransport()))
-        self._runner = Runner("edgeflow-client", self, tick=self._tick)
-        self._rollout = Rollout(
-            plan, epoch, addresses, attach=self._attach, timeout_s=timeout_s, transport=transport
+        self._transport = RoutedTransport(
+            (TcpTransport(credentials, allocate=self._pool.empty), GrpcTransport(credentials))
         )
+        self._closers = ThreadPoolExecutor(4, thread_name_prefix="edgeflow-close")
+        self._runner = Runner("edgeflow-client", self, tick=self._tick)
+        self._shared = Shared(
+            owner=self,
+            lock=self._lock,
+            runner=self._runner,
+            transport=self._transport,
+            choice=transport,
+            access=access,
+            contents=ContentTable(plan.graph),
+        )
+        self._started_s = time.monotonic()
         try:
-            self._rollout.open()
+            self.roll_out(plan, reason="deployed")
         except BaseException:
             self._free()
             raise
-        self._started_s = time.monotonic()
+        if care is not None:
+            self._keeper = Keeper(
+                self,
+                plan.cluster,
+                self._addresses,
+                planner=care.planner,
+                balancer=care.balancer,
+                cost=care.cost,
+                access=access,
+                watch=care.watch,
+                is_balancing=care.is_balancing,
+                status_file=care.status_file,
+            )
+            self._keeper.start()
 
     # What people call.
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Any:
         """Answer one request: what the module would return for these arguments.
+
+        Args:
+            timeout_s: Time for this request, waiting included; the session's, from when it is begun, if None.
 
         Raises:
             ConfigError: If the arguments do not fit the graph.
-            DeadlineExceededError: If there is no answer within `timeout_s`.
-            WorkerUnreachableError: If a worker is lost.
-            ClusterError: If a worker fails, is overloaded, or the session is closed.
+            DeadlineExceededError: If there is no answer in time.
+            OverloadedError: If too many requests wait already.
+            WorkerUnreachableError: If a worker is lost, and nothing takes its place.
+            ClusterError: If a worker fails, or the session is closed.
         """
-        request_id, future = self._submit(flatten_inputs(self.plan.graph, args, kwargs))
+        future = self._submit(flatten_inputs(self.plan.graph, args, kwargs), timeout_s)
         try:
             return future.result()
         except BaseException:
-            self._abandon(request_id)
+            future.cancel()
             raise
 
-    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Future[Any]:
         """Begin a request and return at once; the future raises what `run` would.
 
-        The arguments are copied, so they may be changed afterwards.
+        The arguments are copied, so they may be changed afterwards. Cancelling the future, also while the
+        request is under way, frees what the workers hold for it.
         """
         inputs = flatten_inputs(self.plan.graph, args, kwargs)
-        return self._submit({name: array.copy() for name, array in inputs.items()})[1]
+        return self._submit({name: array.copy() for name, array in inputs.items()}, timeout_s)
 
-    def stream(self, items: Iterable[Any], *, max_in_flight: int = 4) -> Generator[Any, None, None]:
+    def stream(self, items: Iterable[Any], *, max_in_flight: int = 0) -> Generator[Any, None, None]:
         """Answer requests in order, several under way at a time.
 
         Args:
             items: Each the only argument of a request; a tuple is all of its positional arguments, a dict
                 its keyword arguments.
-            max_in_flight: How many may be under way.
+            max_in_flight: How many may be under way; by default 4, or two for each way of the plan.
 
         Raises:
             What `run` raises, when the answer to the request in question is due.
         """
-        if max_in_flight < 1:
-            raise ValueError(f"max_in_flight must be at least 1, got {max_in_flight}")
-        pending: deque[tuple[int, Future[Any]]] = deque()
+        if max_in_flight < 0:
+            raise ValueError(f"max_in_flight must not be negative, got {max_in_flight}")
+        limit = max_in_flight or max(4, 2 * len(self.plan.ways))
+        pending: deque[Future[Any]] = deque()
         try:
             for item in items:
                 args, kwargs = arguments_of(item)
-                pending.append(self._submit(flatten_inputs(self.plan.graph, args, kwargs)))
-                if len(pending) == max_in_flight:
-                    yield pending.popleft()[1].result()
+                pending.append(self._submit(flatten_inputs(self.plan.graph, args, kwargs), None))
+                if len(pending) == limit:
+                    yield pending.popleft().result()
             while pending:
-                yield pending.popleft()[1].result()
+                yield pending.popleft().result()
         finally:
-            for request_id, _ in pending:
-                self._abandon(request_id)
+            for future in pending:
+                future.cancel()
+
+    def roll_out(self, plan: Plan, *, reason: str) -> None:
+        """Let another plan answer requests from now on; nothing that is under way is lost.
+
+        It is prepared on all of its workers, which are sent the weight slices that they lack; requests go on
+        as before meanwhile. Then it takes the requests that wait and those that come. What the old plan has
+        begun, it ends, and is then taken off its workers.
+
+        Args:
+            plan: For the graph of this session, on devices that it has addresses of.
+            reason: Why, for the log.
+
+        Raises:
+            ConfigError: If the plan is for another graph, or for a device that the session has no address of.
+            ClusterError: If a worker cannot take its part; the old plan goes on then.
+        """
+        if plan.graph.fingerprint != self.plan.graph.fingerprint:
+            raise ConfigError("the plan is for another graph than the session's")
+        with self._rolling:
+            started_s = time.monotonic()
+            opened: list[Epoch] = []
+            try:
+                for way in plan.ways:
+                    opened.append(self._open(way))
+                with self._lock:
+                    if self._is_closed:
+                        raise ClusterError("the session is closed")
+                    self.plan = plan
+                    self._epochs |= {epoch.number: epoch for epoch in opened}
+                    self._handle(led.Opened({epoch.number: _expected_s(epoch.plan) for epoch in opened}))
+            except BaseException:
+                for epoch in opened:
+                    epoch.close(is_idle=False)
+                raise
+        logger.info(
+            "plan.rolled_out",
+            extra={
+                "reason": reason,
+                "epochs": [epoch.number for epoch in opened],
+                "strategy": plan.strategy,
+                "devices": [plan.cluster.devices[rank].name for rank in plan.devices],
+                "predicted_latency_s": plan.predicted_latency_s,
+                "moved_bytes": sum(epoch.moved_bytes for epoch in opened),
+                "seconds": time.monotonic() - started_s,
+            },
+        )
+
+    def join(self, address: str, device: Device) -> None:
+        """Let another worker take part, now or when it comes up, if that helps.
+
+        A device of the same name gets another address.
+
+        Raises:
+            ConfigError: If the session does not look after its workers (`deploy` without ``replan``).
+        """
+        if self._keeper is None:
+            raise ConfigError("this session does not re-plan, so no worker can join it")
+        self._keeper.add(device, address)
+
+    def status(self) -> Status:
+        """Return what the session is doing now."""
+        with self._lock:
+            open_ways = set(self._ledger.open_ways)
+            epochs = tuple(
+                EpochStatus(
+                    number=number,
+                    state="open" if number in open_ways else "draining",
+                    devices=epoch.devices,
+                    under_way=self._ledger.under_way(number),
+                )
+                for number, epoch in sorted(self._epochs.items())
+            )
+            used = {name for way in open_ways for name in self._epochs[way].devices}
+            return Status(
+                time_s=time.monotonic() - self._started_s,
+                strategy=self.plan.chosen or self.plan.strategy,
+                objective=self.plan.objective,
+                predicted_s=self.plan.predicted_latency_s,
+                num_answered=self._num_answered,
+                num_replayed=self._ledger.num_replayed,
+                num_under_way=self._ledger.num_pending - self._ledger.num_waiting,
+                num_waiting=self._ledger.num_waiting,
+                latencies_s=tuple(self._latencies),
+                devices=() if self._keeper is None else self._keeper.devices(used),
+                epochs=epochs,
+                decisions=tuple(
+                    (item.time_s - self._started_s, item.explain()) for item in self.decisions[-_SHOWN:]
+                ),
+            )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests can be taken: the session is open, and there is a plan that answers them."""
+        with self._lock:
+            return not self._is_closed and bool(self._ledger.open_ways)
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What the balancer has weighed, and what came of it; oldest first."""
+        return () if self._keeper is None else tuple(self._keeper.balancer.decisions)
 
     def trace(self) -> list[TraceEvent]:
-        """Return what every rank did and when, for all finished requests that are remembered.
+        """Return what every rank did and when, for the finished requests of this plan that are remembered.
 
         Times are in seconds since the session began, on this process's clock; those of workers are off by
         at most half of a round trip.
         """
-        with self._lock:
-            own = dict(self._records)
-        records: list[tuple[int, float, _Records]] = [(CLIENT, 0.0, own)]
-        for rank, requests in self._reports(set(own)).items():
-            records.append((rank, self._rollout.descriptions[rank].clock_offset_s, requests))
-        events = []
-        for rank, offset_s, requests in records:
-            instructions = self.plan.programs[rank].instructions
-            shift_s = offset_s + self._started_s
-            for request_id, items in requests.items():
-                for position, start_s, stop_s in items:
-                    event = trace_event(
-                        rank,
-                        instructions[position],
-                        start_s - shift_s,
-                        stop_s - shift_s,
-                        request=request_id,
-                    )
-                    if event is not None:
-                        events.append(event)
+        events = [event for epoch in self.open_epochs() for event in epoch.trace(self._started_s)]
         return sorted(events, key=lambda event: (event.start_s, event.rank))
 
     def peak_memory_bytes(self) -> dict[int, int]:
         """Rank -> the most memory that the worker's process has had resident."""
         return {
             rank: report.peak_memory_bytes
-            for rank, report in self._rollout.reports(min_request_id=1 << 62).items()
+            for epoch in self.open_epochs()
+            for rank, report in epoch.reports(min_request_id=1 << 62).items()
         }
 
     @property
@@ -206,9 +352,16 @@ class Session:
             if self._is_closed:
                 return
             self._is_closed = True
-            is_idle = not self._state.pending
-            self._handle(r.Closed(ClusterError("the session is closed")))
-        self._rollout.close(is_idle=is_idle)
+        if self._keeper is not None:
+            for opening in tuple(self._opening.values()):
+                opening.interrupt(ClusterError("the session is closed"))
+            self._keeper.close()
+        with self._lock:
+            is_idle = not self._ledger.num_pending
+            self._handle(led.Closed(ClusterError("the session is closed")))
+            epochs = tuple(self._epochs.values())
+        for _ in self._closers.map(functools.partial(Epoch.close, is_idle=is_idle), epochs):
+            pass
         self._free()
 
     def __enter__(self) -> Self:
@@ -219,134 +372,145 @@ class Session:
     ) -> None:
         self.close()
 
-    # What the transport calls.
+    # What epochs say; the lock is held.
 
-    def admit(self, rank: int, header: Header) -> None:
-        if header.epoch != self._epoch or header.source != rank:
-            raise CodecError(
-                f"rank {rank} sent a frame of rank {header.source} of epoch {header.epoch}, not {self._epoch}"
-            )
-        if header.kind is Kind.FAILURE:
-            return
-        expected = self._receives.get(FrameKey(rank, header.tag))
-        if header.kind is not Kind.TENSOR or expected is None:
-            raise CodecError(f"rank {rank} sent a {header.kind.name} {header.tag}, which is not due")
-        if header.dtype != expected.dtype or header.shape != expected.region.shape:
-            raise CodecError(
-                f"frame {header.tag} from rank {rank} is {header.dtype}{list(header.shape)}, "
-                f"not {expected.dtype}{list(expected.region.shape)}"
-            )
+    def on_answered(self, epoch: int, request_id: int, outputs: dict[str, Array], seconds: float) -> None:
+        self._outputs[request_id] = outputs
+        self._num_answered += 1
+        self._latencies.append(seconds)
+        self._handle(led.Answered(epoch, request_id, seconds))
+        self._outputs.pop(request_id, None)
 
-    def on_frame(self, rank: int, frame: Frame) -> None:
-        if frame.kind is Kind.FAILURE:
-            error = rebuild(decode_description(frame.array.tobytes()), where=self._where(rank))
-            self._locked_handle(r.FailureArrived(frame.request_id, error))
-            return
-        key = FrameKey(rank, frame.tag)
+    def on_failed(self, epoch: int, request_id: int, error: Exception) -> None:
+        self._handle(led.Failed(epoch, request_id, error))
+
+    def on_trouble(self, epoch: int, rank: int, error: EdgeflowError) -> None:
+        lost = self._epochs.get(epoch)
+        if lost is not None and self._keeper is not None and epoch in self._ledger.open_ways:
+            self._keeper.on_trouble(lost, rank, error)
+        self._lose(epoch, error)
+
+    # What the keeper asks and says.
+
+    def open_epochs(self) -> list[Epoch]:
+        """Epochs that take requests."""
         with self._lock:
-            self._handle(r.FrameArrived(frame.request_id, key, frame.array.nbytes), frame.array)
+            return [self._epochs[way] for way in self._ledger.open_ways]
 
-    def on_lost(self, rank: int, error: EdgeflowError | None) -> None:
-        reason = "it closed the connection" if error is None else str(error)
-        lost = WorkerUnreachableError(f"{self._where(rank)} was lost: {reason}")
+    def epochs_on(self, device: str) -> list[int]:
+        """Epochs that a device's worker is to hold."""
         with self._lock:
-            if not self._is_closed:
-                logger.warning("worker.lost", extra={"rank": rank, "reason": reason})
-                self._handle(r.WorkerLost(rank, lost))
+            epochs = (*self._epochs.values(), *self._opening.values())
+            return [epoch.number for epoch in epochs if device in epoch.devices]
+
+    def lose_device(self, device: str, error: EdgeflowError) -> None:
+        """Begin elsewhere what a device was doing, and give up the roll-outs that want it."""
+        with self._lock:
+            for epoch in tuple(self._epochs.values()):
+                if device in epoch.devices:
+                    self.on_trouble(epoch.number, epoch.rank_of(device), error)
+            for epoch in self._opening.values():
+                if device in epoch.devices:
+                    epoch.interrupt(error)
+
+    def fail_waiting(self, error: EdgeflowError) -> None:
+        """Fail what waits, and what comes, until there is a plan again."""
+        with self._lock:
+            self._handle(led.NoPlan(error))
 
     # What the runner calls.
 
     def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
-        self._locked_handle(r.RequestWaits(key[1], frames))
+        with self._lock:
+            if key[0] in self._epochs:
+                self._epochs[key[0]].on_wait(key[1], frames)
 
     def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
         with self._lock:
-            self._outputs[key[1]] = outputs
-            self._handle(r.RequestFinished(key[1]))
-            self._outputs.pop(key[1], None)
+            if key[0] in self._epochs:
+                self._epochs[key[0]].on_finish(key[1], outputs)
 
     def on_error(self, key: RequestKey, error: Exception) -> None:
-        self._locked_handle(r.RequestFailed(key[1], error))
+        with self._lock:
+            if key[0] in self._epochs:
+                self._epochs[key[0]].on_error(key[1], error)
 
     def _tick(self) -> float | None:
         with self._lock:
-            self._handle(r.Tick())
-            deadline_s = self._state.next_deadline_s
-        return None if deadline_s is None else max(0.001, deadline_s - time.monotonic())
+            now_s = time.monotonic()
+            if now_s >= self._next_tick_s:
+                self._next_tick_s = now_s + _TICK_S
+                self._handle(led.Tick())
+                for epoch in tuple(self._epochs.values()):
+                    epoch.tick()
+            return _TICK_S if self._ledger.num_pending else None
 
     # Carrying out instructions; the lock is held.
 
-    def _submit(self, inputs: Mapping[str, Array]) -> tuple[int, Future[Any]]:
+    def _submit(self, inputs: Mapping[str, Array], timeout_s: float | None) -> Future[Any]:
+        if timeout_s is not None and timeout_s <= 0:
+            raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
         future: Future[Any] = Future()
         with self._lock:
             # Ids are given and requests begun in one order: every rank meets them in that order.
             request_id = next(self._ids)
             self._inputs[request_id] = inputs
             self._futures[request_id] = future
+            deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
             try:
-                self._handle(r.Submitted(request_id))
+                self._handle(led.Submitted(request_id, deadline_s))
             except EdgeflowError:
-                del self._inputs[request_id], self._futures[request_id]
+                self._forget(request_id)
                 raise
-        return request_id, future
+        future.add_done_callback(functools.partial(self._on_done, request_id))
+        self._runner.call(lambda: None)  # it has deadlines to look at now
+        return future
 
-    def _abandon(self, request_id: int) -> None:
-        self._locked_handle(r.RequestAbandoned(request_id))
-
-    def _locked_handle(self, event: r.RequestEvent) -> None:
+    def _on_done(self, request_id: int, future: Future[Any]) -> None:
+        """Free what is held for a request that was cancelled."""
+        if not future.cancelled():
+            return
+        future.set_running_or_notify_cancel()  # whoever waits for it hears so now
         with self._lock:
-            self._handle(event)
+            self._forget(request_id)
+            self._handle(led.Abandoned(request_id))
 
-    def _handle(self, event: r.RequestEvent, array: Array | None = None) -> None:
-        for instruction in self._state.handle(event, time.monotonic()):
-            match instruction:
-                case r.StartRequest(request_id):
-                    self._futures[request_id].set_running_or_notify_cancel()
-                    self._runner.start((self._epoch, request_id), self._run(request_id))
-                case r.Keep():
-                    assert isinstance(event, r.FrameArrived) and array is not None
-                    self._frames[event.request_id, event.frame] = array
-                case r.Discard(reason):
-                    logger.debug("frame.discarded", extra={"reason": reason})
-                case r.Deliver(request_id, key):
-                    frame = self._frames.pop((request_id, key))
-                    self._runner.resume((self._epoch, request_id), key, frame)
-                case r.AnswerRequest(request_id):
-                    self._answer(request_id)
-                case r.FailRequest(request_id, error):
-                    future = self._forget(request_id)
-                    self._runner.call(functools.partial(_settle, future, error=error))
-                case r.CancelRequest(request_id):
-                    self._cancel(request_id)
+    def _handle(self, event: led.LedgerEvent) -> None:
+        """Take an event; what it leads to is taken after it, in order."""
+        self._events.append(event)
+        if self._is_handling:
+            return
+        self._is_handling = True
+        try:
+            while self._events:
+                for instruction in self._ledger.handle(self._events.popleft(), time.monotonic()):
+                    self._carry_out(instruction)
+        finally:
+            self._is_handling = False
+            self._events.clear()
 
-    def _run(self, request_id: int) -> interpreter.Running:
-        inputs = self._inputs[request_id]
-        records: list[_Record] = []
+    def _carry_out(self, instruction: led.LedgerInstruction) -> None:
+        match instruction:
+            case led.Begin(way, request_id, deadline_s):
+                self._epochs[way].begin(request_id, self._inputs[request_id], deadline_s)
+            case led.Cancel(way, request_id):
+                self._epochs[way].cancel(request_id)
+            case led.Answer(request_id):
+                self._answer(request_id)
+            case led.Fail(request_id, error):
+                future = self._forget(request_id)
+                self._runner.call(functools.partial(_settle, future, error=error))
+            case led.Drained(way):
+                self._closers.submit(self._epochs.pop(way).close, is_idle=True)
 
-        def send(instruction: Send, array: Array) -> None:
-            self._connections[instruction.peer].send(
-                Frame(
-                    kind=Kind.TENSOR,
-                    epoch=self._epoch,
-                    source=CLIENT,
-                    request_id=request_id,
-                    tag=instruction.tag,
-                    array=array,
-                )
-            )
-
-        def record(position: int, start_s: float, stop_s: float) -> None:
-            records.append((position, start_s, stop_s))
-
-        def running() -> interpreter.Running:
-            outputs = yield from interpreter.run(
-                _NoKernels(), self._program, inputs, send=send, record=record
-            )
-            with self._lock:
-                self._records.append((request_id, records))
-            return outputs
-
-        return running()
+    def _lose(self, way: int, error: EdgeflowError) -> None:
+        """A way is of no use any more: its requests go elsewhere, and what its workers hold is freed."""
+        self._handle(led.WayLost(way, error))
+        epoch = self._epochs.pop(way, None)
+        if epoch is not None and not self._is_closed:
+            self._closers.submit(epoch.close, is_idle=False)
+        if not self._ledger.open_ways and self._keeper is None:
+            self._handle(led.NoPlan(error))
 
     def _answer(self, request_id: int) -> None:
         outputs = self._outputs.pop(request_id)
@@ -363,89 +527,73 @@ class Session:
         # Not here: whoever waits for the future may run code of his own, and the lock is held.
         self._runner.call(settle)
 
-    def _cancel(self, request_id: int) -> None:
-        for key in [key for key in self._frames if key[0] == request_id]:
-            del self._frames[key]
-        self._runner.drop((self._epoch, request_id))
-        future = self._forget(request_id)
-        if future is not None:
-            future.cancel()
-        frame = Frame(kind=Kind.CANCEL, epoch=self._epoch, source=CLIENT, request_id=request_id)
-        for connection in self._connections.values():
-            try:
-                connection.send(frame)
-            except WorkerUnreachableError:
-                logger.debug("cancel.lost", extra={"request": request_id})
-
     def _forget(self, request_id: int) -> Future[Any] | None:
         self._inputs.pop(request_id, None)
         return self._futures.pop(request_id, None)
 
     # Helpers.
 
-    def _attach(self, rank: int) -> None:
-        connection = self._transport.dial(
-            self._rollout.routes[rank],
-            Hello(self._epoch, CLIENT),
-            _WorkerHandler(self, rank),
-            timeout_s=min(self.timeout_s, CONNECT_TIMEOUT_S),
+    def _open(self, way: Plan) -> Epoch:
+        names = {rank: way.cluster.devices[rank].name for rank in way.programs if rank != CLIENT}
+        for name in names.values():
+            if name not in self._addresses:
+                raise ConfigError(
+                    f"the plan uses device {name!r}, which the session has no address of; "
+                    f"it has those of {', '.join(sorted(self._addresses))}"
+                )
+        addresses = {rank: self._addresses[name] for rank, name in names.items()}
+        epoch = Epoch(
+            way,
+            _new_epoch(),
+            addresses,
+            shared=self._shared,
+            timeout_s=self.timeout_s,
+            connect_timeout_s=CONNECT_TIMEOUT_S if self._keeper is None else self._care_timeout_s,
         )
         with self._lock:
-            self._connections[rank] = connection
+            self._opening[epoch.number] = epoch
+        try:
+            epoch.open()
+        except EdgeflowError:
+            self.blamed = epoch.blamed
+            raise
+        finally:
+            with self._lock:
+                del self._opening[epoch.number]
+        return epoch
+
+    @property
+    def _care_timeout_s(self) -> float:
+        assert self._care is not None
+        return self._care.watch.call_timeout_s
 
     def _free(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
+        self._closers.shutdown()
         self._transport.close()
         self._runner.close()
         if self._processes is not None:
             self._processes.close()
 
-    def _where(self, rank: int) -> str:
-        return f"worker {self._addresses[rank]} (rank {rank})"
 
-    def _reports(self, finished: set[int]) -> dict[int, _Records]:
-        deadline_s = time.monotonic() + _TRACE_WAIT_S
-        while True:
-            reports = self._rollout.reports(min_request_id=min(finished, default=0))
-            is_complete = all(finished <= set(report.requests) for report in reports.values())
-            if is_complete or time.monotonic() > deadline_s:
-                return {rank: report.requests for rank, report in reports.items()}
-            time.sleep(0.01)
+def _expected_s(way: Plan) -> float:
+    """What a request is predicted to take on an idle cluster."""
+    return max(predict(way, with_events=False).latency_s, 1e-9)
 
 
-class _WorkerHandler:
-    """The client's end of the connection with one worker."""
-
-    def __init__(self, session: Session, rank: int) -> None:
-        self._session = session
-        self._rank = rank
-
-    def admit(self, header: Header) -> None:
-        self._session.admit(self._rank, header)
-
-    def on_frame(self, frame: Frame) -> None:
-        self._session.on_frame(self._rank, frame)
-
-    def on_lost(self, error: EdgeflowError | None) -> None:
-        self._session.on_lost(self._rank, error)
-
-
-class _NoKernels:
-    """The client sends, receives and assembles; it computes nothing."""
-
-    def compute(self, instruction_index: int, buffers: dict[int, Array]) -> None:
-        raise AssertionError(f"the client's program computes at instruction {instruction_index}")
+def _new_epoch() -> int:
+    """A number that no other deployment has: the time in milliseconds, then 20 random bits."""
+    return (time.time_ns() // 1_000_000 << 20) | secrets.randbits(20)
 
 
 def _settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:
     """Give a future its outcome, unless it was cancelled."""
-    if future is None or future.done():
+    if future is None:
         return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+    with contextlib.suppress(InvalidStateError):
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

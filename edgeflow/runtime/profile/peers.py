@@ -17,7 +17,8 @@ from edgeflow._proto.edgeflow.v1 import worker_pb2 as pb
 from edgeflow.cost.profile_file import PeerLink
 from edgeflow.errors import WorkerUnreachableError
 from edgeflow.runtime.rpc_errors import from_rpc_error
-from edgeflow.runtime.transport.grpc_ import CHANNEL_OPTIONS
+from edgeflow.runtime.security import Access
+from edgeflow.runtime.transport.grpc_ import open_channel
 
 _METHOD: Final = "/edgeflow.v1.Worker/Describe"
 _NUM_PINGS: Final = 15
@@ -31,19 +32,23 @@ _LONG_ENOUGH_S: Final = 0.2
 _UNKNOWN_FIELD: Final = bytes(((1000 << 3 | 2) & 0x7F | 0x80, (1000 << 3 | 2) >> 7))
 
 
-def measure_peer(address: str, *, timeout_s: float = 5.0) -> PeerLink:
+def measure_peer(address: str, *, timeout_s: float = 5.0, access: Access | None = None) -> PeerLink:
     """Measure the way to one worker.
+
+    Args:
+        access: What is shown to it.
 
     Raises:
         WorkerUnreachableError: If it does not answer within ``timeout_s``.
     """
-    channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+    access = access or Access()
+    channel = open_channel(address, access.credentials)
     try:
         call = channel.unary_unary(_METHOD, request_serializer=None, response_deserializer=None)
 
         def seconds(payload: bytes, *, wait: bool = False) -> tuple[float, bytes]:
             start = time.perf_counter()
-            answer = call(payload, timeout=timeout_s, wait_for_ready=wait)
+            answer = call(payload, timeout=timeout_s, wait_for_ready=wait, metadata=access.metadata)
             return time.perf_counter() - start, answer
 
         _, answer = seconds(b"", wait=True)

@@ -18,21 +18,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+import numpy as np
 
 from edgeflow.errors import CodecError, EdgeflowError
 from edgeflow.runtime.wire import Frame, Header, Kind
 
+#: Payload of a hello: the proof. Whoever has said no hello yet cannot make a listener hold more than this.
+MAX_HELLO_BYTES: Final = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who dials, in which epoch: the first frame on a connection, and the answer to it."""
+    """Who dials, in which epoch: the first frame on a connection, and the answer to it.
+
+    Attributes:
+        proof: Shows that the dialling side belongs to the epoch; see `edgeflow.runtime.proof`. A transport
+            carries it, at most `MAX_HELLO_BYTES`, and does not look at it.
+    """
 
     epoch: int
     rank: int
+    proof: bytes = b""
 
     def frame(self) -> Frame:
-        return Frame(kind=Kind.HELLO, epoch=self.epoch, source=self.rank)
+        payload = np.frombuffer(self.proof, np.uint8)
+        return Frame(kind=Kind.HELLO, epoch=self.epoch, source=self.rank, array=payload)
 
     @staticmethod
     def of(frame: Frame | None) -> Hello:
@@ -40,7 +52,7 @@ class Hello:
         if frame is None or frame.kind is not Kind.HELLO:
             found = "a part of a frame" if frame is None else frame.kind.name
             raise CodecError(f"a connection begins with a hello, not {found}")
-        return Hello(frame.epoch, frame.source)
+        return Hello(frame.epoch, frame.source, frame.array.tobytes())
 
 
 class Handler(Protocol):

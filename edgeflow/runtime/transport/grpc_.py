@@ -27,8 +27,9 @@ from edgeflow.errors import (
     WorkerUnreachableError,
 )
 from edgeflow.runtime.rpc_errors import abort, from_rpc_error, translated
+from edgeflow.runtime.security import Credentials
 from edgeflow.runtime.transport.address import join_address, split_bind
-from edgeflow.runtime.transport.base import Accept, Connection, Handler, Hello
+from edgeflow.runtime.transport.base import MAX_HELLO_BYTES, Accept, Connection, Handler, Hello
 from edgeflow.runtime.wire import MAX_PAYLOAD_BYTES, Decoder, Frame, decode, encode
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,17 @@ SERVER_OPTIONS: Final = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     # Without this two workers may bind one port, and each gets half of the calls.
     ("grpc.so_reuseport", 0),
+    # Who connects must get through the handshakes of TLS and HTTP/2 in this time.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # Of a call's metadata; ours are a token and an error's fields.
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+    # Calls of one connection; a coordinator has one for control, and one for each stream.
+    ("grpc.max_concurrent_streams", 64),
 )
+
+#: A stream whose hello is not there by then is ended: it holds a thread.
+HELLO_TIMEOUT_S: Final = 10.0
 
 #: How long `close` waits for the other side before it cuts the connection.
 _CLOSE_GRACE_S: Final = 2.0
@@ -164,13 +175,20 @@ class _End:
 class _DialledEnd(_End):
     """The dialling end owns a channel with one call on it."""
 
-    def __init__(self, address: str, hello: Hello, handler: Handler, max_payload_bytes: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        hello: Hello,
+        handler: Handler,
+        max_payload_bytes: int,
+        credentials: Credentials | None,
+    ) -> None:
         super().__init__(address)
         self._hello = hello
         self._handler = handler
         self._max_payload_bytes = max_payload_bytes
         self._answer: queue.SimpleQueue[EdgeflowError | None] = queue.SimpleQueue()
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(address, credentials)
         self._call: Any = None
         self._started_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"edgeflow-read-{address}", daemon=True)
@@ -244,9 +262,16 @@ class Exchange:
     """
 
     def __init__(
-        self, accept: Accept, *, max_payload_bytes: int = MAX_PAYLOAD_BYTES, max_streams: int = MAX_STREAMS
+        self,
+        accept: Accept,
+        *,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        max_streams: int = MAX_STREAMS,
+        hello_timeout_s: float = HELLO_TIMEOUT_S,
     ) -> None:
         self._accept = accept
+        self._hello_timeout_s = hello_timeout_s
+        self._max_streams = max_streams
         self._max_payload_bytes = max_payload_bytes
         self._slots = threading.Semaphore(max_streams)
         self._ends: set[_End] = set()
@@ -266,7 +291,7 @@ class Exchange:
 
     def _exchange(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         if not self._slots.acquire(blocking=False):
-            abort(context, WorkerOverloadedError(f"the worker carries {MAX_STREAMS} streams already"))
+            abort(context, WorkerOverloadedError(f"the worker carries {self._max_streams} streams already"))
         try:
             yield from self._serve(messages, context)
         finally:
@@ -275,8 +300,7 @@ class Exchange:
     def _serve(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         end = _End(context.peer())
         with translated(context):
-            first = next(messages, b"")
-            hello = Hello.of(Decoder(max_payload_bytes=0).feed(first))
+            hello = Hello.of(Decoder(max_payload_bytes=MAX_HELLO_BYTES).feed(self._first(messages, context)))
             handler = self._accept(hello, end)
         with self._lock:
             self._ends.add(end)
@@ -294,6 +318,19 @@ class Exchange:
             end.outbox.close()
             with self._lock:
                 self._ends.discard(end)
+
+    def _first(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        """Wait for the first message, but not for ever: whoever says nothing holds a thread of the server."""
+        impatient = threading.Timer(self._hello_timeout_s, context.cancel)
+        impatient.daemon = True
+        impatient.start()
+        try:
+            return next(messages, b"")
+        except grpc.RpcError:
+            # Nobody will read this: the call has been cancelled, by either side.
+            raise CodecError(f"no hello in {self._hello_timeout_s:g} s") from None
+        finally:
+            impatient.cancel()
 
 
 class _Listener:
@@ -316,7 +353,10 @@ class GrpcTransport:
 
     name = "grpc"
 
-    def __init__(self, *, max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> None:
+    def __init__(
+        self, credentials: Credentials | None = None, *, max_payload_bytes: int = MAX_PAYLOAD_BYTES
+    ) -> None:
+        self._credentials = credentials
         self._max_payload_bytes = max_payload_bytes
         self._ends: list[_DialledEnd] = []
 
@@ -325,12 +365,12 @@ class GrpcTransport:
         pool = ThreadPoolExecutor(MAX_STREAMS + 1, thread_name_prefix="edgeflow-exchange")
         server = grpc.server(pool, options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers((exchange.handler,))
-        address = bind_server(server, bind or "127.0.0.1:0")
+        address = bind_server(server, bind or "127.0.0.1:0", self._credentials)
         server.start()
         return _Listener(address, server, pool, exchange)
 
     def dial(self, address: str, hello: Hello, handler: Handler, *, timeout_s: float) -> Connection:
-        end = _DialledEnd(address, hello, handler, self._max_payload_bytes)
+        end = _DialledEnd(address, hello, handler, self._max_payload_bytes, self._credentials)
         end.open(timeout_s)
         self._ends = [other for other in self._ends if other.is_alive] + [end]
         return end
@@ -344,7 +384,19 @@ class GrpcTransport:
         self._ends.clear()
 
 
-def bind_server(server: grpc.Server, bind: str) -> str:
+def open_channel(address: str, credentials: Credentials | None) -> grpc.Channel:
+    """Return a channel to ``HOST:PORT``; without credentials in the clear.
+
+    Addresses come from files and from other machines, so they are never taken as a target of another kind:
+    gRPC would open ``unix:docker.sock`` as a socket of this machine.
+    """
+    target = f"dns:///{address}"
+    if credentials is None:
+        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.secure_channel(target, credentials.channel_credentials(), options=CHANNEL_OPTIONS)
+
+
+def bind_server(server: grpc.Server, bind: str, credentials: Credentials | None = None) -> str:
     """Bind ``HOST:PORT`` and return it with the port that was given for port 0.
 
     Raises:
@@ -353,7 +405,10 @@ def bind_server(server: grpc.Server, bind: str) -> str:
     host, _ = split_bind(bind)
     bound = 0
     with contextlib.suppress(RuntimeError):
-        bound = server.add_insecure_port(bind)
+        if credentials is None:
+            bound = server.add_insecure_port(bind)
+        else:
+            bound = server.add_secure_port(bind, credentials.server_credentials())
     if bound == 0:
         raise ConfigError(f"cannot listen at {bind}: the address is taken, or is not this machine's")
     return join_address(host, bound)

@@ -22,6 +22,12 @@ logger = logging.getLogger(__name__)
 #: What people may ask for.
 CHOICES: Final = ("auto", "tcp", "grpc")
 
+#: Transports that a way may name.
+ROUTED: Final = frozenset(CHOICES) - {"auto"}
+
+#: Characters of all ways to one rank; host names have up to 253.
+MAX_ROUTES_LENGTH: Final = 600
+
 #: What a way that has another behind it may take to answer: a firewall that drops packets says nothing.
 _TRY_S: Final = 2.0
 

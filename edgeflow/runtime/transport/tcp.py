@@ -28,7 +28,7 @@ from edgeflow.errors import CodecError, ConfigError, EdgeflowError, WorkerUnreac
 from edgeflow.runtime.rpc_errors import decode_description, describe, encode_description, rebuild
 from edgeflow.runtime.stream import Allocate, FrameReader
 from edgeflow.runtime.transport.address import join_address, split_bind
-from edgeflow.runtime.transport.base import Accept, Connection, Handler, Hello
+from edgeflow.runtime.transport.base import MAX_HELLO_BYTES, Accept, Connection, Handler, Hello
 from edgeflow.runtime.transport.bytestream import Credentials, PlainStream, handshake
 from edgeflow.runtime.transport.outbox import Outbox
 from edgeflow.runtime.wire import MAX_NOTICE_BYTES, MAX_PAYLOAD_BYTES, Frame, Header, Kind
@@ -110,6 +110,7 @@ class _End:
         Raises:
             EdgeflowError: What ``accept`` refuses it with; the other side has been told.
         """
+        self._reader.max_payload_bytes = MAX_HELLO_BYTES
         hello = Hello.of(self._first())
         handler = accept(hello, self)
         self._outbox.open(hello.frame())

@@ -1,6 +1,7 @@
 """``python -m edgeflow.runtime.worker``: what `edgeflow.deploy(local=True)` starts.
 
-The same as ``edgeflow worker``, without the command line's dependencies.
+The same as ``edgeflow worker``, without the command line's dependencies. Certificates and join token come
+from the environment; see `edgeflow.runtime.security`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 from edgeflow.errors import EdgeflowError
+from edgeflow.runtime.security import Access
 from edgeflow.runtime.worker.server import serve
 
 
@@ -32,7 +34,7 @@ def main() -> int:
     arguments = vars(parser.parse_args())
     logging.basicConfig(level=arguments.pop("log_level"), stream=sys.stderr)
     try:
-        serve(**arguments)
+        serve(**arguments, access=Access.of())
     except EdgeflowError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

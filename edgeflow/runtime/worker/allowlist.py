@@ -16,7 +16,7 @@ from typing import Final
 from edgeflow.errors import UnsupportedOperatorError
 from edgeflow.sharding.cut import Step
 
-_TARGET: Final = re.compile(r"aten\.([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z0-9_]+)")
+_TARGET: Final = re.compile(r"aten\.([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z0-9][A-Za-z0-9_]*)")
 
 ALLOWED_NAMES: Final = frozenset(
     """

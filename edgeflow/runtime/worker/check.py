@@ -7,6 +7,8 @@ is larger than the worker's memory. What the operators make inside a kernel is n
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Final
@@ -31,13 +33,20 @@ from edgeflow.plan.program import (
 )
 from edgeflow.runtime.interpreter import frame_keys
 from edgeflow.runtime.schedule import FrameKey
+from edgeflow.runtime.transport.routes import MAX_ROUTES_LENGTH, ROUTED, parse_routes
 from edgeflow.runtime.wire import MAX_NDIM
 from edgeflow.runtime.worker.allowlist import check_steps
-from edgeflow.sharding.cut import Literal, LocalValue, Result, iter_slices
+from edgeflow.sharding.cut import Literal, LocalValue, Result, Step, iter_slices
 from edgeflow.sharding.region import Region
+
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,20})?\]")
 
 #: Of a dim, a tag and a rank: far above anything real, and safe to multiply.
 MAX_INDEX: Final = 1 << 31
+
+
+#: Arguments that say, by themselves, how many elements a result has.
+_SIZES: Final = frozenset({"size", "shape", "repeats", "output_size", "steps", "num_classes", "n", "m", "N"})
 
 
 def decode_program(data: bytes) -> Program:
@@ -75,13 +84,29 @@ def check_program(program: Program, *, rank: int, peers: Mapping[int, str], memo
         _check_region(weight.region, weight.dtype, f"weight {weight.tensor!r}")
     if len({(item.tensor, item.region) for item in program.weights}) != len(program.weights):
         raise ConfigError("program: a weight slice is named twice")
+    for address in peers.values():
+        check_address(address)
     _check_memory(program, memory_limit_bytes)
-    _Walk(program, known_ranks={CLIENT, *peers} - {rank}).run()
+    _Walk(program, known_ranks={CLIENT, *peers} - {rank}, max_elements=memory_limit_bytes).run()
     if buffer_bytes(program) > memory_limit_bytes:
         raise WorkerOverloadedError(
             f"program: its buffers take {buffer_bytes(program):,} bytes at once, "
             f"the worker may use {memory_limit_bytes:,}"
         )
+
+
+def check_address(address: str) -> None:
+    """Raise `ConfigError` if ``address`` is not ``HOST:PORT``, or such ways to a peer: it is dialled."""
+    routes = parse_routes(address[:MAX_ROUTES_LENGTH])
+    names = [route.transport for route in routes]
+    is_sane = len(address) <= MAX_ROUTES_LENGTH and len(set(names)) == len(names) and set(names) <= ROUTED
+    if not is_sane or not all(_is_host_and_port(route.address) for route in routes):
+        raise ConfigError(f"program: {address[:80]!r} is not the HOST:PORT of a peer")
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return bool(_HOST.fullmatch(host)) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536
 
 
 def num_bytes(item: Buffer) -> int:
@@ -96,14 +121,16 @@ def weight_bytes(program: Program) -> int:
 def buffer_bytes(program: Program) -> int:
     """Return the most bytes of buffers alive at once, or what the program says if that is more."""
     alive: dict[int, int] = {}
-    peak = program.peak_bytes
+    # Kept as a running sum: a stranger's program may be long, and its check must not take the square of that.
+    total, peak = 0, program.peak_bytes
     for instruction in program.instructions:
         if isinstance(instruction, Free):
-            for index in instruction.buffers:
-                alive.pop(index, None)
+            total -= sum(alive.pop(index, 0) for index in instruction.buffers)
         for index in writes(instruction):
+            total -= alive.get(index, 0)
             alive[index] = num_bytes(program.buffers[index])
-        peak = max(peak, sum(alive.values()))
+            total += alive[index]
+        peak = max(peak, total)
     return peak
 
 
@@ -153,8 +180,9 @@ def _check_memory(program: Program, limit_bytes: int) -> None:
 class _Walk:
     """Walks through a program in order and keeps track of which buffers hold something."""
 
-    def __init__(self, program: Program, *, known_ranks: set[int]) -> None:
+    def __init__(self, program: Program, *, known_ranks: set[int], max_elements: int) -> None:
         self._program = program
+        self._max_elements = max_elements
         self._known_ranks = known_ranks
         self._weights = {(item.tensor, item.region) for item in program.weights}
         self._filled: set[int] = set()
@@ -266,6 +294,7 @@ class _Walk:
         for position, step in enumerate(kernel.steps):
             for _, value in step.arguments:
                 _check_value(value, position, where)
+            _check_sizes(step, self._max_elements, f"{where}: {step.target}")
         if not kernel.steps:
             raise ConfigError(f"program: {where}: no steps")
 
@@ -293,6 +322,39 @@ class _Walk:
 
 def _contains(outer: Region, inner: Region) -> bool:
     return len(outer) == len(inner) and outer.contains(inner)
+
+
+def _check_sizes(step: Step, max_elements: int, where: str) -> None:
+    """A few bytes must not make an operator allocate a terabyte; an element takes at least a byte."""
+    numbers = [
+        item
+        for name, value in step.arguments
+        if name in _SIZES
+        for item in (value if isinstance(value, tuple) else (value,))
+    ]
+    if step.target.startswith("aten.arange."):
+        given = dict(step.arguments)
+        start, end, stride = (
+            _magnitude(given.get(*item)) for item in (("start", 0), ("end", 0), ("step", 1))
+        )
+        numbers.append((end - start) / stride if stride else math.inf)
+    # Not `max(1, ...)`: what is not a number must not pass as a small one.
+    count = math.prod(size if not size < 1 else 1.0 for size in (abs(_magnitude(n)) for n in numbers))
+    if not count <= max_elements:
+        raise WorkerOverloadedError(
+            f"program: {where}: a result of {count:.3g} elements is larger than the worker's memory of "
+            f"{max_elements:,} bytes"
+        )
+
+
+def _magnitude(value: LocalValue) -> float:
+    """A number as a float; what is none takes no part."""
+    if not isinstance(value, int | float):
+        return 1.0
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _check_value(value: LocalValue, position: int, where: str) -> None:

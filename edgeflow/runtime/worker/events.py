@@ -62,11 +62,16 @@ class PeerConnected:
 
 @dataclass(frozen=True, slots=True)
 class PeerLost:
-    """The connection with a peer has ended."""
+    """The connection with a peer has ended.
+
+    Attributes:
+        is_broken: Because of what came over it, not because nothing did.
+    """
 
     epoch: int
     rank: int
     reason: str
+    is_broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,14 @@ class RequestFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The coordinator of these epochs is alive."""
+
+    epochs: tuple[int, ...]
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -131,6 +144,7 @@ Event = (
     | RequestWaits
     | RequestFinished
     | RequestFailed
+    | LeaseRenewed
     | Tick
 )
 

@@ -8,11 +8,11 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -20,12 +20,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from edgeflow._proto.edgeflow.v1 import worker_pb2, worker_pb2_grpc
 from edgeflow.errors import ConfigError
 from edgeflow.runtime.executor import AUTO, Executor, make_executor
+from edgeflow.runtime.guard import HEALTH_CHECK, TokenGuard
 from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.security import Access
 from edgeflow.runtime.transport.address import join_address, split_bind
 from edgeflow.runtime.transport.base import Listener
 from edgeflow.runtime.transport.grpc_ import (
     MAX_STREAMS,
+    METHOD,
     SERVER_OPTIONS,
+    SERVICE,
     Exchange,
     GrpcTransport,
     bind_server,
@@ -44,6 +48,9 @@ _CONTROL_THREADS: Final = 16
 _STOP_GRACE_S: Final = 2.0
 _TICK_S: Final = 5.0
 
+#: Streams of the data plane prove that they belong to an epoch instead (`edgeflow.runtime.proof`).
+_OPEN_METHODS: Final = (HEALTH_CHECK, f"/{SERVICE}/{METHOD}")
+
 _SERVICES: Final = ("", worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name)
 
 
@@ -58,6 +65,7 @@ class WorkerServer:
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
         transport: With ``grpc`` no port is opened for frames; they go over the one server.
         data_port: The port for frames over TCP; 0 takes a free one.
+        access: Certificates to show, and the join token that callers must show; neither if None.
 
     Raises:
         ConfigError: If an address cannot be had, or is not allowed.
@@ -75,26 +83,36 @@ class WorkerServer:
         insecure: bool = False,
         transport: str = "auto",
         data_port: int = 0,
+        access: Access | None = None,
     ) -> None:
         if transport not in CHOICES:
             raise ConfigError(f"no transport {transport!r}; known: {', '.join(CHOICES)}")
-        check_bind(bind, insecure=insecure)
+        self.access = access = access or Access()
+        check_bind(bind, insecure=insecure, access=access)
         limit_bytes = default_memory_limit_bytes() if memory_limit_bytes is None else memory_limit_bytes
         if limit_bytes <= 0:
             raise ConfigError(f"memory limit must be positive, got {limit_bytes:,} bytes")
         cache = WeightCache(cache_dir or default_folder())
         self._pool = ThreadPoolExecutor(MAX_STREAMS + _CONTROL_THREADS, thread_name_prefix="edgeflow-rpc")
-        self._server = grpc.server(self._pool, options=SERVER_OPTIONS)
+        self._server = grpc.server(
+            self._pool,
+            options=SERVER_OPTIONS,
+            interceptors=[TokenGuard(access, open_methods=_OPEN_METHODS)],
+            # More would wait for a thread, unseen; so they hear that the worker is full.
+            maximum_concurrent_rpcs=MAX_STREAMS + _CONTROL_THREADS,
+        )
         try:
-            self.address = bind_server(self._server, bind)
+            self.address = bind_server(self._server, bind, access.credentials)
         except ConfigError:
             self._pool.shutdown()
             raise
         pool = PagePool()
-        tcp = TcpTransport(max_payload_bytes=limit_bytes, allocate=pool.empty)
+        tcp = TcpTransport(access.credentials, max_payload_bytes=limit_bytes, allocate=pool.empty)
         self.worker = Worker(
             executor=executor,
-            transport=RoutedTransport((tcp, GrpcTransport(max_payload_bytes=limit_bytes))),
+            transport=RoutedTransport(
+                (tcp, GrpcTransport(access.credentials, max_payload_bytes=limit_bytes))
+            ),
             cache=cache,
             memory_limit_bytes=limit_bytes,
             speed=speed,
@@ -152,6 +170,11 @@ def serve(
     insecure: bool = False,
     transport: str = "auto",
     data_port: int = 0,
+    access: Access | None = None,
+    name: str | None = None,
+    join: str | None = None,
+    advertise: str | None = None,
+    mdns: bool = False,
     watch_stdin: bool = False,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -169,13 +192,18 @@ def serve(
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
         transport: ``auto`` and ``tcp`` open a port for frames; ``grpc`` carries them over the one server.
         data_port: That port; 0 takes a free one.
+        access: Certificates to show, and the join token that callers must show; neither if None.
+        name: Of the device, for `join` and `mdns`; the host's if None.
+        join: ``HOST:PORT`` of a registry to join.
+        advertise: Where others reach the worker, for the registry.
+        mdns: Announce the worker on the local network.
         watch_stdin: End also when standard input ends, as it does when the parent process dies.
         on_listening: Told the address; the default writes ``listening HOST:PORT`` to standard output.
 
     Raises:
         ConfigError: If an argument is wrong, or the address cannot be had.
     """
-    check_bind(bind, insecure=insecure)
+    check_bind(bind, insecure=insecure, access=access)
     stop = threading.Event()
     previous = {
         number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
@@ -190,8 +218,13 @@ def serve(
         insecure=insecure,
         transport=transport,
         data_port=data_port,
+        access=access,
     )
+    announcers: list[Announcing] = []
     try:
+        announcers += announce(
+            server, name or platform.node(), num_threads=threads, join=join, advertise=advertise, mdns=mdns
+        )
         logger.info("worker.listening", extra={"address": server.address})
         (on_listening or _announce)(server.address)
         if watch_stdin:
@@ -199,16 +232,51 @@ def serve(
         while not stop.wait(_TICK_S):
             server.worker.tick()
     finally:
+        for announcer in announcers:
+            announcer.close()
         server.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
     logger.info("worker.stopped", extra={"address": server.address})
 
 
-def check_bind(bind: str, *, insecure: bool) -> None:
-    """Raise `ConfigError` if ``bind`` lets other machines in and nobody has said that this is fine."""
+class Announcing(Protocol):
+    """What has made the worker known, until it is closed."""
+
+    def close(self) -> None: ...
+
+
+def announce(
+    server: WorkerServer, name: str, *, num_threads: int, join: str | None, advertise: str | None, mdns: bool
+) -> Iterator[Announcing]:
+    """Make a worker known in the ways asked for.
+
+    Raises:
+        ConfigError: If an address is none, or mDNS is not installed.
+    """
+    # Imported here: the registry's own server stands on this module.
+    from edgeflow.runtime.registry.announcer import Announcer, reachable_address
+    from edgeflow.runtime.registry.state import Member
+
+    if join is not None:
+        member = Member(
+            name=name,
+            address=advertise or reachable_address(server.address, join),
+            num_threads=num_threads,
+            memory_limit_bytes=server.worker.memory_limit_bytes,
+            version=_version(),
+        )
+        yield Announcer(join, member, access=server.access)
+    if mdns:
+        from edgeflow.runtime.registry.mdns import MdnsAnnouncer
+
+        yield MdnsAnnouncer(name, advertise or server.address)
+
+
+def check_bind(bind: str, *, insecure: bool, access: Access | None = None) -> None:
+    """Raise `ConfigError` if ``bind`` lets other machines in unchecked and nobody said that this is fine."""
     host = bind.rpartition(":")[0].strip("[]")
-    if insecure or host == "localhost":
+    if insecure or host == "localhost" or (access is not None and access.credentials is not None):
         return
     try:
         is_loopback = ipaddress.ip_address(host).is_loopback
@@ -217,7 +285,8 @@ def check_bind(bind: str, *, insecure: bool) -> None:
     if not is_loopback:
         raise ConfigError(
             f"{bind} can be reached from other machines, and nothing is encrypted or checked; "
-            "bind to 127.0.0.1, or say --insecure if the network is yours alone"
+            "give it certificates (--identity), bind to 127.0.0.1, "
+            "or say --insecure if the network is yours alone"
         )
 
 

@@ -86,6 +86,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                         Content(weight.content_hash, weight.dtype, tuple(weight.shape))
                         for weight in request.weights
                     ),
+                    key=request.epoch_key,
                 )
             )
             return pb.PrepareResponse(missing=missing)
@@ -136,6 +137,15 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
                 peak_memory_bytes=peak_memory_bytes(),
                 num_dropped=num_dropped,
             )
+
+    def Ping(self, request: pb.PingRequest, context: grpc.ServicerContext) -> pb.PingResponse:
+        with translated(context):
+            num_active = self._worker.ping(request.epochs)
+            return pb.PingResponse(instance=self._worker.instance, num_active_requests=num_active)
+
+    def Probe(self, request: pb.ProbeRequest, context: grpc.ServicerContext) -> pb.ProbeResponse:
+        with translated(context):
+            return pb.ProbeResponse(seconds=self._worker.probe(request.duration_s))
 
 
 def _chunk(message: pb.LoadWeightsRequest) -> Chunk:

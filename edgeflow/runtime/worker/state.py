@@ -19,10 +19,11 @@ from typing import Final
 from edgeflow.errors import (
     CodecError,
     EdgeflowError,
+    PeerLostError,
     StalePlanError,
     WorkerFailedError,
+    WorkerOutOfMemoryError,
     WorkerOverloadedError,
-    WorkerUnreachableError,
 )
 from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.schedule import Arrival, Begin, FrameKey, Schedule
@@ -40,6 +41,7 @@ from edgeflow.runtime.worker.events import (
     FreeEpoch,
     Instruction,
     Keep,
+    LeaseRenewed,
     Loaded,
     PeerConnected,
     PeerLost,
@@ -58,6 +60,15 @@ MAX_ACTIVE: Final = 4
 
 #: An epoch whose client has not connected by then was left behind by a coordinator that died.
 UNATTENDED_S: Final = 900.0
+
+#: Epochs that a worker holds at once: the one that answers, the next one, and those of other coordinators.
+MAX_EPOCHS: Final = 32
+
+#: Requests of one epoch that may be known and not ended. Frames without payload take no memory of the limit
+#: for early frames, so their number is bounded too.
+MAX_PENDING: Final = 4096
+#: An epoch whose coordinator used to say that it is alive, and has not for so long.
+LEASE_S: Final = 20.0
 
 #: Ids of epochs that are gone; a late call for one of them must not bring it back.
 _MAX_REMEMBERED: Final = 1024
@@ -89,6 +100,8 @@ class _Epoch:
     phase: Phase = Phase.PREPARED
     connected: set[int] = field(default_factory=set)
     lost: dict[int, str] = field(default_factory=dict)
+    #: When its coordinator was last heard of; None if it never said that it would be.
+    leased_s: float | None = None
 
 
 class WorkerState:
@@ -132,8 +145,8 @@ class WorkerState:
                 return self._free(epoch)
             case PeerConnected(epoch, rank):
                 return self._connect(epoch, rank)
-            case PeerLost(epoch, rank, reason):
-                return self._lose(epoch, rank, reason)
+            case PeerLost(epoch, rank, reason, is_broken):
+                return self._lose(epoch, rank, reason, is_broken)
             case FrameArrived():
                 return self._arrive(event)
             case CancelArrived(epoch, request_id):
@@ -145,6 +158,11 @@ class WorkerState:
             case RequestFailed(epoch, request_id, error):
                 self._running = None
                 return [*self._fail(epoch, (request_id,), error), *self._settle(epoch), *self._next()]
+            case LeaseRenewed(epochs, now_s):
+                for epoch in epochs:
+                    if epoch in self._epochs:
+                        self._epochs[epoch].leased_s = now_s
+                return []
             case Tick(now_s):
                 return self._expire(now_s)
 
@@ -167,6 +185,8 @@ class WorkerState:
             raise StalePlanError(f"epoch {event.epoch} is prepared already")
         if event.epoch in self._gone:
             raise StalePlanError(f"epoch {event.epoch} has been released or aborted")
+        if len(self._epochs) >= MAX_EPOCHS:
+            raise WorkerOverloadedError(f"{len(self._epochs)} epochs are held already, at most {MAX_EPOCHS}")
         used = sum(entry.reserved_bytes for entry in self._epochs.values())
         free = self._memory_limit_bytes - used
         needed = event.weight_bytes + event.peak_bytes
@@ -218,7 +238,8 @@ class WorkerState:
         unattended = [
             epoch
             for epoch, entry in sorted(self._epochs.items())
-            if CLIENT not in entry.connected and now_s - entry.request.now_s > UNATTENDED_S
+            if (CLIENT not in entry.connected and now_s - entry.request.now_s > UNATTENDED_S)
+            or (entry.leased_s is not None and now_s - entry.leased_s > LEASE_S)
         ]
         return [instruction for epoch in unattended for instruction in self._free(epoch)]
 
@@ -237,7 +258,7 @@ class WorkerState:
         entry.connected.add(rank)
         return []
 
-    def _lose(self, epoch: int, rank: int, reason: str) -> list[Instruction]:
+    def _lose(self, epoch: int, rank: int, reason: str, is_broken: bool) -> list[Instruction]:
         entry = self._epochs.get(epoch)
         if entry is None:
             return []
@@ -245,7 +266,10 @@ class WorkerState:
             # Nobody is left who wants an answer, or who would release the epoch.
             return self._free(epoch)
         entry.lost[rank] = reason
-        error = WorkerUnreachableError(f"rank {entry.request.rank} lost rank {rank}: {reason}")
+        mine = entry.request.rank
+        error = PeerLostError(
+            f"rank {mine} lost rank {rank}: {reason}", rank=mine, peer=rank, is_broken=is_broken
+        )
         return [*self._fail(epoch, entry.schedule.pending, error), *self._settle(epoch), *self._next()]
 
     # Requests.
@@ -279,7 +303,10 @@ class WorkerState:
             return StalePlanError(f"epoch {epoch} is being released")
         if entry.lost:
             rank, reason = min(entry.lost.items())
-            return WorkerUnreachableError(f"rank {entry.request.rank} has lost rank {rank}: {reason}")
+            mine = entry.request.rank
+            return PeerLostError(f"rank {mine} has lost rank {rank}: {reason}", rank=mine, peer=rank)
+        if len(entry.schedule.pending) >= MAX_PENDING:
+            return WorkerOverloadedError(f"epoch {epoch} has {MAX_PENDING} requests that have not ended")
         return None
 
     def _cancel(self, epoch: int, request_id: int) -> list[Instruction]:
@@ -347,4 +374,7 @@ def failed(error: BaseException) -> EdgeflowError:
     """Return ``error`` as one of ours; what is not ours says no more than its class."""
     if isinstance(error, EdgeflowError):
         return error
+    # torch says it in a RuntimeError of its own.
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return WorkerOutOfMemoryError("the program ran out of memory")
     return WorkerFailedError(f"the program raised {type(error).__name__}; see the worker's log")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
+import secrets
 import threading
 import time
 from collections import deque
@@ -19,13 +20,21 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from edgeflow.errors import CodecError, ConfigError, EdgeflowError, StalePlanError, WorkerUnreachableError
+from edgeflow.errors import (
+    CodecError,
+    ConfigError,
+    EdgeflowError,
+    PeerLostError,
+    StalePlanError,
+    WorkerUnreachableError,
+)
 from edgeflow.graph.ir import Array
 from edgeflow.plan.program import CLIENT, Program, Receive, Send
 from edgeflow.runtime import interpreter
 from edgeflow.runtime.content import Content, check_content
 from edgeflow.runtime.executor.base import Executor, Runnable
 from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.proof import check_key, check_proof, prove
 from edgeflow.runtime.rpc_errors import describe, encode_description
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
@@ -33,6 +42,7 @@ from edgeflow.runtime.transport.base import Connection, Handler, Hello, Transpor
 from edgeflow.runtime.wire import Frame, Header, Kind
 from edgeflow.runtime.worker import events as e
 from edgeflow.runtime.worker.check import buffer_bytes, check_program, peers_of, receives, weight_bytes
+from edgeflow.runtime.worker.probe import MAX_PROBE_S, probe_s
 from edgeflow.runtime.worker.state import EpochStatus, WorkerState, failed
 from edgeflow.runtime.worker.weights import WeightCache, Writer
 from edgeflow.sharding.region import Region
@@ -69,6 +79,7 @@ class Preparation:
     Attributes:
         contents: What the program's weight slices are, in its order.
         peers: Rank -> address of every worker that takes part.
+        key: Of the epoch; connections prove that they belong to it.
     """
 
     epoch: int
@@ -77,6 +88,7 @@ class Preparation:
     program: Program
     peers: Mapping[int, str]
     contents: tuple[Content, ...]
+    key: bytes = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -116,6 +128,7 @@ class Worker:
         if not 0 < speed <= 1:
             raise ConfigError(f"speed must be above 0 and at most 1, got {speed:g}")
         self.executor = executor
+        self.instance = secrets.token_hex(8)
         self.memory_limit_bytes = memory_limit_bytes
         self.speed = speed
         self.pool = pool or PagePool()
@@ -145,6 +158,7 @@ class Worker:
             memory_limit_bytes=self.memory_limit_bytes,
         )
         self._check_contents(preparation)
+        check_key(preparation.key)
         event = e.PrepareRequested(
             epoch=preparation.epoch,
             rank=preparation.rank,
@@ -210,6 +224,15 @@ class Worker:
             entry = self._get(epoch)
             return [item for item in entry.records if item[0] >= min_request_id], entry.num_dropped
 
+    def ping(self, epochs: Iterable[int]) -> int:
+        """Take note that the coordinator of these epochs is alive; return how many requests are under way."""
+        self._locked_handle(e.LeaseRenewed(tuple(epochs), self._clock()))
+        return sum(status.num_active_requests for status in self.status())
+
+    def probe(self, duration_s: float) -> float:
+        """Run a fixed piece of work over and over; return how long one takes, at the emulated speed."""
+        return probe_s(min(duration_s, MAX_PROBE_S)) / self.speed
+
     def tick(self) -> None:
         """Forget epochs whose coordinator has gone; to be called now and then."""
         self._locked_handle(e.Tick(self._clock()))
@@ -226,6 +249,8 @@ class Worker:
     def accept(self, hello: Hello, connection: Connection) -> Handler:
         """Take a connection from a peer of a lower rank, or from the client."""
         with self._lock:
+            mine = self._get(hello.epoch).preparation
+            check_proof(mine.key, hello, target=mine.rank)
             self._handle(e.PeerConnected(hello.epoch, hello.rank))
             self._get(hello.epoch).connections[hello.rank] = connection
         return _PeerHandler(self, hello.epoch, hello.rank)
@@ -260,7 +285,7 @@ class Worker:
     def on_lost(self, epoch: int, rank: int, error: EdgeflowError | None) -> None:
         reason = "it closed the connection" if error is None else str(error)
         logger.info("peer.lost", extra={"epoch": epoch, "rank": rank, "reason": reason})
-        self._locked_handle(e.PeerLost(epoch, rank, reason))
+        self._locked_handle(e.PeerLost(epoch, rank, reason, isinstance(error, CodecError)))
 
     # What the runner calls.
 
@@ -414,9 +439,16 @@ class Worker:
     def _dial(self, epoch: int, rank: int, timeout_s: float) -> None:
         preparation = self._get(epoch).preparation
         handler = _PeerHandler(self, epoch, rank)
-        connection = self._transport.dial(
-            preparation.peers[rank], Hello(epoch, preparation.rank), handler, timeout_s=timeout_s
-        )
+        try:
+            connection = self._transport.dial(
+                preparation.peers[rank],
+                prove(preparation.key, epoch, source=preparation.rank, target=rank),
+                handler,
+                timeout_s=timeout_s,
+            )
+        except WorkerUnreachableError as error:
+            mine = preparation.rank
+            raise PeerLostError(f"rank {mine} cannot reach {error}", rank=mine, peer=rank) from error
         with self._lock:
             entry = self._epochs.get(epoch)
             if entry is not None:

@@ -29,7 +29,9 @@ def invoke(*arguments: str) -> Result:
 class FakeSession:
     """Answers as workers would, and remembers that it was closed."""
 
-    def __init__(self, plan: ef.Plan, workers: list[str] | None = None, local: bool = False) -> None:
+    def __init__(
+        self, plan: ef.Plan, workers: list[str] | None = None, local: bool = False, access: Any = None
+    ) -> None:
         self.plan, self.workers, self.local, self.closed = plan, workers, local, False
         self.scale = 1.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -56,8 +57,9 @@ def test_header_bytes_are_golden() -> None:
     """Peers of another build read these bytes: a change of them needs a new protocol version."""
     frame = tensor_frame(np.array([[1.0, 2.0]], np.float32), epoch=1, source=-1, request_id=2, tag=9)
     expected = bytes.fromhex(
-        "45464c57" + "01" + "02" + "01" + "02"  # magic, version, kind, dtype, ndim
+        "45464c57" + "02" + "02" + "01" + "02"  # magic, version, kind, dtype, ndim
         "0100000000000000" + "0200000000000000" + "09000000" + "ffffffff" + "0800000000000000"
+        "76a53f2e" + "f0d30a2e"  # checksums of payload and header
         "0100000000000000" + "0200000000000000"  # shape
         "0000803f" + "00000040"
     )
@@ -108,6 +110,27 @@ def test_a_damaged_frame_is_a_codec_error_or_a_frame(data: st.DataObject) -> Non
     _feed(bytes(message))
 
 
+@given(position=st.integers(0, 8 * 95), count=st.integers(1, 32))
+@settings(max_examples=1000, deadline=None)
+def test_flipped_bits_are_never_taken_for_a_tensor(position: int, count: int) -> None:
+    """A run of up to 32 broken bits changes a CRC-32 for certain, in the header as in the payload."""
+    message = bytearray(b"".join(wire.encode(tensor_frame(np.arange(8.0).reshape(2, 4).astype("f4")))))
+    assert len(message) == 96
+    for bit in range(position, min(position + count, 8 * len(message))):
+        message[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(CodecError):
+        wire.decode(bytes(message))
+
+
+def sealed(message: bytes) -> bytes:
+    """The message with the checksums that whoever made it up would put there."""
+    size = 48 + 8 * message[7]
+    payload = struct.pack("<I", zlib.crc32(message[size:]))
+    head = message[:40] + payload
+    total = struct.pack("<I", zlib.crc32(message[48:size], zlib.crc32(head)))
+    return head + total + message[48:]
+
+
 @given(
     fields=st.tuples(
         st.just(wire.MAGIC),
@@ -126,7 +149,8 @@ def test_a_damaged_frame_is_a_codec_error_or_a_frame(data: st.DataObject) -> Non
 )
 @settings(max_examples=2000, deadline=None)
 def test_headers_with_hostile_fields(fields: tuple[object, ...], shape: list[int], rest: bytes) -> None:
-    _feed(struct.pack("<4sBBBBQQIiQ", *fields) + struct.pack(f"<{len(shape)}Q", *shape) + rest)
+    fixed = struct.pack("<4sBBBBQQIiQQ", *fields, 0)
+    _feed(sealed(fixed + struct.pack(f"<{len(shape)}Q", *shape) + rest))
 
 
 def _feed(data: bytes) -> None:
@@ -141,7 +165,7 @@ def _feed(data: bytes) -> None:
 def patched(offset: int, value: bytes, array: Array | None = None) -> bytes:
     message = bytearray(next(wire.encode(tensor_frame(np.zeros(2, np.float32) if array is None else array))))
     message[offset : offset + len(value)] = value
-    return bytes(message)
+    return sealed(bytes(message))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +173,7 @@ def patched(offset: int, value: bytes, array: Array | None = None) -> bytes:
     [
         (b"", "too few"),
         (patched(0, b"EFLX"), "magic"),
-        (patched(4, b"\x02"), "protocol version 2"),
+        (patched(4, b"\x01"), "protocol version 1"),
         (patched(5, b"\x09"), "unknown kind 9"),
         (patched(6, b"\x63"), "dtype code 99"),
         (patched(7, b"\x11"), "17 dims"),
@@ -161,7 +185,7 @@ def patched(offset: int, value: bytes, array: Array | None = None) -> bytes:
             "9 payload bytes, the header says 8",
         ),
         (next(wire.encode(tensor_frame(np.zeros(2, np.float32))))[:-1], "less than the header says"),
-        (patched(48, b"\x02", np.array([True])), "neither 0 nor 1"),
+        (patched(56, b"\x02", np.array([True])), "neither 0 nor 1"),
     ],
 )
 def test_malformed_frames_say_what_is_wrong(data: bytes, says: str) -> None:
@@ -170,9 +194,9 @@ def test_malformed_frames_say_what_is_wrong(data: bytes, says: str) -> None:
 
 
 def test_a_huge_dim_beside_an_empty_one_is_refused() -> None:
-    header = struct.pack("<4sBBBBQQIiQ", wire.MAGIC, 1, 2, 1, 2, 0, 0, 0, 0, 0) + struct.pack("<2Q", 0, 2**63)
+    fixed = struct.pack("<4sBBBBQQIiQQ", wire.MAGIC, wire.PROTOCOL_VERSION, 2, 1, 2, 0, 0, 0, 0, 0, 0)
     with pytest.raises(CodecError, match="dim above"):
-        wire.decode(header)
+        wire.decode(sealed(fixed + struct.pack("<2Q", 0, 2**63)))
 
 
 def test_admit_sees_the_header_before_the_payload_is_there() -> None:

@@ -8,13 +8,14 @@ from edgeflow.errors import (
     CodecError,
     StalePlanError,
     WorkerFailedError,
+    WorkerOutOfMemoryError,
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
 from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.worker import events as e
-from edgeflow.runtime.worker.state import UNATTENDED_S, Phase, WorkerState, failed
+from edgeflow.runtime.worker.state import LEASE_S, UNATTENDED_S, Phase, WorkerState, failed
 
 FROM_CLIENT, FROM_PEER = FrameKey(CLIENT, 0), FrameKey(2, 7)
 
@@ -132,6 +133,19 @@ def test_an_epoch_whose_client_never_came_is_forgotten() -> None:
     committed(2, state)
     assert state.handle(e.Tick(UNATTENDED_S)) == []
     assert state.handle(e.Tick(UNATTENDED_S + 1)) == [e.FreeEpoch(1)]
+
+
+def test_an_epoch_whose_coordinator_fell_silent_is_forgotten() -> None:
+    """One that never said that it would speak up again keeps its epoch for as long as it is connected."""
+    state = committed(1)
+    committed(2, state)
+    state.handle(e.LeaseRenewed((1, 99), 5.0))
+    assert state.handle(e.Tick(5.0 + LEASE_S)) == []
+    assert state.handle(e.Tick(5.1 + LEASE_S)) == [e.FreeEpoch(1)]
+
+
+def test_running_out_of_memory_is_told_apart() -> None:
+    assert isinstance(failed(MemoryError()), WorkerOutOfMemoryError)
 
 
 # Peers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from edgeflow.balancer.history import BLOCK_S
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.errors import ConfigError, InfeasiblePlanError
@@ -37,8 +38,14 @@ def best(cluster: Cluster, cost: CostModel) -> Plan:
     return make_plan(convs(3, 3), cluster, "single", cost=cost)
 
 
-def seen(device: str, slowness: float, stop_s: float) -> Observation:
-    return Observation(kind="compute", device=device, stop_s=stop_s, seconds=slowness, expected_s=1.0)
+def seen(device: str, slowness: float, stop_s: float) -> list[Observation]:
+    """As many as are needed to be believed."""
+    return [
+        Observation(
+            kind="compute", device=device, stop_s=stop_s - i * BLOCK_S, seconds=slowness, expected_s=1.0
+        )
+        for i in reversed(range(10))
+    ]
 
 
 def policy(**thresholds: float) -> MeasuredSpeeds:
@@ -49,20 +56,20 @@ def policy(**thresholds: float) -> MeasuredSpeeds:
 
 def test_a_device_that_is_slow_enough_is_left() -> None:
     made = policy(cool_down_s=0.0)
-    made.observe([seen("device0", 4.0, 1.0)])
+    made.observe(seen("device0", 4.0, 1.0))
 
     chosen = made.decide(1.0)
 
     assert chosen is not None
     assert chosen.devices == (1,)
-    assert made.slowness(1.0) == {"device0": 4.0}
+    assert made.slowness(1.0)["device0"] == pytest.approx(4.0)
 
 
 def test_a_small_gain_is_not_worth_a_switch() -> None:
     # At 2.1 times its time, the first device is only just worse than the second.
     eager, lazy = policy(cool_down_s=0.0, gain=0.0), policy(cool_down_s=0.0, gain=0.2)
     for made in (eager, lazy):
-        made.observe([seen("device0", 2.1, 1.0)])
+        made.observe(seen("device0", 2.1, 1.0))
 
     assert eager.decide(1.0) is not None
     assert lazy.decide(1.0) is None
@@ -70,19 +77,18 @@ def test_a_small_gain_is_not_worth_a_switch() -> None:
 
 def test_no_switch_while_cooling_down() -> None:
     made = policy(cool_down_s=5.0)
-    made.observe([seen("device0", 4.0, 1.0)])
+    made.observe(seen("device0", 4.0, 1.0))
 
     assert made.decide(4.9) is None
     assert made.decide(5.0) is not None
 
 
-def test_the_mean_runs_and_old_news_is_forgotten() -> None:
-    made = policy(cool_down_s=0.0, weight=0.5, forget_s=10.0)
-    made.observe([seen("device0", 4.0, 1.0), seen("device0", 2.0, 2.0)])
-    made.observe([Observation(kind="transfer", device="device1", stop_s=2.0, seconds=9.0, expected_s=1.0)])
+def test_old_news_is_forgotten() -> None:
+    made = policy(cool_down_s=0.0, forget_s=10.0)
+    made.observe(seen("device0", 4.0, 2.0))
 
-    assert made.slowness(12.0) == {"device0": 3.0}
-    assert made.slowness(12.1) == {}
+    assert made.slowness(12.0)["device0"] == pytest.approx(4.0)
+    assert made.slowness(12.1)["device0"] == pytest.approx(1.0)
 
 
 def test_the_same_beliefs_are_not_planned_for_twice() -> None:
@@ -97,14 +103,14 @@ def test_the_same_beliefs_are_not_planned_for_twice() -> None:
 
     assert [made.decide(float(second)) for second in range(5)] == [None] * 5
     assert len(asked) == 1
-    made.observe([seen("device0", 1.5, 1.0)])
+    made.observe(seen("device0", 1.5, 1.0))
     made.decide(6.0)
     assert len(asked) == 2
 
 
 def test_beliefs_hold_for_the_plan_after_a_loss() -> None:
     made = policy(cool_down_s=0.0)
-    made.observe([seen("device0", 4.0, 1.0)])
+    made.observe(seen("device0", 4.0, 1.0))
 
     assert made.replan(cluster()).devices == (1,)
     assert made.replan(cluster()).predicted_latency_s == pytest.approx(2 * best_alone_s(), rel=1e-2)
@@ -146,16 +152,19 @@ def test_in_the_loop_it_leaves_a_slow_device_and_comes_back() -> None:
         reaction=Reaction(switch_s=0.2, interval_s=0.5),
     )
 
-    assert watched.latency_s < 0.25 * alone.latency_s
+    assert watched.latency_s < 0.5 * alone.latency_s
     assert watched.num_lost == watched.num_replayed == 0
     assert [item.reason for item in watched.switches][:2] == ["start", "balancer"]
-    assert watched.switches[1].time_s < 8.0
+    # It takes more than half of thirteen durations to tell a step from outliers, and each takes 0.8 s now.
+    assert watched.switches[1].time_s < 13.0
     assert watched.switches[1].chosen == "single on device1"
     assert watched.switches[-1].chosen == "single on device0"
     assert watched.latencies_s[-1] == pytest.approx(alone.latencies_s[0], rel=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [{"gain": 1.0}, {"gain": -0.1}, {"weight": 0.0}, {"weight": 1.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"gain": 1.0}, {"gain": -0.1}, {"forget_s": -1.0}, {"doubt": float("inf")}]
+)
 def test_thresholds_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="must be in"):
         Thresholds(**wrong)

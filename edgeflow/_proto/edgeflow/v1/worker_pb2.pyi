@@ -72,7 +72,7 @@ class EpochStatus(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., phase: _Optional[_Union[EpochPhase, str]] = ..., rank: _Optional[int] = ..., num_active_requests: _Optional[int] = ..., reserved_bytes: _Optional[int] = ...) -> None: ...
 
 class PrepareRequest(_message.Message):
-    __slots__ = ("epoch", "plan_fingerprint", "rank", "program_json", "peers", "weights")
+    __slots__ = ("epoch", "plan_fingerprint", "rank", "program_json", "peers", "weights", "epoch_key")
     class PeersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -86,13 +86,15 @@ class PrepareRequest(_message.Message):
     PROGRAM_JSON_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_KEY_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     plan_fingerprint: str
     rank: int
     program_json: bytes
     peers: _containers.ScalarMap[int, str]
     weights: _containers.RepeatedCompositeFieldContainer[WeightContent]
-    def __init__(self, epoch: _Optional[int] = ..., plan_fingerprint: _Optional[str] = ..., rank: _Optional[int] = ..., program_json: _Optional[bytes] = ..., peers: _Optional[_Mapping[int, str]] = ..., weights: _Optional[_Iterable[_Union[WeightContent, _Mapping]]] = ...) -> None: ...
+    epoch_key: bytes
+    def __init__(self, epoch: _Optional[int] = ..., plan_fingerprint: _Optional[str] = ..., rank: _Optional[int] = ..., program_json: _Optional[bytes] = ..., peers: _Optional[_Mapping[int, str]] = ..., weights: _Optional[_Iterable[_Union[WeightContent, _Mapping]]] = ..., epoch_key: _Optional[bytes] = ...) -> None: ...
 
 class WeightContent(_message.Message):
     __slots__ = ("content_hash", "dtype", "shape")
@@ -195,3 +197,29 @@ class InstructionRecord(_message.Message):
     start_s: float
     stop_s: float
     def __init__(self, index: _Optional[int] = ..., start_s: _Optional[float] = ..., stop_s: _Optional[float] = ...) -> None: ...
+
+class PingRequest(_message.Message):
+    __slots__ = ("epochs",)
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    epochs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, epochs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PingResponse(_message.Message):
+    __slots__ = ("instance", "num_active_requests")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    NUM_ACTIVE_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    num_active_requests: int
+    def __init__(self, instance: _Optional[str] = ..., num_active_requests: _Optional[int] = ...) -> None: ...
+
+class ProbeRequest(_message.Message):
+    __slots__ = ("duration_s",)
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    duration_s: float
+    def __init__(self, duration_s: _Optional[float] = ...) -> None: ...
+
+class ProbeResponse(_message.Message):
+    __slots__ = ("seconds",)
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    seconds: float
+    def __init__(self, seconds: _Optional[float] = ...) -> None: ...

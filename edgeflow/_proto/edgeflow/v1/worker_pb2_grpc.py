@@ -69,6 +69,16 @@ class WorkerStub:
                 request_serializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ReportRequest.SerializeToString,
                 response_deserializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ReportResponse.FromString,
                 _registered_method=True)
+        self.Ping = channel.unary_unary(
+                '/edgeflow.v1.Worker/Ping',
+                request_serializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.PingRequest.SerializeToString,
+                response_deserializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.PingResponse.FromString,
+                _registered_method=True)
+        self.Probe = channel.unary_unary(
+                '/edgeflow.v1.Worker/Probe',
+                request_serializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ProbeRequest.SerializeToString,
+                response_deserializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ProbeResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServicer:
@@ -123,6 +133,21 @@ class WorkerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Ping(self, request, context):
+        """Answers at once. The epochs that it names are kept: one that was named before, and then is not for a while,
+        belongs to a coordinator that has died, and is freed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Probe(self, request, context):
+        """Runs a fixed piece of work over and over, and says how long one takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +185,16 @@ def add_WorkerServicer_to_server(servicer, server):
                     servicer.Report,
                     request_deserializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ReportRequest.FromString,
                     response_serializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ReportResponse.SerializeToString,
+            ),
+            'Ping': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ping,
+                    request_deserializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.PingRequest.FromString,
+                    response_serializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.PingResponse.SerializeToString,
+            ),
+            'Probe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Probe,
+                    request_deserializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ProbeRequest.FromString,
+                    response_serializer=edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ProbeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +386,60 @@ class Worker:
             '/edgeflow.v1.Worker/Report',
             edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ReportRequest.SerializeToString,
             edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ping(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeflow.v1.Worker/Ping',
+            edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.PingRequest.SerializeToString,
+            edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.PingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Probe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgeflow.v1.Worker/Probe',
+            edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ProbeRequest.SerializeToString,
+            edgeflow_dot___proto_dot_edgeflow_dot_v1_dot_worker__pb2.ProbeResponse.FromString,
             options,
             channel_credentials,
             insecure,

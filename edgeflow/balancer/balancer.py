@@ -1,0 +1,253 @@
+"""The balancer: believes what devices were seen to do, and asks for another plan when that pays."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from edgeflow.balancer.beliefs import Belief, Beliefs
+from edgeflow.balancer.decision import Decision, Thresholds
+from edgeflow.balancer.history import LatencyHistory
+from edgeflow.balancer.observation import Observation
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.cost.model import CostModel
+from edgeflow.cost.timeline import predict_programs
+from edgeflow.errors import InfeasiblePlanError
+from edgeflow.plan.plan import Plan
+from edgeflow.plan.program import CLIENT, WeightSlice
+
+logger = logging.getLogger(__name__)
+
+#: Makes a plan under given costs.
+Planner = Callable[[Cluster, CostModel], Plan]
+
+#: Cool-downs that a switch is remembered for, and the most that one is stretched by.
+_MEMORY: Final = 24
+_MAX_STRETCH: Final = 32
+
+_MAX_DECISIONS: Final = 64
+
+
+class Rebalancer:
+    """Re-plans when the gain stands all doubt and pays for the moving, and the last switch is long ago.
+
+    Args:
+        planner: Asked with what is known to be there and what is believed of it.
+        cost: Costs on the whole cluster that observations are compared with; the roofline by default.
+        is_exact: These costs are right for devices at their usual speed, not just up to a common factor.
+
+    Attributes:
+        decisions: The latest, oldest first.
+    """
+
+    def __init__(
+        self,
+        thresholds: Thresholds | None = None,
+        *,
+        planner: Planner,
+        cost: CostModel | None = None,
+        is_exact: bool = False,
+    ) -> None:
+        self.decisions: deque[Decision] = deque(maxlen=_MAX_DECISIONS)
+        self.history = LatencyHistory()
+        self._thresholds = thresholds or Thresholds()
+        self._beliefs = Beliefs(self.history, forget_s=self._thresholds.forget_s, is_exact=is_exact)
+        self._planner = planner
+        self._cost = cost
+        self._plan: Plan | None = None
+        self._cluster: Cluster | None = None
+        self._now_s = 0.0
+        self._switched_s = 0.0
+        self._asked: Plan | None = None
+        self._switches: deque[float] = deque(maxlen=_MEMORY)
+        self._weighed: object = None
+        self._held: dict[str, set[WeightSlice]] = {}
+
+    def switched(self, plan: Plan, cluster: Cluster, now_s: float) -> None:
+        """Take note of the plan that runs."""
+        if plan is self._asked:
+            self._switches.append(now_s)
+        before = set() if self._plan is None else _names(self._plan)
+        self._plan, self._cluster, self._switched_s, self._now_s = plan, cluster, now_s, now_s
+        self._asked = self._weighed = None
+        for name, slices in _slices(plan).items():
+            self._held.setdefault(name, set()).update(slices)
+        self._beliefs.adopted(_names(plan) - before, now_s)
+        self.history.switched(now_s)
+
+    def joined(self, cluster: Cluster) -> None:
+        """Other devices are known to be there than before; the plan that runs goes on."""
+        self._cluster = cluster
+        self._weighed = None
+
+    def observe(self, observations: Sequence[Observation]) -> None:
+        """Take note of what has taken how long."""
+        self.history.add(observations)
+        if observations:
+            self._now_s = max(self._now_s, observations[-1].stop_s)
+        if self._cluster is not None:
+            self._beliefs.update(device.name for device in self._cluster.devices)
+
+    def slowness(self, now_s: float) -> dict[str, float]:
+        """Device -> how many times what the cost model says its kernels are believed to take."""
+        devices = () if self._cluster is None else self._cluster.devices
+        return {device.name: self._beliefs.of(device.name, now_s).ratio for device in devices}
+
+    def belief(self, device: str, now_s: float) -> Belief:
+        """What is believed of one device."""
+        return self._beliefs.of(device, now_s)
+
+    @property
+    def idle_devices(self) -> tuple[str, ...]:
+        """Devices that are there and not in the plan: only probes say how they are."""
+        if self._plan is None or self._cluster is None:
+            return ()
+        used = _names(self._plan)
+        return tuple(device.name for device in self._cluster.devices if device.name not in used)
+
+    def cool_down_s(self, now_s: float) -> float:
+        """How long after the last switch the next one may come."""
+        usual_s = self._thresholds.cool_down_s
+        recent = sum(time_s > now_s - _MEMORY * usual_s for time_s in self._switches)
+        return float(usual_s * min(_MAX_STRETCH, 2 ** max(0, recent - 1)))
+
+    def decide(self, now_s: float) -> Plan | None:
+        """Return a better plan under what is believed now, if there is one that pays."""
+        self._now_s = max(self._now_s, now_s)
+        if self._plan is None or self._cluster is None:
+            return None
+        if now_s - self._switched_s < self.cool_down_s(now_s):
+            return None
+        # Planning takes time, and the same beliefs bring the same plan.
+        beliefs = self._in_short(self._cluster, now_s)
+        if beliefs == self._weighed:
+            return None
+        self._weighed = beliefs
+        decision, candidate = self._weigh(self._plan, self._cluster, now_s)
+        self.decisions.append(decision)
+        logger.info("balancer.decision", extra={"verdict": decision.verdict, "why": decision.explain()})
+        if decision.verdict != "switch":
+            return None
+        self._asked = candidate
+        return candidate
+
+    def replan(self, cluster: Cluster) -> Plan:
+        """Return a plan for what is there, under what was last believed: for when a device was lost."""
+        return self._planner(cluster, self.cost(cluster))
+
+    def cost(self, cluster: Cluster) -> CostModel:
+        """Costs on ``cluster`` as last believed."""
+        return self._beliefs.cost(self._base(cluster), cluster, self._now_s)
+
+    def figure(self, plan: Plan) -> float:
+        """What a plan is to make small, under what was last believed."""
+        return self._figure(plan, self._now_s)
+
+    def in_short(self, cluster: Cluster) -> object:
+        """What was last believed of a cluster, rounded: the same beliefs bring the same plan."""
+        return self._in_short(cluster, self._now_s)
+
+    def _base(self, cluster: Cluster) -> CostModel:
+        return self._cost or CostModel(cluster=cluster)
+
+    def _in_short(self, cluster: Cluster, now_s: float) -> object:
+        """Beliefs in steps of a few per cent; while they stay within one, nothing new is to be weighed."""
+        devices = tuple(
+            (device.name, belief.source, round(math.log(belief.ratio) / 0.03), round(belief.error / 0.03))
+            for device in cluster.devices
+            if (belief := self._beliefs.of(device.name, now_s))
+        )
+        network = self._beliefs.network(cluster, now_s)
+        links = tuple((a, b, link and round(link.bandwidth_bytes_per_s, -5)) for a, b, link in network.links)
+        return devices, links
+
+    def _weigh(self, plan: Plan, cluster: Cluster, now_s: float) -> tuple[Decision, Plan | None]:
+        limits = self._thresholds
+        base = self._base(cluster)
+        slowness = {name: round(ratio, 3) for name, ratio in self.slowness(now_s).items()}
+        before_s = self._figure(plan, now_s)
+        before = _label(plan)
+        try:
+            candidate = self._planner(cluster, self._beliefs.cost(base, cluster, now_s))
+        except InfeasiblePlanError as error:
+            return Decision(
+                time_s=now_s,
+                verdict="impossible",
+                reason=str(error),
+                before_s=before_s,
+                after_s=math.inf,
+                before=before,
+                slowness=slowness,
+            ), None
+        after_s = self._figure(candidate, now_s)
+        moved_bytes, move_s = self._moving(candidate, cluster)
+        # The present plan at its best and the other at its worst, within what is not known for sure.
+        doubted = 1 - self._figure(candidate, now_s, limits.doubt) / self._figure(plan, now_s, -limits.doubt)
+        earned_s = (before_s - after_s) * self.history.rate_per_s(now_s) * limits.horizon_s
+        if candidate.stages == plan.stages and _names(candidate) == _names(plan):
+            verdict, reason = "stay", "the same plan is still the best"
+        elif not after_s < before_s * (1 - limits.gain):
+            verdict, reason = "stay", f"a gain of {1 - after_s / before_s:.0%} is less than {limits.gain:.0%}"
+        elif doubted <= 0:
+            verdict, reason = "stay", f"a gain of {1 - after_s / before_s:.0%} is within what noise explains"
+        elif plan.objective == "latency" and earned_s < move_s and self.history.rate_per_s(now_s) > 0:
+            verdict = "stay"
+            reason = f"{earned_s:.1f} s earned in {limits.horizon_s:.0f} s, moving costs {move_s:.1f} s"
+        else:
+            verdict, reason = "switch", f"a gain of {1 - after_s / before_s:.0%}"
+        decision = Decision(
+            time_s=now_s,
+            verdict=verdict,
+            reason=reason,
+            before_s=before_s,
+            after_s=after_s,
+            before=before,
+            after=_label(candidate),
+            slowness=slowness,
+            moved_bytes=moved_bytes,
+            move_s=move_s,
+        )
+        return decision, candidate
+
+    def _moving(self, plan: Plan, cluster: Cluster) -> tuple[int, float]:
+        """Weights that devices lack, and seconds until they have them: all come from the source's host."""
+        total, slowest_s = 0, 0.0
+        for name, slices in _slices(plan).items():
+            missing = sum(item.num_bytes for item in slices - self._held.get(name, set()))
+            total += missing
+            seconds = cluster.distance_s(cluster.source_rank, cluster.rank_of(name), missing)
+            slowest_s = max(slowest_s, seconds if math.isfinite(seconds) else 0.0)
+        return total, slowest_s + self._thresholds.prepare_s
+
+    def _figure(self, plan: Plan, now_s: float, doubt: float = 0.0) -> float:
+        """What the plan is to make small, under what is believed now; of several ways, the best one's."""
+        cost = self._beliefs.cost(self._base(plan.cluster), plan.cluster, now_s, doubt=doubt)
+        predictions = [predict_programs(way.programs, cost) for way in plan.ways]
+        match plan.objective:
+            case "throughput":
+                # Shares of requests in proportion to how many each way can answer.
+                return 1 / sum(1 / max(item.period_s, 1e-12) for item in predictions)
+            case "energy":
+                return min(item.active_energy_j for item in predictions)
+        return min(item.latency_s for item in predictions)
+
+
+def _names(plan: Plan) -> set[str]:
+    return {plan.cluster.devices[rank].name for rank in plan.devices}
+
+
+def _label(plan: Plan) -> str:
+    return f"{plan.chosen or plan.strategy} on {', '.join(sorted(_names(plan)))}"
+
+
+def _slices(plan: Plan) -> dict[str, set[WeightSlice]]:
+    """Device -> slices of weights that it needs."""
+    found: dict[str, set[WeightSlice]] = {}
+    for way in plan.ways:
+        for rank, program in way.programs.items():
+            if rank != CLIENT:
+                found.setdefault(way.cluster.devices[rank].name, set()).update(program.weights)
+    return found

@@ -1,0 +1,174 @@
+"""What is believed of every device and link now, out of the latency history."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from edgeflow.balancer.history import LatencyHistory
+from edgeflow.cluster.cluster import Cluster, Link
+from edgeflow.cost.model import ANY_FAMILY, CostModel
+
+#: A link is corrected if a frame of this size takes so many times, and so much, longer or shorter than it
+#: should: less is within what clocks of different machines tell.
+_FRAME_BYTES: Final = 100_000
+_LINK_FACTOR: Final = 1.5
+_LINK_MIN_S: Final = 1e-3
+
+#: Standard errors of what probes say, and of what is taken to be usual.
+_OF_PROBE: Final = 0.03
+_OF_USUAL: Final = 0.06
+
+#: A device that came back on a probe's word and takes so much longer than was believed has misled us.
+_MISLED: Final = 1.3
+
+
+class Belief(msgspec.Struct, frozen=True, kw_only=True):
+    """What is believed of one device.
+
+    Attributes:
+        ratio: Times of what the cost model says that its kernels take.
+        error: Standard error of its natural logarithm.
+        source: ``kernels``, ``probe``, or ``usual``: where nothing of late was seen.
+    """
+
+    ratio: float
+    error: float
+    source: str
+    families: dict[str, float] = {}
+
+
+class _Anchor(msgspec.Struct, frozen=True):
+    """A probe took ``probe_s`` when kernels took ``ratio``."""
+
+    probe_s: float
+    ratio: float
+
+
+class Beliefs:
+    """Follows a history.
+
+    A device in the plan is known by its kernels. One that is not is known by probes, which say how its speed
+    has changed since both were known; where there are none, it is taken to be as usual after a while. What is
+    usual for a device is the lowest ratio that it has shown; for one that has shown nothing, what is usual
+    for the others: a cost model that is wrong by a factor is mostly wrong by the same one everywhere.
+
+    Args:
+        is_exact: Costs are right for devices at their usual speed, so that the usual ratio is 1.
+    """
+
+    def __init__(self, history: LatencyHistory, *, forget_s: float, is_exact: bool = False) -> None:
+        self._history = history
+        self._is_exact = is_exact
+        self._forget_s = forget_s
+        self._usual: dict[str, float] = {}
+        #: The quickest probe, which goes with what is usual; and the first one after the device was last seen
+        #: to compute, with what its kernels took then.
+        self._quickest_s: dict[str, float] = {}
+        self._last: dict[str, _Anchor] = {}
+        self._anchored_s: dict[str, float] = {}
+        self._expected: dict[str, float] = {}
+        self._misled: set[str] = set()
+
+    def update(self, devices: Iterable[str]) -> None:
+        """Take note of what the history says now."""
+        for device in devices:
+            seen = self._history.estimate(device)
+            if seen is not None:
+                # The lowest of many noisy values would be too low: each counts with what it may be off by.
+                surely = seen.ratio * math.exp(2 * seen.error)
+                self._usual[device] = min(surely, self._usual.get(device, math.inf))
+                if device in self._expected and seen.ratio > _MISLED * self._expected.pop(device):
+                    self._misled.add(device)
+            probe = self._history.probe(device)
+            if probe is None:
+                continue
+            seconds, probed_s = probe
+            self._quickest_s[device] = min(seconds, self._quickest_s.get(device, math.inf))
+            if seen is not None and probed_s > seen.seen_s > self._anchored_s.get(device, -math.inf):
+                self._anchored_s[device] = seen.seen_s
+                self._last[device] = _Anchor(seconds, seen.ratio)
+
+    def usual(self, device: str) -> float:
+        if self._is_exact:
+            return 1.0
+        known = self._usual.get(device)
+        if known is not None:
+            return known
+        return statistics.median(self._usual.values()) if self._usual else 1.0
+
+    def of(self, device: str, now_s: float) -> Belief:
+        """What is believed of a device."""
+        recent_s = now_s - self._forget_s
+        seen = self._history.estimate(device)
+        probe = self._history.probe(device)
+        is_probed = probe is not None and probe[1] >= recent_s
+        if seen is not None and seen.seen_s >= recent_s and not (is_probed and probe[1] > seen.seen_s):  # type: ignore[index]
+            return Belief(ratio=seen.ratio, error=seen.error, source="kernels", families=seen.families)
+        if is_probed:
+            assert probe is not None
+            anchor = self._last.get(device) if device in self._misled else None
+            if anchor is None:
+                anchor = _Anchor(self._quickest_s.get(device, probe[0]), self.usual(device))
+            ratio = max(self.usual(device), anchor.ratio * probe[0] / anchor.probe_s)
+            return Belief(ratio=ratio, error=_OF_PROBE, source="probe")
+        error = 0.0 if self._is_exact else _OF_USUAL
+        return Belief(ratio=self.usual(device), error=error, source="usual")
+
+    def adopted(self, devices: Iterable[str], now_s: float) -> None:
+        """A plan with these ``devices``, that the one before did not use, runs now."""
+        self._expected = {}
+        for device in devices:
+            belief = self.of(device, now_s)
+            if belief.source == "probe":
+                self._expected[device] = belief.ratio
+
+    def cost(self, cost: CostModel, cluster: Cluster, now_s: float, *, doubt: float = 0.0) -> CostModel:
+        """Costs on ``cluster`` as believed now.
+
+        Args:
+            cost: Costs that observations were compared with.
+            doubt: Standard errors that every device is taken to be slower by; negative for faster.
+        """
+        names = {device.name for device in cluster.devices}
+        corrections = {name: dict(item) for name, item in cost.corrections.items() if name in names}
+        for name in sorted(names):
+            belief = self.of(name, now_s)
+            shift = math.exp(doubt * belief.error)
+            if belief.ratio * shift == 1.0 and not belief.families:
+                continue
+            mine = corrections.get(name) or {ANY_FAMILY: 1.0}
+            factors = {family: value * belief.ratio * shift for family, value in mine.items()}
+            for family, ratio in belief.families.items():
+                factors[family] = mine.get(family, mine.get(ANY_FAMILY, 1.0)) * ratio * shift
+            corrections[name] = factors
+        return msgspec.structs.replace(cost, cluster=self.network(cluster, now_s), corrections=corrections)
+
+    def network(self, cluster: Cluster, now_s: float) -> Cluster:
+        """``cluster`` with the links that were seen to be others than it says."""
+        names = {device.name: rank for rank, device in enumerate(cluster.devices)}
+        links = {(a, b): link for a, b, link in cluster.links}
+        changed = False
+        for a, b in self._history.links:
+            if a not in names or b not in names or not cluster.is_connected(names[a], names[b]) or a == b:
+                continue
+            link = self._history.link(a, b, since_s=now_s - self._forget_s)
+            if link is not None and _differs(link, cluster.link(names[a], names[b])):
+                links[a, b] = link
+                changed = True
+        if not changed:
+            return cluster
+        return msgspec.structs.replace(cluster, links=tuple((a, b, link) for (a, b), link in links.items()))
+
+
+def _differs(found: Link, said: Link) -> bool:
+    seconds = found.latency_s + _FRAME_BYTES / found.bandwidth_bytes_per_s
+    usual_s = said.latency_s + _FRAME_BYTES / said.bandwidth_bytes_per_s
+    if abs(seconds - usual_s) < _LINK_MIN_S:
+        return False
+    # A link that is quicker than it was said to be is left as it is: frames may have been cheap to deliver.
+    return seconds > _LINK_FACTOR * usual_s

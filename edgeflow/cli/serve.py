@@ -1,0 +1,141 @@
+"""``edgeflow serve``: a model behind the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from edgeflow.cli import options
+from edgeflow.cli.deployed import deployed
+from edgeflow.cli.models import load_subject
+from edgeflow.cli.plans import make_plan
+from edgeflow.cli.screen import note, say, waiting
+from edgeflow.errors import ConfigError
+from edgeflow.units import parse_seconds
+
+
+def serve(
+    model: options.Model,
+    input_shape: options.InputShape = None,
+    cluster: options.ClusterFile = None,
+    speeds: options.Speeds = None,
+    bandwidth: options.Bandwidth = None,
+    latency: options.Latency = None,
+    memory: options.Memory = None,
+    plan: options.PlanFile = None,
+    strategy: options.Strategy = "auto",
+    workers: options.Workers = None,
+    local: options.Local = False,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Wait here for workers that `--join` this address, one for each device of the cluster.",
+            show_default=False,
+        ),
+    ] = None,
+    mdns: Annotated[
+        bool, typer.Option("--mdns", help="Wait for workers that announce themselves on the local network.")
+    ] = False,
+    wait: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for workers.")] = "60 s",
+    name: Annotated[
+        str | None, typer.Option(help="By which clients ask for the model. (default: its own)")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of HTTP; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Of gRPC; 0 takes a free one.")] = 8001,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Requests in flight; more are told that the server is overloaded.")
+    ] = 64,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="Of a request.")] = "60 s",
+    identity: options.Identity = None,
+    token_file: options.TokenFile = None,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls", help="Encrypt for clients too, who must show a certificate of the same authority."
+        ),
+    ] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let clients of other hosts in, although nothing is encrypted.")
+    ] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Serve a model by a plan, over HTTP and gRPC, until it is interrupted or terminated.
+
+    Both speak the Open Inference Protocol v2 (KServe, Triton); /metrics is for Prometheus.
+    """
+    from edgeflow.cli.workers import await_workers
+    from edgeflow.runtime.security import Access
+    from edgeflow.runtime.worker.server import check_bind
+
+    shapes = options.parse_input_shapes(input_shape)
+    addresses = options.parse_workers(workers, local=local)
+    if sum((addresses is not None, local, registry is not None, mdns)) != 1:
+        raise typer.BadParameter("give one of --workers, --local, --registry and --mdns")
+    access = options.choose_access(identity, token_file)
+    if tls and access.credentials is None:
+        raise typer.BadParameter("--tls needs --identity")
+    # Certificates that are shown to workers alone protect nobody who comes from outside.
+    check_bind(f"{host}:{port}", insecure=insecure, access=access if tls else Access())
+    timeout_s = parse_seconds(timeout, what="--timeout")
+    wait_s = parse_seconds(wait, what="--wait")
+    try:
+        from edgeflow.runtime.serving.server import serve_model
+        from edgeflow.runtime.serving.service import ModelService
+    except ImportError as error:
+        raise ConfigError(f"{error}; pip install 'edgeflow-inference[serve]'") from error
+
+    chosen = options.choose_cluster(
+        cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
+    )
+    subject = load_subject(model, seed=seed, input_shapes=shapes)
+    # Outputs are wanted as flat tensors, not as the class that the module returns.
+    subject = replace(subject, graph=replace(subject.graph, unflatten=None))
+    with waiting("planning"):
+        made = make_plan(subject, chosen, strategy=strategy, file=plan)
+    with ExitStack() as stack:
+        if registry is not None or mdns:
+            devices = [device.name for device in made.cluster.devices]
+            needed = [devices[rank] for rank in made.devices]
+            found = stack.enter_context(
+                await_workers(needed, registry=registry, access=access, wait_s=wait_s, insecure=insecure)
+            )
+            # Devices that the plan does not use are not contacted, but have a place in the list.
+            addresses = [found.get(device, f"{device}:1") for device in devices]
+        session = stack.enter_context(deployed(made, workers=addresses, local=local, access=access))
+        service = ModelService(
+            name or subject.name,
+            made.graph,
+            session,
+            timeout_s=timeout_s,
+            limit=queue,
+            is_ready=lambda: getattr(session, "is_ready", True),
+        )
+
+        def announce(http: str, grpc: str) -> None:
+            say(f"serving {service.name} at {http} and grpc {grpc}")
+            note("interrupt it to stop")
+
+        serve_model(
+            service,
+            host=host,
+            port=port,
+            grpc_port=grpc_port,
+            limit=queue,
+            server_version=_version(),
+            credentials=access.credentials if tls else None,
+            on_listening=announce,
+        )
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("edgeflow-inference")
+    except metadata.PackageNotFoundError:
+        return "unknown"

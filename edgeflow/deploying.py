@@ -1,0 +1,38 @@
+"""`edgeflow.deploy`: the coordinator, with the planner behind it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from edgeflow.balancer import Planner
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.cost import CostModel
+from edgeflow.errors import InfeasiblePlanError
+from edgeflow.plan.plan import Plan
+from edgeflow.planner import plan as make_plan
+from edgeflow.runtime.coordinator import Session
+from edgeflow.runtime.coordinator import deploy as deploy_kept
+
+
+def planner_like(plan: Plan) -> Planner:
+    """Return what makes plans as ``plan`` was made: its strategy, objective and deadline.
+
+    Where its strategy has no plan for the devices that are left, `auto` makes one.
+    """
+
+    def replan(cluster: Cluster, cost: CostModel) -> Plan:
+        make = functools.partial(
+            make_plan, plan.graph, cluster, objective=plan.objective, deadline_s=plan.deadline_s, cost=cost
+        )
+        try:
+            return make(strategy=plan.strategy)
+        except InfeasiblePlanError:
+            return make(strategy="auto")
+
+    return replan
+
+
+@functools.wraps(deploy_kept)
+def deploy(plan: Plan, *args: Any, **options: Any) -> Session:
+    return deploy_kept(plan, *args, **{"replan": planner_like(plan), **options})

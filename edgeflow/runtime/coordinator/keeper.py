@@ -1,0 +1,507 @@
+"""Keeps a session answering: watches its workers, and has another plan rolled out when one is needed.
+
+One thread a worker pings it; one thread decides and acts. What they decide by is pure: `Members` says who is
+there, `Rebalancer` says what is believed and when another plan pays. Plans come from a planner that is given:
+this module knows none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from edgeflow.balancer import Observation, Planner, Rebalancer
+from edgeflow.cluster.cluster import Cluster
+from edgeflow.cluster.device import Device
+from edgeflow.cluster.part import part_of
+from edgeflow.cost import CostModel
+from edgeflow.errors import (
+    ClusterError,
+    ConfigError,
+    EdgeflowError,
+    InfeasiblePlanError,
+    PeerLostError,
+    StalePlanError,
+    WorkerOutOfMemoryError,
+    WorkerOverloadedError,
+    WorkerUnreachableError,
+)
+from edgeflow.plan import Plan
+from edgeflow.runtime.coordinator.client import WorkerClient
+from edgeflow.runtime.coordinator.epoch import Epoch
+from edgeflow.runtime.coordinator.members import Change, Joined, Lost, Members, Watch
+from edgeflow.runtime.coordinator.observe import Observer
+from edgeflow.runtime.security import Access
+from edgeflow.telemetry.status import DeviceStatus, Status, write_status
+
+logger = logging.getLogger(__name__)
+
+#: A worker that ran out of memory, or had none for a new plan, is left alone for so long.
+_UNFIT_S = 20.0
+
+#: Tries to bring a plan onto who is there, before waiting for something to change.
+_TRIES = 6
+
+#: Least gain that a joined device must bring.
+_JOIN_GAIN = 0.05
+
+#: The while that a device's load is taken over.
+_LOAD_S = 5.0
+
+#: Plans that are remembered for the same devices and the same beliefs.
+_MAX_PLANS = 32
+
+
+class Kept(Protocol):
+    """The session, as its keeper sees it; all of this may be called from any thread."""
+
+    plan: Plan
+
+    def roll_out(self, plan: Plan, *, reason: str) -> None: ...
+
+    def open_epochs(self) -> list[Epoch]: ...
+
+    def status(self) -> Status: ...
+
+    def epochs_on(self, device: str) -> list[int]:
+        """Epochs that a worker is to hold."""
+
+    def lose_device(self, device: str, error: EdgeflowError) -> None:
+        """What its worker was doing is not going to be answered."""
+
+    def fail_waiting(self, error: EdgeflowError) -> None:
+        """Nobody can answer now."""
+
+
+class Keeper:
+    """Watches and acts for one session.
+
+    Args:
+        cluster: All devices; some may be added.
+        addresses: Name of a device -> address; shared with the session.
+        planner: Makes a plan for who is there, under what is believed of them.
+        cost: Costs on ``cluster`` as known when the plan was made.
+        access: What is shown to the workers.
+        is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
+        status_file: Where to write the session's status.
+    """
+
+    def __init__(
+        self,
+        session: Kept,
+        cluster: Cluster,
+        addresses: dict[str, str],
+        *,
+        planner: Planner,
+        balancer: Rebalancer,
+        cost: CostModel | None,
+        access: Access | None,
+        watch: Watch,
+        is_balancing: bool,
+        status_file: Path | None = None,
+    ) -> None:
+        self._status_file = status_file
+        self._active: dict[str, int] = {}
+        #: Device -> (when, for how long) it computed of late.
+        self._busy: dict[str, deque[tuple[float, float]]] = {}
+        self.balancer = balancer
+        self.members = Members((device.name for device in cluster.devices), watch, time.monotonic())
+        self._session = session
+        self._cluster = cluster
+        self._addresses = addresses
+        self._planner = planner
+        self._cost = cost
+        self._access = access
+        self._watch = watch
+        self._is_balancing = is_balancing
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._news: list[tuple[Epoch, int, EdgeflowError]] = []
+        self._reasons: list[str] = []
+        self._joined: list[str] = []
+        self._needs_plan = False
+        self._retry_s = 0.0
+        self._observers: dict[int, tuple[Observer, set[int]]] = {}
+        self._probed_s = 0.0
+        self._plans: dict[object, Plan] = {}
+        self._threads = [threading.Thread(target=self._run, name="edgeflow-keeper", daemon=True)]
+        for device in cluster.devices:
+            self._threads.append(self._watcher(device.name))
+
+    def start(self) -> None:
+        self.balancer.switched(self._session.plan, self._cluster, time.monotonic())
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._wake.set()
+        for thread in self._threads:
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join()
+
+    def devices(self, used: Collection[str]) -> tuple[DeviceStatus, ...]:
+        """What is known of every device, for people."""
+        now_s = time.monotonic()
+        with self._lock:
+            cluster = self._cluster
+            up = {device.name: self.members.is_up(device.name) for device in cluster.devices}
+        found = []
+        for device in cluster.devices:
+            belief = self.balancer.belief(device.name, now_s)
+            busy_s = sum(s for stop, s in tuple(self._busy.get(device.name, ())) if stop > now_s - _LOAD_S)
+            found.append(
+                DeviceStatus(
+                    name=device.name,
+                    address=self._addresses[device.name],
+                    is_up=up[device.name],
+                    is_used=device.name in used,
+                    ratio=belief.ratio,
+                    source=belief.source,
+                    load=min(1.0, busy_s / _LOAD_S),
+                    num_active_requests=self._active.get(device.name, 0),
+                )
+            )
+        return tuple(found)
+
+    # What the session says; its lock is held.
+
+    def on_trouble(self, epoch: Epoch, rank: int, error: EdgeflowError) -> None:
+        """An epoch is lost: because of a connection, or of what a worker says."""
+        self._news.append((epoch, rank, error))
+        self._needs_plan = True
+        self._wake.set()
+
+    def add(self, device: Device, address: str) -> None:
+        """Watch for a worker that may join."""
+        with self._lock:
+            self._addresses[device.name] = address
+            if all(device.name != other.name for other in self._cluster.devices):
+                self._cluster = Cluster(
+                    name=self._cluster.name,
+                    devices=(*self._cluster.devices, device),
+                    network=self._cluster.network,
+                    links=self._cluster.links,
+                    segments=self._cluster.segments,
+                    source=self._cluster.devices[self._cluster.source_rank].name,
+                )
+                self.members.add(device.name, time.monotonic())
+                thread = self._watcher(device.name)
+                self._threads.append(thread)
+                thread.start()
+
+    # Watching: a thread a worker.
+
+    def _watcher(self, device: str) -> threading.Thread:
+        return threading.Thread(
+            target=self._watch_worker, args=(device,), name=f"edgeflow-watch-{device}", daemon=True
+        )
+
+    def _client(self, device: str) -> WorkerClient:
+        return WorkerClient(self._addresses[device], self._cluster.rank_of(device), self._access)
+
+    def _watch_worker(self, device: str) -> None:
+        client = self._client(device)
+        with contextlib.closing(client):
+            while True:
+                with self._lock:
+                    wait_s = self.members.wait_s(device)
+                if self._closed.wait(wait_s):
+                    return
+                if client.address != self._addresses[device]:
+                    client.close()
+                    client = self._client(device)
+                self._ping(device, client)
+
+    def _ping(self, device: str, client: WorkerClient, *, is_suspect: bool = False) -> None:
+        epochs = self._session.epochs_on(device)
+        try:
+            pong = client.ping(epochs, timeout_s=self._watch.ping_timeout_s)
+        except EdgeflowError as error:
+            with self._lock:
+                note = self.members.lost if is_suspect else None
+                changes = (
+                    note(device, str(error))
+                    if note is not None
+                    else self.members.missed(device, str(error), time.monotonic())
+                )
+        else:
+            with self._lock:
+                self._active[device] = pong.num_active_requests
+                changes = self.members.heard(device, pong.instance, time.monotonic())
+        self._apply(changes)
+
+    def _apply(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            match change:
+                case Lost(device, reason):
+                    logger.warning("worker.lost", extra={"device": device, "reason": reason})
+                    error = WorkerUnreachableError(
+                        f"worker {self._addresses[device]} ({device}) was lost: {reason}"
+                    )
+                    self._reasons.append(f"lost {device}")
+                    self._session.lose_device(device, error)
+                case Joined(device):
+                    logger.info("worker.joined", extra={"device": device})
+                    self._joined.append(device)
+            self._wake.set()
+
+    def _suspect(self, devices: Iterable[str]) -> list[str]:
+        """Ask workers now; return who does not answer, and is taken to be lost."""
+        asked = [name for name in dict.fromkeys(devices) if self.members.is_up(name)]
+
+        def ask(name: str) -> None:
+            with contextlib.closing(self._client(name)) as client:
+                self._ping(name, client, is_suspect=True)
+
+        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in asked]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [name for name in asked if not self.members.is_up(name)]
+
+    # Acting: one thread.
+
+    def _run(self) -> None:
+        if self._is_balancing and self._watch.probe_every_s > 0:
+            self._probe(device.name for device in self._cluster.devices)
+        while not self._closed.is_set():
+            self._wake.wait(self._watch.interval_s)
+            self._wake.clear()
+            if self._closed.is_set():
+                return
+            try:
+                self._step()
+            except Exception:
+                # Whatever it is, the next step may be better than none at all.
+                logger.exception("keeper.failed")
+            if self._status_file is not None:
+                try:
+                    write_status(self._status_file, self._session.status())
+                except OSError as error:
+                    logger.warning("status.failed", extra={"reason": str(error)})
+
+    def _step(self) -> None:
+        self._judge()
+        if self._needs_plan:
+            if time.monotonic() >= self._retry_s or self._joined:
+                self._recover()
+        elif self._joined:
+            self._consider()
+        elif self._is_balancing:
+            self._balance()
+
+    def _judge(self) -> None:
+        """Find out who is to blame for epochs that were lost."""
+        news, self._news = self._news, []
+        for epoch, rank, error in news:
+            mine = epoch.device(rank)
+            if isinstance(error, WorkerOutOfMemoryError):
+                with self._lock:
+                    self.members.unfit(mine, time.monotonic(), _UNFIT_S)
+                self._reasons.append(f"{mine} ran out of memory")
+            elif isinstance(error, PeerLostError) and error.rank >= 0:
+                self._part(epoch.device(error.rank), epoch.device(error.peer), str(error))
+            elif isinstance(error, StalePlanError):
+                self._reasons.append(f"{mine} has forgotten the plan")
+            else:
+                gone = self._suspect([mine])
+                if not gone:
+                    self._reasons.append(f"the connection with {mine} broke")
+
+    def _part(self, a: str, b: str, reason: str) -> None:
+        """Two workers have lost each other: is one of them gone, or the way between them?"""
+        if self._suspect([a, b]):
+            return
+        with self._lock:
+            is_apart = self.members.strike(a, b, time.monotonic())
+        logger.warning("link.lost", extra={"a": a, "b": b, "is_apart": is_apart, "reason": reason})
+        self._reasons.append(f"{a} and {b} lost each other")
+
+    def _recover(self) -> None:
+        """Bring some plan onto who is there."""
+        self._joined.clear()
+        error: EdgeflowError | None = None
+        for _ in range(_TRIES):
+            if self._closed.is_set():
+                return
+            self._needs_plan = False
+            reason = ", ".join(dict.fromkeys(self._reasons)) or "the plan was lost"
+            try:
+                plan = self._plan_now()
+                self._session.roll_out(plan, reason=reason)
+            except (InfeasiblePlanError, ConfigError) as caught:
+                error = caught
+                break
+            except EdgeflowError as caught:
+                error = caught
+                logger.warning("recovery.failed", extra={"reason": str(caught)})
+                self._blame(plan, caught)
+                continue
+            self._reasons.clear()
+            self._adopted(plan)
+            if not self._news:
+                return
+            self._judge()
+        self._needs_plan = True
+        self._retry_s = time.monotonic() + 2 * self._watch.interval_s
+        self._session.fail_waiting(
+            ClusterError(f"no plan can be brought onto the workers that are left: {error}")
+        )
+
+    def _blame(self, plan: Plan, error: EdgeflowError) -> None:
+        """A roll-out has failed: find out because of whom."""
+        if isinstance(error, PeerLostError) and error.rank >= 0:
+            devices = plan.cluster.devices
+            a, b = devices[error.rank].name, devices[error.peer].name
+            with self._lock:
+                self.members.strike(a, b, time.monotonic())  # the second: it was tried anew
+            self._part(a, b, str(error))
+            return
+        gone = self._suspect(plan.cluster.devices[rank].name for rank in plan.devices)
+        blamed = getattr(self._session, "blamed", None)
+        if not gone and blamed is not None and isinstance(error, WorkerOverloadedError):
+            with self._lock:
+                self.members.unfit(blamed, time.monotonic(), _UNFIT_S)
+            self._reasons.append(f"{blamed} has no memory left")
+
+    def _consider(self) -> None:
+        """Devices are there that were not: use them if that helps."""
+        names, self._joined = dict.fromkeys(self._joined), []
+        cluster = self._present()
+        self.balancer.joined(cluster)
+        try:
+            plan = self._plan_now()
+        except (InfeasiblePlanError, ConfigError):
+            return
+        before_s, after_s = self.balancer.figure(self._session.plan), self.balancer.figure(plan)
+        is_worth_it = after_s < before_s * (1 - _JOIN_GAIN)
+        logger.info(
+            "worker.considered",
+            extra={"devices": list(names), "before_s": before_s, "after_s": after_s, "used": is_worth_it},
+        )
+        if is_worth_it:
+            self._try(plan, f"joined {', '.join(names)}")
+
+    def _balance(self) -> None:
+        self._observe()
+        now_s = time.monotonic()
+        if self._watch.probe_every_s > 0 and now_s - self._probed_s > self._watch.probe_every_s:
+            self._probe(self.balancer.idle_devices)
+        plan = self.balancer.decide(time.monotonic())
+        if plan is not None:
+            self._try(plan, self.balancer.decisions[-1].explain())
+
+    def _try(self, plan: Plan, reason: str) -> None:
+        """Roll out a plan that is better; if that does not work, the one that runs goes on."""
+        try:
+            self._session.roll_out(plan, reason=reason)
+        except EdgeflowError as error:
+            logger.warning("switch.failed", extra={"reason": str(error)})
+            if not isinstance(error, WorkerOverloadedError):
+                self._blame(plan, error)
+        else:
+            self._adopted(plan)
+
+    def _adopted(self, plan: Plan) -> None:
+        self.balancer.switched(plan, self._present(), time.monotonic())
+
+    # Who is there, and what they do.
+
+    def _present(self, *, cut: bool = True) -> Cluster:
+        now_s = time.monotonic()
+        with self._lock:
+            names, apart = self.members.usable(now_s), self.members.apart(now_s)
+        if not names:
+            raise InfeasiblePlanError("no worker is left", constraint="devices")
+        if not cut or not apart:
+            return part_of(self._cluster, names)
+        try:
+            return part_of(self._cluster, names, cut=apart)
+        except ConfigError:
+            return part_of(self._cluster, set(names) - {_later(self._cluster, pair) for pair in apart})
+
+    def _plan_now(self) -> Plan:
+        cluster = self._present()
+        key = (cluster, self.balancer.in_short(cluster))
+        known = self._plans.get(repr(key))
+        if known is not None:
+            return known
+        try:
+            plan = self.balancer.replan(cluster)
+        except (InfeasiblePlanError, ConfigError):
+            with self._lock:
+                apart = self.members.apart(time.monotonic())
+            if not apart:
+                raise
+            # No plan of this kind does without the link: one of the two devices stands back.
+            names = {device.name for device in cluster.devices}
+            plan = self.balancer.replan(
+                part_of(self._cluster, names - {_later(self._cluster, pair) for pair in apart})
+            )
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        self._plans[repr(key)] = plan
+        return plan
+
+    def _observe(self) -> None:
+        """Ask workers what they have done since the last time."""
+        epochs = self._session.open_epochs()
+        self._observers = {
+            epoch.number: self._observers.get(epoch.number)
+            or (Observer(epoch.plan, self._cost or CostModel(cluster=epoch.plan.cluster)), set())
+            for epoch in epochs
+        }
+        found: list[Observation] = []
+        for epoch in epochs:
+            observer, seen = self._observers[epoch.number]
+            records = epoch.records(after=seen, timeout_s=self._watch.ping_timeout_s)
+            found += observer.read(records)
+        for item in found:
+            if item.kind == "compute":
+                self._busy.setdefault(item.device, deque(maxlen=4096)).append((item.stop_s, item.seconds))
+        if found:
+            self.balancer.observe(sorted(found, key=lambda item: item.stop_s))
+
+    def _probe(self, devices: Iterable[str]) -> None:
+        self._probed_s = time.monotonic()
+
+        def ask(name: str) -> None:
+            with contextlib.closing(self._client(name)) as client:
+                try:
+                    seconds = client.probe(self._watch.probe_s, timeout_s=5 * self._watch.probe_s + 1.0)
+                except EdgeflowError:
+                    return
+            found.append(
+                Observation(
+                    kind="probe", device=name, stop_s=time.monotonic(), seconds=seconds, expected_s=0.0
+                )
+            )
+
+        found: list[Observation] = []
+        threads = [
+            threading.Thread(target=ask, args=(name,), daemon=True)
+            for name in devices
+            if self.members.is_up(name)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.balancer.observe(sorted(found, key=lambda item: item.stop_s))
+
+
+def _later(cluster: Cluster, pair: tuple[str, str]) -> str:
+    """The one of two devices that can be done without: not the source, else the slower."""
+    source = cluster.devices[cluster.source_rank].name
+    if source in pair:
+        return pair[0] if pair[1] == source else pair[1]
+    return min(pair, key=lambda name: (cluster.devices[cluster.rank_of(name)].flops_per_second, name))

@@ -1,0 +1,118 @@
+"""From the records of workers to what the balancer sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from edgeflow.balancer import Observation
+from edgeflow.cost import CostModel, work_of
+from edgeflow.plan import Plan
+from edgeflow.plan.program import CLIENT, Compute, Receive, Send
+
+#: By request: position of the instruction, when it began, when it ended.
+Records = Mapping[int, Sequence[tuple[int, float, float]]]
+
+#: A receive that has waited less found its frame there: it does not say when the frame came.
+_WAITED_S = 0.2e-3
+
+
+class Observer:
+    """Reads the records of one way of a plan.
+
+    Args:
+        cost: What durations are compared with.
+    """
+
+    def __init__(self, plan: Plan, cost: CostModel) -> None:
+        self._plan = plan
+        names = {device.name for device in plan.cluster.devices}
+        cost = msgspec.structs.replace(
+            cost,
+            cluster=plan.cluster,
+            corrections={name: item for name, item in cost.corrections.items() if name in names},
+        )
+        #: (rank, position) -> expected seconds, and the parts of it by family.
+        self._expected: dict[tuple[int, int], tuple[float, dict[str, float]]] = {}
+        #: Tag of a frame -> where it is sent, and where it is received, as (rank, position).
+        self._sends: dict[int, tuple[int, int]] = {}
+        self._receives: dict[int, tuple[int, int]] = {}
+        self._num_bytes: dict[int, int] = {}
+        for rank, program in plan.programs.items():
+            for position, instruction in enumerate(program.instructions):
+                match instruction:
+                    case Compute():
+                        families: dict[str, float] = {}
+                        for kernel in instruction.kernels:
+                            family = work_of(kernel).family
+                            families[family] = families.get(family, 0.0) + cost.kernel_s(rank, kernel)
+                        self._expected[rank, position] = (sum(families.values()), families)
+                    case Send():
+                        self._sends[instruction.tag] = (rank, position)
+                        self._num_bytes[instruction.tag] = instruction.num_bytes
+                    case Receive():
+                        self._receives[instruction.tag] = (rank, position)
+
+    def read(self, records: Mapping[int, Records]) -> list[Observation]:
+        """Return what requests took, in the order in which it ended.
+
+        Args:
+            records: Rank -> its records, on one clock.
+        """
+        times = {
+            (request, rank, position): (start_s, stop_s)
+            for rank, requests in records.items()
+            for request, items in requests.items()
+            for position, start_s, stop_s in items
+        }
+        found = [
+            self._compute(rank, position, start_s, stop_s)
+            for (_, rank, position), (start_s, stop_s) in times.items()
+            if self._expected.get((rank, position), (0.0, {}))[0] > 0
+        ]
+        for request in {request for requests in records.values() for request in requests}:
+            for tag, (sender, sent) in self._sends.items():
+                if tag not in self._receives:
+                    continue
+                receiver, received = self._receives[tag]
+                left = times.get((request, sender, sent))
+                came = times.get((request, receiver, received))
+                if (
+                    left
+                    and came
+                    and came[1] - came[0] > _WAITED_S
+                    and self._host(sender) != self._host(receiver)
+                ):
+                    found.append(self._transfer(sender, receiver, left[0], came[1], self._num_bytes[tag]))
+        return sorted(found, key=lambda item: item.stop_s)
+
+    def _compute(self, rank: int, position: int, start_s: float, stop_s: float) -> Observation:
+        expected_s, families = self._expected[rank, position]
+        return Observation(
+            kind="compute",
+            device=self._name(rank),
+            stop_s=stop_s,
+            seconds=stop_s - start_s,
+            expected_s=expected_s,
+            families=families,
+        )
+
+    def _transfer(
+        self, sender: int, receiver: int, start_s: float, stop_s: float, num_bytes: int
+    ) -> Observation:
+        return Observation(
+            kind="transfer",
+            device=self._name(sender),
+            peer=self._name(receiver),
+            stop_s=stop_s,
+            seconds=stop_s - start_s,
+            expected_s=self._plan.cluster.distance_s(sender, receiver, num_bytes),
+            num_bytes=num_bytes,
+        )
+
+    def _host(self, rank: int) -> int:
+        return self._plan.cluster.source_rank if rank == CLIENT else rank
+
+    def _name(self, rank: int) -> str:
+        return self._plan.cluster.devices[self._host(rank)].name
