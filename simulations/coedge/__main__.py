@@ -58,14 +58,19 @@ def main() -> None:
     draw(rows, thresholds, [device.name for device in cluster.devices], options.output / "coedge.png")
 
 
-def deadlines(graphs: Mapping[str, ModelGraph], cluster: Cluster, relaxed: Sequence[float]) -> list[Row]:
+def deadlines(
+    graphs: Mapping[str, ModelGraph],
+    cluster: Cluster,
+    relaxed: Sequence[float],
+    strategies: Sequence[str] = STRATEGIES,
+) -> list[Row]:
     """Return a row for each network, deadline and strategy."""
     rows: list[Row] = []
     for name, graph in graphs.items():
         least_s = ef.plan(graph, cluster, strategy="coedge").predicted_latency_s
         for times in relaxed:
             deadline_s = times * least_s
-            for strategy in STRATEGIES:
+            for strategy in strategies:
                 plan = ef.plan(graph, cluster, strategy=strategy, objective="energy", deadline_s=deadline_s)
                 rows.append(
                     {

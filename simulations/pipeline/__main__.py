@@ -18,8 +18,10 @@ from edgeflow.simulator import ClosedLoop
 from edgeflow.simulator.sweep_plot import colours, figure
 from edgeflow.testing import zoo
 from simulations.command import Row, distinct, finish, parser, where, write
+from simulations.deepthings.fusion import graph as yolo_layers
 
-MODEL: Final = "hf-vit-base"
+#: ViT-B's tokens take as many bytes as its image; YOLOv2's first layers make 1.5 MB of 4.4 MB.
+MODELS: Final = {"ViT-B/16": lambda: _from_zoo("hf-vit-base"), "YOLOv2, first 16 layers": yolo_layers}
 STRATEGIES: Final = ("single", "replicate", "pipeline", "auto")
 #: Of a desktop core; boards of 0.8 to 3.2 GFLOP/s.
 MIXES: Final = {
@@ -28,8 +30,8 @@ MIXES: Final = {
     "8 unequal boards": (0.08, 0.08, 0.04, 0.04, 0.04, 0.04, 0.02, 0.02),
 }
 BANDWIDTHS = ("1 Mbit/s", "5 Mbit/s", "20 Mbit/s", "100 Mbit/s", "1 Gbit/s")
-#: Memory of every device, of what the weights take.
-MEMORIES = (2.0, 0.6, 0.3)
+#: Memory of every device, of what one needs that runs the whole model.
+MEMORIES = (1.5, 0.6, 0.3)
 #: Requests, and how many of them are under way for each device: enough that none idles for want of work.
 REQUESTS: Final = 200
 IN_FLIGHT: Final = 4
@@ -38,32 +40,42 @@ IN_FLIGHT: Final = 4
 def main() -> None:
     options = parser(__doc__, Path(__file__).parent).parse_args()
     if options.small:
-        rows = measure("tiny-vit", list(MIXES)[:1], BANDWIDTHS[3:4], MEMORIES[:2], requests=20)
+        graph = _from_zoo("tiny-vit")
+        rows = measure("tiny-vit", graph, list(MIXES)[:1], BANDWIDTHS[3:4], MEMORIES[:2], requests=20)
     else:
-        rows = measure(MODEL, list(MIXES), BANDWIDTHS, MEMORIES, requests=REQUESTS)
+        rows = [
+            row
+            for name, make in MODELS.items()
+            for row in measure(name, make(), list(MIXES), BANDWIDTHS, MEMORIES, requests=REQUESTS)
+        ]
     write(options.output / "results.csv", rows)
     draw(rows, options.output / "pipeline.png")
 
 
+def _from_zoo(name: str) -> ModelGraph:
+    example = zoo.build(name)
+    return ef.capture(example.module, example.args, example.kwargs, name=name)
+
+
 def measure(
-    model: str, mixes: Sequence[str], bandwidths: Sequence[str], memories: Sequence[float], *, requests: int
+    model: str,
+    graph: ModelGraph,
+    mixes: Sequence[str],
+    bandwidths: Sequence[str],
+    memories: Sequence[float],
+    *,
+    requests: int,
 ) -> list[Row]:
     """Return a row for each mix, memory, bandwidth and strategy."""
-    example = zoo.build(model)
-    graph = ef.capture(example.module, example.args, example.kwargs, name=model)
-    weights = weight_bytes(graph)
+    alone = ef.simulate(ef.plan(graph, Cluster.local([1.0], memory="64 GiB"), strategy="single"), requests=1)
+    whole = alone.peak_memory_bytes["device0"]
     rows: list[Row] = []
     for mix, share, bandwidth in product(mixes, memories, bandwidths):
-        cluster = Cluster.local(MIXES[mix], bandwidth=bandwidth, memory=int(share * weights))
+        cluster = Cluster.local(MIXES[mix], bandwidth=bandwidth, memory=int(share * whole))
         for strategy in STRATEGIES:
-            row = {"mix": mix, "memory_over_weights": share, "bandwidth": bandwidth, "strategy": strategy}
+            row = {"model": model, "mix": mix, "memory": share, "bandwidth": bandwidth, "strategy": strategy}
             rows.append({**row, **answered(graph, cluster, strategy, requests)})
     return rows
-
-
-def weight_bytes(graph: ModelGraph) -> int:
-    """Bytes of all weights that operators read."""
-    return sum(graph.specs[name].num_bytes for name in graph.weights)
 
 
 def answered(graph: ModelGraph, cluster: Cluster, strategy: str, requests: int) -> Row:
@@ -90,21 +102,25 @@ def answered(graph: ModelGraph, cluster: Cluster, strategy: str, requests: int) 
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Throughput over bandwidth: a row of panels a mix, a column a memory."""
-    mixes, memories = distinct(rows, "mix"), distinct(rows, "memory_over_weights")
+    """Throughput over bandwidth: a row of panels a model and mix, a column a memory."""
+    lines = list(dict.fromkeys((row["model"], row["mix"]) for row in rows))
+    memories = distinct(rows, "memory")
     colour = colours(STRATEGIES)
-    made = figure(3.4 * len(memories) + 0.4, 2.4 * len(mixes) + 0.6)
-    panels = made.subplots(len(mixes), len(memories), squeeze=False, sharex=True, sharey="row")
-    for (line, mix), (column, share) in product(enumerate(mixes), enumerate(memories)):
+    made = figure(3.6 * len(memories) + 0.4, 2.4 * len(lines) + 0.6)
+    panels = made.subplots(len(lines), len(memories), squeeze=False, sharex=True, sharey="row")
+    ticks = {bandwidth: index for index, bandwidth in enumerate(distinct(rows, "bandwidth"))}
+    for (line, (model, mix)), (column, share) in product(enumerate(lines), enumerate(memories)):
         ax = panels[line][column]
         for strategy in STRATEGIES:
-            mine = where(rows, mix=mix, memory_over_weights=share, strategy=strategy)
+            mine = where(rows, model=model, mix=mix, memory=share, strategy=strategy)
             some = [row for row in mine if row["throughput_per_s"] is not None]
             style = "--" if strategy == "auto" else "-"
-            xs, ys = ([row[key] for row in some] for key in ("bandwidth", "throughput_per_s"))
+            xs = [ticks[row["bandwidth"]] for row in some]
+            ys = [row["throughput_per_s"] for row in some]
             ax.plot(xs, ys, style, marker="o", markersize=3, color=colour[strategy], label=strategy)
+        ax.set_xticks(list(ticks.values()), list(ticks))
         ax.set_ylim(bottom=0)
-        finish(ax, f"{mix}, each holds {share:g} of the weights", "", "")
+        finish(ax, f"{model}:\n{mix}, each with {share:g} of its memory", "", "")
     made.supxlabel("bandwidth", fontsize=9)
     made.supylabel("requests per second", fontsize=9)
     handles, labels = panels[0][0].get_legend_handles_labels()

@@ -227,3 +227,27 @@ def test_plans_are_the_same_each_time() -> None:
     cluster = Cluster.local([1.0, 0.5, 0.7], bandwidth="10 Gbit/s")
 
     assert plan(graph("tiny-vit"), cluster).fingerprint == plan(graph("tiny-vit"), cluster).fingerprint
+
+
+@pytest.mark.parametrize("objective", ["latency", "energy"])
+def test_energy_of_replicas_is_that_of_the_way_that_a_request_goes(objective: str) -> None:
+    """Not that of a mixture with slower ways, whose latency is not the plan's."""
+    cluster = Cluster.local([1.0, 0.2])
+    watts = (100.0, 1.0)
+    devices = tuple(
+        msgspec.structs.replace(device, power_compute_w=power)
+        for device, power in zip(cluster.devices, watts, strict=True)
+    )
+    cluster = msgspec.structs.replace(cluster, devices=devices)
+    fast = plan(graph("tiny-resnet"), cluster, "single")
+
+    both = plan(graph("tiny-resnet"), cluster, "replicate", objective, deadline_s=fast.predicted_latency_s)
+
+    assert len(both.ways) == 2
+    assert both.predicted_latency_s == fast.predicted_latency_s
+    assert both.predicted_energy_j == fast.predicted_energy_j
+
+
+def test_brute_force_refuses_more_plans_than_a_float_holds() -> None:
+    with pytest.raises(InfeasiblePlanError, match=r"at least 1e\+300 plans"):
+        plan(graph("resnet50"), Cluster.local([1.0] * 64), "brute_force")

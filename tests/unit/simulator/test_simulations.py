@@ -9,12 +9,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgeflow.cluster import Cluster
 from edgeflow.simulator.sweep import run_sweep
 from edgeflow.simulator.sweep_file import expand, load_sweep
 from edgeflow.simulator.sweep_plot import plot_sweep
+from simulations.coedge.__main__ import chain, deadlines
 from tests.unit.plan.tiny import convs
 
 FOLDER = Path(__file__).parents[3] / "simulations"
+#: Folders with a command of their own.
+MODULES = ["allreduce", "churn", "coedge", "deepthings", "pipeline", "stealing", "traffic"]
 
 
 @pytest.mark.parametrize("name", ["strategies", "scaling"])
@@ -37,7 +41,9 @@ def test_sweeps(name: str, tmp_path: Path) -> None:
         assert (tmp_path / plot.file).exists()
 
 
-@pytest.mark.parametrize("name", ["allreduce", "churn", "deepthings", "traffic"])
+@pytest.mark.parametrize(
+    "name", ["allreduce", "churn", "coedge", "deepthings", "pipeline", "stealing", "traffic"]
+)
 def test_modules(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     monkeypatch.setattr("sys.argv", [name, "--small", "--output", str(tmp_path)])
@@ -47,3 +53,17 @@ def test_modules(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with (tmp_path / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) > 2
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("height", [4, 32])
+def test_energy_falls_as_a_deadline_is_relaxed(height: int) -> None:
+    """Where the device that keeps the deadline has the smallest share, it is not the one to be left out."""
+    cluster = Cluster.load(FOLDER / "coedge" / "cluster.yaml")
+
+    rows = deadlines({"chain": chain(height)}, cluster, (1.1, 2.0, 2.25, 2.5, 3.0, 12.0), ("coedge",))
+
+    energies = [row["modelled_energy_j"] for row in rows]
+    assert all(row["is_kept"] for row in rows)
+    assert energies == sorted(energies, reverse=True)
+    assert rows[-1]["chosen"] == "single on orin"
+    assert all(row["simulated_latency_s"] == row["predicted_latency_s"] for row in rows)
