@@ -7,7 +7,7 @@ STAMP   := $(VENV)/.installed
 SOURCES := edgeflow tests benchmarks simulations scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt check test test-all test-real bench demo demo-netns soak protos zoo openworld clean
+.PHONY: help install fmt check test test-all test-real bench demo demo-netns demo-compose soak protos zoo openworld clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ demo: $(STAMP) ## The main job: two models over three local workers of unequal s
 
 demo-netns: $(STAMP) ## The balancer at work on hosts made of network namespaces; needs root.
 	$(BIN)/python scripts/netns.py demo
+
+demo-compose: ## The same in containers: TLS, unequal limits, a slow-down, a kill and a restart; needs docker.
+	$(PYTHON) scripts/compose.py
 
 soak: $(STAMP) ## 10,000 requests while workers are killed, stopped, cut off and slowed; needs root.
 	$(BIN)/python scripts/netns.py soak

@@ -18,17 +18,26 @@ Answer = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 
 @contextmanager
 def deployed(
-    plan: Plan, *, workers: Sequence[str] | None, local: bool, access: Access | None = None
+    plan: Plan,
+    *,
+    workers: Sequence[str] | None,
+    local: bool,
+    access: Access | None = None,
+    balance: bool = False,
 ) -> Iterator[Any]:
-    """Yield a session on workers, which are let go, or stopped if they were started here, at the end."""
+    """Yield a session on workers, which are let go, or stopped if they were started here, at the end.
+
+    Args:
+        balance: Re-plan when devices change their speed, not only when they go and come.
+    """
     import edgeflow as ef
 
     with ExitStack() as stack:
         with waiting("starting workers and loading weights" if local else "loading weights"):
             if local:
-                session = ef.deploy(plan, local=True)
+                session = ef.deploy(plan, local=True, balance=balance)
             else:
-                session = ef.deploy(plan, workers=list(workers or ()), access=access)
+                session = ef.deploy(plan, workers=list(workers or ()), access=access, balance=balance)
             stack.enter_context(session)
         yield session
 

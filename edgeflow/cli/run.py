@@ -11,12 +11,14 @@ import typer
 
 from edgeflow.cli import options
 from edgeflow.cli.compare import leaves
-from edgeflow.cli.deployed import answering, where
+from edgeflow.cli.deployed import answering, deployed, where
 from edgeflow.cli.files import check_writable, writing
 from edgeflow.cli.models import load_subject
 from edgeflow.cli.plans import make_plan
 from edgeflow.cli.screen import bar, say, say_json
+from edgeflow.cli.stream import stream
 from edgeflow.cli.timing import time_in_turn
+from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import Array
 
 
@@ -35,6 +37,15 @@ def run(
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
     requests: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Go on for so long instead, and say each second what happens.", show_default=False
+        ),
+    ] = None,
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Re-plan when devices change their speed.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -60,9 +71,16 @@ def run(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
     )
     check_writable(output)
+    if seconds is not None and not (addresses or local):
+        raise ConfigError("--seconds needs workers: give --workers or --local")
     subject = load_subject(model, seed=seed, input_shapes=shapes)
     made = make_plan(subject, chosen, strategy=strategy, file=plan)
     latest: Any = None
+    if seconds is not None:
+        with deployed(made, workers=addresses, local=local, access=access, balance=balance) as session:
+            seen = stream(session, lambda: session.run(*subject.args, **subject.kwargs), seconds=seconds)
+        say(f"{seen.answered} answered, {seen.failed} failed, {seen.changed} differed from the first")
+        raise typer.Exit(1 if seen.failed or seen.changed or not seen.answered else 0)
 
     with answering(made, workers=addresses, local=local, access=access) as answer, bar("requests") as move:
 
