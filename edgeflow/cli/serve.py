@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +15,8 @@ from edgeflow.cli.deployed import deployed
 from edgeflow.cli.models import load_subject
 from edgeflow.cli.plans import make_plan
 from edgeflow.cli.screen import note, say, waiting
+from edgeflow.cli.workers import Joined, await_workers
+from edgeflow.cluster.device import Device
 from edgeflow.errors import ConfigError
 from edgeflow.units import parse_seconds
 
@@ -59,6 +63,9 @@ def serve(
             "--tls", help="Encrypt for clients too, who must show a certificate of the same authority."
         ),
     ] = False,
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Re-plan when devices change their speed.")
+    ] = False,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let clients of other hosts in, although nothing is encrypted.")
     ] = False,
@@ -68,7 +75,6 @@ def serve(
 
     Both speak the Open Inference Protocol v2 (KServe, Triton); /metrics is for Prometheus.
     """
-    from edgeflow.cli.workers import await_workers
     from edgeflow.runtime.security import Access
     from edgeflow.runtime.worker.server import check_bind
 
@@ -98,6 +104,7 @@ def serve(
     with waiting("planning"):
         made = make_plan(subject, chosen, strategy=strategy, file=plan)
     with ExitStack() as stack:
+        found: Joined | None = None
         if registry is not None or mdns:
             devices = [device.name for device in made.cluster.devices]
             needed = [devices[rank] for rank in made.devices]
@@ -105,8 +112,12 @@ def serve(
                 await_workers(needed, registry=registry, access=access, wait_s=wait_s, insecure=insecure)
             )
             # Devices that the plan does not use are not contacted, but have a place in the list.
-            addresses = [found.get(device, f"{device}:1") for device in devices]
-        session = stack.enter_context(deployed(made, workers=addresses, local=local, access=access))
+            addresses = [found.addresses.get(device, f"{device}:1") for device in devices]
+        session = stack.enter_context(
+            deployed(made, workers=addresses, local=local, access=access, balance=balance)
+        )
+        if found is not None:
+            found.follow(partial(_join, session, {device.name: device for device in made.cluster.devices}))
         service = ModelService(
             name or subject.name,
             made.graph,
@@ -130,6 +141,14 @@ def serve(
             credentials=access.credentials if tls else None,
             on_listening=announce,
         )
+
+
+def _join(session: Any, devices: Mapping[str, Device], name: str, address: str) -> None:
+    """A worker has come, or come back: let it take part if the cluster file says what it can do."""
+    if name in devices:
+        session.join(address, devices[name])
+    else:
+        note(f"{name} is not in the cluster file, so it is not used; there are {', '.join(sorted(devices))}")
 
 
 def _version() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,47 @@ if TYPE_CHECKING:
     from edgeflow.runtime.security import Access
 
 
+class Joined:
+    """The workers that have joined.
+
+    Attributes:
+        addresses: Name of a device -> its address, of those that were waited for and others that are there.
+    """
+
+    def __init__(self, addresses: dict[str, str]) -> None:
+        self.addresses = addresses
+        self._changed = threading.Condition()
+        self._follow: Callable[[str, str], None] = lambda name, address: None
+
+    def follow(self, use: Callable[[str, str], None]) -> None:
+        """From now on call ``use`` with name and address of each worker that joins, or joins again."""
+        with self._changed:
+            self._follow = use
+
+    def add(self, name: str, address: str) -> None:
+        with self._changed:
+            self.addresses[name] = address
+            self._changed.notify_all()
+            self._follow(name, address)
+
+    def remove(self, name: str, address: str) -> None:
+        """One has left, unless it has come back at another address."""
+        with self._changed:
+            if self.addresses.get(name) == address:
+                del self.addresses[name]
+
+    def wait_for(self, devices: Sequence[str], wait_s: float) -> list[str]:
+        """Wait for all of these; return those that did not come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.addresses.keys() >= set(devices), timeout=wait_s)
+            return [device for device in devices if device not in self.addresses]
+
+
 @contextmanager
 def await_workers(
     devices: Sequence[str], *, registry: str | None, access: Access, wait_s: float, insecure: bool
-) -> Iterator[dict[str, str]]:
-    """Yield the address of each device, once all have joined; the registry stays open until the end.
+) -> Iterator[Joined]:
+    """Yield the workers, once all these devices have joined; the registry stays open until the end.
 
     Args:
         devices: Names, as workers announce them.
@@ -31,19 +67,14 @@ def await_workers(
     from edgeflow.runtime.registry import RegistryServer
     from edgeflow.runtime.registry.mdns import MdnsBrowser
 
-    found: dict[str, str] = {}
-    changed = threading.Condition()
+    found = Joined({})
 
     def joined(address: str, member: Member) -> None:
-        with changed:
-            found[member.name] = address
-            changed.notify_all()
         note(f"{member.name} has joined at {address}")
+        found.add(member.name, address)
 
     def left(address: str, member: Member) -> None:
-        with changed:
-            if found.get(member.name) == address:
-                del found[member.name]
+        found.remove(member.name, address)
         note(f"{member.name} at {address} has left")
 
     with ExitStack() as stack:
@@ -53,11 +84,8 @@ def await_workers(
             server = RegistryServer(registry, access=access, on_join=joined, on_leave=left, insecure=insecure)
             stack.callback(server.stop)
             note(f"waiting for workers at {server.address}")
-        with waiting(f"waiting for {', '.join(devices)}"), changed:
-            if not changed.wait_for(lambda: found.keys() >= set(devices), timeout=wait_s):
-                missing = [device for device in devices if device not in found]
-                raise WorkerUnreachableError(
-                    f"no worker has joined as {', '.join(missing)} in {wait_s:.0f} s"
-                )
-            addresses = dict(found)
-        yield addresses
+        with waiting(f"waiting for {', '.join(devices)}"):
+            missing = found.wait_for(devices, wait_s)
+        if missing:
+            raise WorkerUnreachableError(f"no worker has joined as {', '.join(missing)} in {wait_s:.0f} s")
+        yield found

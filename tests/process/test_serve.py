@@ -140,8 +140,9 @@ def test_workers_join_a_server_with_certificates_and_a_token(tmp_path: Path) -> 
         "devices:\n  fast: {speed: 40 GFLOP/s, memory: 1 GiB}\n  slow: {speed: 20 GFLOP/s, memory: 1 GiB}\n"
     )
     registry = f"127.0.0.1:{_free_port()}"
-    workers = [
-        subprocess.Popen(
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [
                 *(sys.executable, "-m", "edgeflow.cli", "worker", "--bind", "127.0.0.1:0", "--name", name),
                 *("--join", registry, "--cache-dir", str(tmp_path / name), *access),
@@ -149,12 +150,24 @@ def test_workers_join_a_server_with_certificates_and_a_token(tmp_path: Path) -> 
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        for name in ("fast", "slow")
-    ]
+
+    workers = [start(name) for name in ("fast", "slow")]
     try:
         command = serve("--cluster", str(cluster), "--strategy", "modnn", "--registry", registry, *access)
         with process(*command, folder=tmp_path) as line:
             expected, answers, _ = ask(line, tmp_path)
+            # One is lost, and comes back at another port: it is answered meanwhile, and used again.
+            workers[1].kill()
+            _, alone, _ = ask(line, tmp_path)
+            workers.append(start("slow"))
+            assert workers[2].stdout is not None and b"listening" in workers[2].stdout.readline()
+            _, again, _ = ask(line, tmp_path)
+            workers[0].kill()
+            _, other, _ = ask(line, tmp_path)
+        for later in (alone, again, other):
+            np.testing.assert_allclose(
+                later["grpc_binary_scores"], answers["grpc_binary_scores"], rtol=1e-5, atol=1e-6
+            )
     finally:
         for worker in workers:
             worker.terminate()
