@@ -30,8 +30,8 @@ from edgeflow.testing import models
 from edgeflow.testing.netns import NetnsCluster
 
 #: Of one processor each: unequal, and together less than two, so that the host is not what limits them.
-SHARES = [0.4, 0.3, 0.3]
-SIZE = 224
+SHARES = [0.6, 0.4, 0.3]
+SIZE = 512
 THRESHOLDS = Thresholds(gain=0.08, cool_down_s=4.0)
 
 
@@ -285,7 +285,14 @@ def main() -> int:
         NetnsCluster(SHARES, folder=Path(folder), rate="1gbit") as hosts,
     ):
         hosts.enter()
-        return {"demo": demo, "slow": slow, "soak": soak}[options.what](job, hosts, options)
+        rc = 1
+        try:
+            rc = {"demo": demo, "slow": slow, "soak": soak}[options.what](job, hosts, options)
+        finally:
+            for index in range(len(SHARES)):
+                if rc or options.log:
+                    print(f"worker {index} wrote:\n{hosts.log(index)[-4000:]}", file=sys.stderr)
+        return rc
 
 
 if __name__ == "__main__":
