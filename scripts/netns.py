@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
 import random
 import statistics
 import sys
@@ -30,8 +32,8 @@ from edgeflow.testing import models
 from edgeflow.testing.netns import NetnsCluster
 
 #: Of one processor each: unequal, and together less than two, so that the host is not what limits them.
-SHARES = [0.4, 0.3, 0.3]
-SIZE = 224
+SHARES = [0.6, 0.4, 0.3]
+SIZE = 512
 THRESHOLDS = Thresholds(gain=0.08, cool_down_s=4.0)
 
 
@@ -191,6 +193,7 @@ def slow(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
                 "recovered_over_usual": back_s / usual_s,
                 "failed": failed,
                 "wrong": wrong,
+                "load_of_the_machine": os.getloadavg(),
                 "switches": [d.explain() for d in decisions],
             },
             indent=2,
@@ -262,6 +265,13 @@ def soak(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
         return 1 if client.failed or client.wrong else 0
 
 
+class _Explained(logging.Handler):
+    """Prints what the balancer weighs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"  {getattr(record, 'why', record.getMessage())}", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -274,9 +284,10 @@ def main() -> int:
     parser.add_argument("--log", action="store_true", help="show warnings of the session")
     options = parser.parse_args()
     if options.log:
-        import logging
+        logging.getLogger("edgeflow.balancer").addHandler(_Explained())
 
         logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(message)s", stream=sys.stderr)
+        logging.getLogger("edgeflow.balancer").setLevel(logging.INFO)
         logging.getLogger("edgeflow.runtime.coordinator").setLevel(logging.INFO)
     torch.set_num_threads(1)
     job = Job(32, is_spread=True) if options.what == "soak" else Job()
@@ -285,7 +296,14 @@ def main() -> int:
         NetnsCluster(SHARES, folder=Path(folder), rate="1gbit") as hosts,
     ):
         hosts.enter()
-        return {"demo": demo, "slow": slow, "soak": soak}[options.what](job, hosts, options)
+        rc = 1
+        try:
+            rc = {"demo": demo, "slow": slow, "soak": soak}[options.what](job, hosts, options)
+        finally:
+            for index in range(len(SHARES)):
+                if rc or options.log:
+                    print(f"worker {index} wrote:\n{hosts.log(index)[-4000:]}", file=sys.stderr)
+        return rc
 
 
 if __name__ == "__main__":

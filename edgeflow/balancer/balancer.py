@@ -12,12 +12,14 @@ from edgeflow.balancer.beliefs import Belief, Beliefs
 from edgeflow.balancer.decision import Decision, Thresholds
 from edgeflow.balancer.history import LatencyHistory
 from edgeflow.balancer.observation import Observation
+from edgeflow.balancer.trials import Trials, Worse
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
 from edgeflow.cost.timeline import predict_programs
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import CLIENT, WeightSlice
+from edgeflow.units import format_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +67,24 @@ class Rebalancer:
         self._switches: deque[float] = deque(maxlen=_MEMORY)
         self._weighed: object = None
         self._held: dict[str, set[WeightSlice]] = {}
+        self._trials = Trials()
+        #: The plan that was asked for last is the one before.
+        self._is_back = False
 
     def switched(self, plan: Plan, cluster: Cluster, now_s: float) -> None:
         """Take note of the plan that runs."""
         if plan is self._asked:
             self._switches.append(now_s)
+        if plan is self._asked and self._plan is not None and not self._is_back:
+            self._trials.begin(
+                self._plan,
+                _label(plan),
+                requests_s=self.history.requests_s,
+                slowness=self.decisions[-1].slowness,
+            )
+        else:
+            self._trials.end()
+        self._is_back = False
         before = set() if self._plan is None else _names(self._plan)
         self._plan, self._cluster, self._switched_s, self._now_s = plan, cluster, now_s, now_s
         self._asked = self._weighed = None
@@ -119,6 +134,9 @@ class Rebalancer:
         self._now_s = max(self._now_s, now_s)
         if self._plan is None or self._cluster is None:
             return None
+        back = self._trials.judge(self.history.requests_s, now_s)
+        if back is not None and _names(back[0]) <= {device.name for device in self._cluster.devices}:
+            return self._go_back(self._plan, *back, now_s)
         if now_s - self._switched_s < self.cool_down_s(now_s):
             return None
         # Planning takes time, and the same beliefs bring the same plan.
@@ -131,7 +149,7 @@ class Rebalancer:
         logger.info("balancer.decision", extra={"verdict": decision.verdict, "why": decision.explain()})
         if decision.verdict != "switch":
             return None
-        self._asked = candidate
+        self._asked, self._is_back = candidate, False
         return candidate
 
     def replan(self, cluster: Cluster) -> Plan:
@@ -164,6 +182,23 @@ class Rebalancer:
         links = tuple((a, b, link and round(link.bandwidth_bytes_per_s, -5)) for a, b, link in network.links)
         return devices, links
 
+    def _go_back(self, plan: Plan, before: Plan, worse: Worse, now_s: float) -> Plan:
+        """What was predicted of the plan that runs is not so."""
+        decision = Decision(
+            time_s=now_s,
+            verdict="switch",
+            reason=f"back: measured, it takes {worse.after_s / worse.before_s:.2f} times what the other took",
+            before_s=worse.after_s,
+            after_s=worse.before_s,
+            before=_label(plan),
+            after=_label(before),
+            slowness={name: round(ratio, 3) for name, ratio in self.slowness(now_s).items()},
+        )
+        self.decisions.append(decision)
+        logger.info("balancer.decision", extra={"verdict": "switch", "why": decision.explain()})
+        self._asked, self._is_back = before, True
+        return before
+
     def _weigh(self, plan: Plan, cluster: Cluster, now_s: float) -> tuple[Decision, Plan | None]:
         limits = self._thresholds
         base = self._base(cluster)
@@ -191,6 +226,12 @@ class Rebalancer:
             verdict, reason = "stay", "the same plan is still the best"
         elif not after_s < before_s * (1 - limits.gain):
             verdict, reason = "stay", f"a gain of {1 - after_s / before_s:.0%} is less than {limits.gain:.0%}"
+        elif (worse := self._trials.refused(_label(candidate), slowness, now_s)) is not None:
+            verdict = "stay"
+            reason = (
+                f"tried of late, it took {format_seconds(worse.after_s)} and the one before it "
+                f"{format_seconds(worse.before_s)}"
+            )
         elif doubted <= 0:
             verdict, reason = "stay", f"a gain of {1 - after_s / before_s:.0%} is within what noise explains"
         elif plan.objective == "latency" and earned_s < move_s and self.history.rate_per_s(now_s) > 0:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from edgeflow.balancer.history import LatencyHistory
+from edgeflow.balancer.history import Estimate, LatencyHistory
 from edgeflow.cluster.cluster import Cluster, Link
 from edgeflow.cost.model import ANY_FAMILY, CostModel
 
@@ -22,6 +22,15 @@ _LINK_MIN_S: Final = 1e-3
 #: Standard errors of what probes say, and of what is taken to be usual.
 _OF_PROBE: Final = 0.03
 _OF_USUAL: Final = 0.06
+
+#: A ratio that differs by more (of its natural logarithm), beside its error, is not that of before.
+_STEP: Final = 0.1
+
+#: Values that the usual ratio is settled after.
+_ENOUGH: Final = 25
+
+#: Probes that differ by less (of their natural logarithm) are taken to be the same.
+_SAME_PROBE: Final = 0.12
 
 #: A device that came back on a probe's word and takes so much longer than was believed has misled us.
 _MISLED: Final = 1.3
@@ -52,10 +61,11 @@ class _Anchor(msgspec.Struct, frozen=True):
 class Beliefs:
     """Follows a history.
 
-    A device in the plan is known by its kernels. One that is not is known by probes, which say how its speed
-    has changed since both were known; where there are none, it is taken to be as usual after a while. What is
-    usual for a device is the lowest ratio that it has shown; for one that has shown nothing, what is usual
-    for the others: a cost model that is wrong by a factor is mostly wrong by the same one everywhere.
+    A device in the plan is known by its kernels. One that is not is known by probes, compared with its own
+    baseline: the probe before the first request, which goes with what its kernels took in the first plan that
+    used it. Where there are no probes, it is taken to be as usual after a while. For a device that was never
+    used, what is usual for the others counts: a cost model that is wrong by a factor is mostly wrong by the
+    same one everywhere, so that only what is left of the ratios after it tells devices apart.
 
     Args:
         is_exact: Costs are right for devices at their usual speed, so that the usual ratio is 1.
@@ -66,9 +76,10 @@ class Beliefs:
         self._is_exact = is_exact
         self._forget_s = forget_s
         self._usual: dict[str, float] = {}
-        #: The quickest probe, which goes with what is usual; and the first one after the device was last seen
-        #: to compute, with what its kernels took then.
-        self._quickest_s: dict[str, float] = {}
+        #: Devices whose usual ratio rests on enough to be left as it is.
+        self._settled: set[str] = set()
+        self._baseline_s: dict[str, float] = {}
+        #: The first probe after the device was last seen to compute, with what its kernels took then.
         self._last: dict[str, _Anchor] = {}
         self._anchored_s: dict[str, float] = {}
         self._expected: dict[str, float] = {}
@@ -79,19 +90,36 @@ class Beliefs:
         for device in devices:
             seen = self._history.estimate(device)
             if seen is not None:
-                # The lowest of many noisy values would be too low: each counts with what it may be off by.
-                surely = seen.ratio * math.exp(2 * seen.error)
-                self._usual[device] = min(surely, self._usual.get(device, math.inf))
+                self._learn_usual(device, seen)
                 if device in self._expected and seen.ratio > _MISLED * self._expected.pop(device):
                     self._misled.add(device)
             probe = self._history.probe(device)
             if probe is None:
                 continue
             seconds, probed_s = probe
-            self._quickest_s[device] = min(seconds, self._quickest_s.get(device, math.inf))
+            if seen is None and device not in self._anchored_s:
+                self._baseline_s[device] = min(seconds, self._baseline_s.get(device, math.inf))
+            self._baseline_s.setdefault(device, seconds)
             if seen is not None and probed_s > seen.seen_s > self._anchored_s.get(device, -math.inf):
                 self._anchored_s[device] = seen.seen_s
                 self._last[device] = _Anchor(seconds, seen.ratio)
+
+    def _learn_usual(self, device: str, seen: Estimate) -> None:
+        """The first level that a device shows is its usual one; it is refined until a step, or well known."""
+        known = self._usual.get(device)
+        if known is None:
+            self._usual[device] = seen.ratio
+            return
+        if device not in self._settled:
+            if abs(math.log(seen.ratio / known)) > _STEP + 2 * seen.error:
+                self._settled.add(device)
+            else:
+                self._usual[device] = seen.ratio
+                if seen.num_values >= _ENOUGH:
+                    self._settled.add(device)
+        # Without a probe from that time, nothing else tells that it was slow when it was first seen.
+        elif device not in self._baseline_s:
+            self._usual[device] = min(known, seen.ratio * math.exp(_STEP + 2 * seen.error))
 
     def usual(self, device: str) -> float:
         if self._is_exact:
@@ -113,9 +141,11 @@ class Beliefs:
             assert probe is not None
             anchor = self._last.get(device) if device in self._misled else None
             if anchor is None:
-                anchor = _Anchor(self._quickest_s.get(device, probe[0]), self.usual(device))
-            ratio = max(self.usual(device), anchor.ratio * probe[0] / anchor.probe_s)
-            return Belief(ratio=ratio, error=_OF_PROBE, source="probe")
+                anchor = _Anchor(self._baseline_s.get(device, probe[0]), self.usual(device))
+            change = probe[0] / anchor.probe_s
+            if abs(math.log(change)) < _SAME_PROBE:
+                change = 1.0
+            return Belief(ratio=anchor.ratio * change, error=_OF_PROBE, source="probe")
         error = 0.0 if self._is_exact else _OF_USUAL
         return Belief(ratio=self.usual(device), error=error, source="usual")
 

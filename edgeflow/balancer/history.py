@@ -22,6 +22,9 @@ from edgeflow.cluster.cluster import Link
 #: Frames of one size on one link that are remembered.
 _FRAMES: Final = 25
 
+#: Requests that are remembered.
+_REQUESTS: Final = 64
+
 #: Quantile of these that stands for an idle link: the longer ones have waited for each other.
 _IDLE: Final = 0.25
 
@@ -86,10 +89,13 @@ class LatencyHistory:
         self._frames: dict[tuple[str, str], dict[int, deque[float]]] = {}
         self._sent_s: dict[tuple[str, str], float] = {}
         self._since_s = -math.inf
+        #: Of whole requests on the present plan, oldest first.
+        self.requests_s: deque[float] = deque(maxlen=_REQUESTS)
 
     def switched(self, now_s: float) -> None:
         """Another plan runs: what the one before made devices do is believed until there is newer word."""
         self._since_s = now_s
+        self.requests_s.clear()
 
     def add(self, observations: Iterable[Observation]) -> None:
         """Take note of durations, in the order in which they ended."""
@@ -103,6 +109,8 @@ class LatencyHistory:
             elif item.kind == "probe" and item.seconds > 0:
                 self._probes.setdefault(item.device, Series()).add(math.log(item.seconds))
                 self._probed_s[item.device] = item.stop_s
+            elif item.kind == "request" and item.stop_s - item.seconds > self._since_s:
+                self.requests_s.append(item.seconds)
             elif item.kind == "transfer":
                 pair = (item.device, item.peer)
                 sizes = self._frames.setdefault(pair, {})

@@ -16,16 +16,18 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: ``compute``: the kernels of one stage. ``transfer``: a frame, queues on its way included.
-            ``probe``: a fixed piece of work, the same on every device and at all times.
-        device: Where it ran, or who sent.
+            ``probe``: a fixed piece of work, the same on every device and at all times. ``request``: a whole
+            request, from when the client begins to send it until it has the answer.
+        device: Where it ran, or who sent; of a request, the source.
         peer: Who received.
         stop_s: When it ended.
-        expected_s: What the cost model says of it, on an idle cluster at its usual speed; 0 for a probe.
+        expected_s: What the cost model says of it, on an idle cluster at its usual speed; 0 for a probe
+            or a request.
         num_bytes: Of a frame.
         families: Family of operators -> its part of ``expected_s``; may be left out.
     """
 
-    kind: Literal["compute", "transfer", "probe"]
+    kind: Literal["compute", "transfer", "probe", "request"]
     device: str
     peer: str = ""
     stop_s: float

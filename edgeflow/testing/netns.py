@@ -26,6 +26,10 @@ _CPU: Final = Path("/sys/fs/cgroup/cpu")
 #: Short, so that a rationed processor is slow evenly rather than in jerks.
 _PERIOD_US: Final = 20_000
 
+#: Weight of the hosts against all else on this machine (1024 is usual; 262144 the most): a quota is the most
+#: that a host gets, and only this sees to it that it gets it, whatever else runs.
+_WEIGHT: Final = 100_000
+
 _CLONE_NEWNET: Final = 0x40000000
 
 _PORT: Final = 7070
@@ -177,6 +181,10 @@ class NetnsCluster:
                 return
             time.sleep(0.02)  # a process that has just ended is still counted for a moment
 
+    def log(self, index: int) -> str:
+        """What a worker has written."""
+        return (self._folder / f"worker{index}.log").read_text(errors="replace")
+
     # Making.
 
     @property
@@ -192,6 +200,7 @@ class NetnsCluster:
         _run("ip", "-n", self._net, "link", "set", "br0", "up")
         self._plug(f"{self._tag}c", "pc", 2)
         self._group.mkdir(exist_ok=True)
+        (self._group / "cpu.shares").write_text(str(_WEIGHT))
         for index in range(len(self._shares)):
             self._plug(self._host(index), f"p{index}", index + 10)
             (self._group / f"w{index}").mkdir(exist_ok=True)

@@ -51,6 +51,9 @@ _TRIES = 6
 #: Least gain that a joined device must bring.
 _JOIN_GAIN = 0.05
 
+#: Probes of every device at the start.
+_BASELINE_PROBES = 3
+
 #: The while that a device's load is taken over.
 _LOAD_S = 5.0
 
@@ -137,6 +140,11 @@ class Keeper:
 
     def start(self) -> None:
         self.balancer.switched(self._session.plan, self._cluster, time.monotonic())
+        if self._is_balancing and self._watch.probe_every_s > 0:
+            # Before the first request, while no device has anything else to do: what later probes are
+            # compared with. More than one, since one may be disturbed.
+            for _ in range(_BASELINE_PROBES):
+                self._probe(device.name for device in self._cluster.devices)
         for thread in self._threads:
             thread.start()
 
@@ -271,8 +279,6 @@ class Keeper:
     # Acting: one thread.
 
     def _run(self) -> None:
-        if self._is_balancing and self._watch.probe_every_s > 0:
-            self._probe(device.name for device in self._cluster.devices)
         while not self._closed.is_set():
             self._wake.wait(self._watch.interval_s)
             self._wake.clear()

@@ -85,6 +85,7 @@ class Observer:
                     and self._host(sender) != self._host(receiver)
                 ):
                     found.append(self._transfer(sender, receiver, left[0], came[1], self._num_bytes[tag]))
+        found += [self._request(items) for items in records.get(CLIENT, {}).values() if items]
         return sorted(found, key=lambda item: item.stop_s)
 
     def _compute(self, rank: int, position: int, start_s: float, stop_s: float) -> Observation:
@@ -96,6 +97,16 @@ class Observer:
             seconds=stop_s - start_s,
             expected_s=expected_s,
             families=families,
+        )
+
+    def _request(self, items: Sequence[tuple[int, float, float]]) -> Observation:
+        stop_s = max(stop for _, _, stop in items)
+        return Observation(
+            kind="request",
+            device=self._name(CLIENT),
+            stop_s=stop_s,
+            seconds=stop_s - min(start for _, start, _ in items),
+            expected_s=0.0,
         )
 
     def _transfer(

@@ -61,7 +61,14 @@ class Graph:
         return value
 
     def output(self, value: Value) -> None:
-        """Hand a value out, under a name of its own: an input or a constant may be one."""
+        """Hand a value out; an input, a constant and what is out already get another name.
+
+        What a node made keeps its own. onnxruntime 1.32 takes the ``Identity`` of a value away and then, when
+        it fuses a ``Pad`` of the same value into a convolution, looks for a name that is gone.
+        """
+        if any(value.name in node.output for node in self._nodes) and value not in self._outputs:
+            self._outputs.append(value)
+            return
         name = f"y{len(self._outputs)}"
         self._nodes.append(helper.make_node("Identity", [value.name], [name]))
         self._outputs.append(Value(name, value.shape, value.dtype))
