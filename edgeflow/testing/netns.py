@@ -76,6 +76,11 @@ class NetnsCluster:
     def addresses(self) -> list[str]:
         return [f"{self._subnet}.{index + 10}:{_PORT}" for index in range(len(self._shares))]
 
+    @property
+    def pids(self) -> dict[int, int]:
+        """Worker -> its process id, of those that run."""
+        return {index: process.pid for index, process in self._processes.items()}
+
     def __enter__(self) -> Self:
         try:
             self._make()

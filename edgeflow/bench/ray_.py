@@ -1,0 +1,82 @@
+"""Ray: a pipeline of two actors, each with one half of the model on torch eager."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+from edgeflow.bench.subject import Job, inputs_of
+from edgeflow.errors import ConfigError
+from edgeflow.testing import zoo
+
+
+class Half:
+    """What an actor holds."""
+
+    def __init__(self, model: str, number: int, core: int) -> None:
+        import torch
+
+        from edgeflow.bench.halves import half_of, split
+
+        os.sched_setaffinity(0, [core])
+        torch.set_num_threads(1)
+        example = zoo.build(model)
+        self._graph = split(example, half_of(example)).split_gm
+        self._number = number
+
+    def run(self, inputs: tuple[Any, ...], first: Any = None) -> Any:
+        """Run one half; the second needs what the first returned."""
+        import torch
+        from torch import fx
+
+        number = self._number
+
+        class Walk(fx.Interpreter):
+            def run_node(self, node: fx.Node) -> Any:
+                if node.op == "call_module" and number == 1 and node.target == "submod_0":
+                    return first
+                if number == 0 and (node.op == "output" or node.target == "submod_1"):
+                    return None
+                result = super().run_node(node)
+                if number == 0 and node.target == "submod_0":
+                    self.made = result
+                return result
+
+        with torch.no_grad():
+            walk = Walk(self._graph)
+            out = walk.run(*inputs)
+            return out if number else walk.made
+
+
+class Ray:
+    def __init__(self, job: Job, rank: int) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise ConfigError("ray is not installed: pip install 'edgeflow-inference[ray]'")
+        import ray
+
+        self._ray = ray
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=256 << 20,
+        )
+        actor = ray.remote(num_cpus=1)(Half)
+        self._first, self._second = (actor.remote(job.model, half, job.cores[half]) for half in (0, 1))
+        # Inputs by value: an actor that waits for one in the store would wait twice.
+        self._inputs = inputs_of(zoo.build(job.model))
+
+    def request(self) -> Any:
+        return self._ray.get(self._begin())
+
+    def stream(self, count: int) -> None:
+        self._ray.get([self._begin() for _ in range(count)])
+
+    def _begin(self) -> Any:
+        return self._second.run.remote(self._inputs, self._first.run.remote(self._inputs))
+
+    def close(self) -> None:
+        self._ray.shutdown()
