@@ -112,6 +112,7 @@ class Pipelining(_Meeting):
         pipe = split(self.example, half_of(self.example))
         self._rank = rank
         self._stage = pipe.build_stage(rank, torch.device("cpu"))
+        self._stage.submod.register_forward_hook(_contiguous)  # gloo sends nothing else
         self._schedules: dict[int, Any] = {}
         self.stream(job.stream)  # exchanges shapes, and makes the schedule
 
@@ -132,6 +133,14 @@ class Pipelining(_Meeting):
             if self._rank == 0:
                 return self._schedules[count].step(*many, **named)
             return self._schedules[count].step()
+
+
+def _contiguous(_module: nn.Module, _args: Any, out: Any) -> Any:
+    if isinstance(out, Tensor):
+        return out.contiguous()
+    if isinstance(out, tuple | list):
+        return type(out)(_contiguous(_module, _args, item) for item in out)
+    return out
 
 
 def _linears(module: nn.Module, job: Job) -> tuple[list[str], list[str]]:

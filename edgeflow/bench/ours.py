@@ -28,7 +28,7 @@ class Edgeflow:
     def __init__(self, job: Job, rank: int) -> None:
         plan = ef.Plan.load(job.plan, ef.load_graph(job.graph))
         example = zoo.build(job.model)
-        self._args, self._kwargs = example.args, example.kwargs
+        self._args, self._kwargs = example.args, dict[str, Any](example.kwargs)
         self._held = contextlib.ExitStack()
         rate = NETWORKS[job.row.network].rate
         with self._held as held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from typing import Any
 
@@ -55,17 +56,17 @@ class Ray:
             raise ConfigError("ray is not installed: pip install 'edgeflow-inference[ray]'")
         import ray
 
-        self._ray = ray
+        self._ray: Any = ray
         ray.init(
             address="local",
             num_cpus=2,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             object_store_memory=256 << 20,
         )
-        actor = ray.remote(num_cpus=1)(Half)
-        self._first, self._second = (actor.remote(job.model, half, job.cores[half]) for half in (0, 1))
+        actor: Any = ray.remote(num_cpus=1)(Half)
+        self._first, self._second = [actor.remote(job.model, half, job.cores[half]) for half in (0, 1)]
         # Inputs by value: an actor that waits for one in the store would wait twice.
         self._inputs = inputs_of(zoo.build(job.model))
 
