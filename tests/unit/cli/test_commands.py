@@ -30,8 +30,14 @@ class FakeSession:
     """Answers as workers would, and remembers that it was closed."""
 
     def __init__(
-        self, plan: ef.Plan, workers: list[str] | None = None, local: bool = False, access: Any = None
+        self,
+        plan: ef.Plan,
+        workers: list[str] | None = None,
+        local: bool = False,
+        access: Any = None,
+        balance: bool = False,
     ) -> None:
+        self.decisions, self.balance = (), balance
         self.plan, self.workers, self.local, self.closed = plan, workers, local, False
         self.scale = 1.0
 
@@ -181,6 +187,21 @@ def test_run_measures_and_saves_the_answer(tmp_path: Path, sessions: list[FakeSe
     assert said["outputs"] == [{"shape": [4, 10], "dtype": "float32"}]
     with np.load(path) as saved:
         assert saved["arr_0"].shape == (4, 10)
+
+
+def test_run_goes_on_for_some_time(sessions: list[FakeSession]) -> None:
+    result = invoke("run", "mlp", "--speeds", "1,1", "--local", "--seconds", "0.2", "--balance")
+
+    assert result.exit_code == 0, result.output
+    assert "0 failed, 0 differed" in result.stdout
+    assert [session.balance for session in sessions] == [True]
+
+
+def test_run_for_some_time_needs_workers() -> None:
+    result = invoke("run", "mlp", "--speeds", "1,1", "--seconds", "1")
+
+    assert result.exit_code == 3
+    assert "--local" in result.stderr
 
 
 def test_run_in_this_process() -> None:

@@ -144,7 +144,7 @@ def test_the_cluster_file_names_the_workers(compose: dict[str, Any]) -> None:
 #: Keys of a service in format 2.4 that this file uses; compose v2 reads them all.
 _KEYS_OF_2_4 = frozenset(
     """
-    build command cpus depends_on entrypoint healthcheck image mem_limit network_mode networks
+    build command cpus depends_on entrypoint healthcheck image init mem_limit network_mode networks
     stop_grace_period volumes
     """.split()
 )
