@@ -35,12 +35,12 @@ class Half:
 
         class Walk(fx.Interpreter):
             def run_node(self, node: fx.Node) -> Any:
-                if node.op == "call_module" and number == 1 and node.target == "submod_0":
+                if node.op == "call_module" and number == 1 and node.target == "submod_pp_0":
                     return first
-                if number == 0 and (node.op == "output" or node.target == "submod_1"):
+                if number == 0 and (node.op == "output" or node.target == "submod_pp_1"):
                     return None
                 result = super().run_node(node)
-                if number == 0 and node.target == "submod_0":
+                if number == 0 and node.target == "submod_pp_0":
                     self.made = result
                 return result
 
