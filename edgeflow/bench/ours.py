@@ -12,7 +12,9 @@ from edgeflow.bench.results import RankTime
 from edgeflow.bench.rows import NETWORKS
 from edgeflow.bench.subject import Job
 from edgeflow.bench.where_time_goes import rank_times
+from edgeflow.errors import ConfigError
 from edgeflow.runtime.coordinator import deploy
+from edgeflow.runtime.executor import AUTO
 from edgeflow.telemetry.trace import only_request, requests
 from edgeflow.testing import zoo
 from edgeflow.testing.netns import NetnsCluster
@@ -26,11 +28,13 @@ class Edgeflow:
     """
 
     def __init__(self, job: Job, rank: int) -> None:
+        rate = NETWORKS[job.row.network].rate
+        if rate and job.executor != AUTO:
+            raise ConfigError(f"workers in namespaces run {AUTO!r}, not {job.executor!r}")
         plan = ef.Plan.load(job.plan, ef.load_graph(job.graph))
         example = zoo.build(job.model)
         self._args, self._kwargs = example.args, dict[str, Any](example.kwargs)
         self._held = contextlib.ExitStack()
-        rate = NETWORKS[job.row.network].rate
         with self._held as held:
             if rate:
                 with pinned(sorted(set(job.cores))):

@@ -31,23 +31,23 @@ class Half:
         import torch
         from torch import fx
 
-        number = self._number
+        is_first = self._number == 0
 
         class Walk(fx.Interpreter):
-            def run_node(self, node: fx.Node) -> Any:
-                if node.op == "call_module" and number == 1 and node.target == "submod_0":
-                    return first
-                if number == 0 and (node.op == "output" or node.target == "submod_1"):
-                    return None
-                result = super().run_node(node)
-                if number == 0 and node.target == "submod_0":
-                    self.made = result
-                return result
+            made: Any = None
 
+            def run_node(self, node: fx.Node) -> Any:
+                if node.target == "submod_pp_0":
+                    self.made = super().run_node(node) if is_first else first
+                    return self.made
+                if is_first and self.made is not None:
+                    return None  # the rest is the second half
+                return super().run_node(node)
+
+        walk = Walk(self._graph)
         with torch.no_grad():
-            walk = Walk(self._graph)
             out = walk.run(*inputs)
-            return out if number else walk.made
+        return walk.made if is_first else out
 
 
 class Ray:
