@@ -73,7 +73,9 @@ class Rebalancer:
 
     def switched(self, plan: Plan, cluster: Cluster, now_s: float) -> None:
         """Take note of the plan that runs."""
-        if plan is self._asked:
+        if plan is self._asked and self._is_back and self._switches:
+            self._switches.pop()  # what kept it from being tried again is remembered otherwise
+        elif plan is self._asked:
             self._switches.append(now_s)
         if plan is self._asked and self._plan is not None and not self._is_back:
             self._trials.begin(
@@ -140,7 +142,7 @@ class Rebalancer:
         if now_s - self._switched_s < self.cool_down_s(now_s):
             return None
         # Planning takes time, and the same beliefs bring the same plan.
-        beliefs = self._in_short(self._cluster, now_s)
+        beliefs = self._in_short(self._cluster, now_s), self._trials.num_refused(now_s)
         if beliefs == self._weighed:
             return None
         self._weighed = beliefs

@@ -93,7 +93,7 @@ class Beliefs:
                 self._learn_usual(device, seen)
                 if device in self._expected and seen.ratio > _MISLED * self._expected.pop(device):
                     self._misled.add(device)
-            probe = self._history.probe(device)
+            probe = self._probe(device, seen) or self._history.probe(device)
             if probe is None:
                 continue
             seconds, probed_s = probe
@@ -103,6 +103,10 @@ class Beliefs:
             if seen is not None and probed_s > seen.seen_s > self._anchored_s.get(device, -math.inf):
                 self._anchored_s[device] = seen.seen_s
                 self._last[device] = _Anchor(seconds, seen.ratio)
+
+    def _probe(self, device: str, seen: Estimate | None) -> tuple[float, float] | None:
+        """What probes say since the device was last seen to compute: those before say how it was then."""
+        return self._history.probe(device, since_s=-math.inf if seen is None else seen.seen_s)
 
     def _learn_usual(self, device: str, seen: Estimate) -> None:
         """The first level that a device shows is its usual one; it is refined until a step, or well known."""
@@ -133,9 +137,9 @@ class Beliefs:
         """What is believed of a device."""
         recent_s = now_s - self._forget_s
         seen = self._history.estimate(device)
-        probe = self._history.probe(device)
+        probe = self._probe(device, seen)
         is_probed = probe is not None and probe[1] >= recent_s
-        if seen is not None and seen.seen_s >= recent_s and not (is_probed and probe[1] > seen.seen_s):  # type: ignore[index]
+        if seen is not None and seen.seen_s >= recent_s and not is_probed:
             return Belief(ratio=seen.ratio, error=seen.error, source="kernels", families=seen.families)
         if is_probed:
             assert probe is not None

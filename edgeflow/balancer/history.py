@@ -22,6 +22,9 @@ from edgeflow.cluster.cluster import Link
 #: Frames of one size on one link that are remembered.
 _FRAMES: Final = 25
 
+#: Probes of a device that its speed is taken from.
+_PROBES: Final = 3
+
 #: Requests that are remembered.
 _REQUESTS: Final = 64
 
@@ -84,8 +87,8 @@ class LatencyHistory:
 
     def __init__(self) -> None:
         self._work: dict[str, dict[tuple[float, tuple[str, ...]], _Work]] = {}
-        self._probes: dict[str, Series] = {}
-        self._probed_s: dict[str, float] = {}
+        #: The latest: when each ended, and its seconds.
+        self._probes: dict[str, deque[tuple[float, float]]] = {}
         self._frames: dict[tuple[str, str], dict[int, deque[float]]] = {}
         self._sent_s: dict[tuple[str, str], float] = {}
         self._since_s = -math.inf
@@ -107,8 +110,8 @@ class LatencyHistory:
                     pieces[key] = _Work(item)
                 pieces[key].add(item)
             elif item.kind == "probe" and item.seconds > 0:
-                self._probes.setdefault(item.device, Series()).add(math.log(item.seconds))
-                self._probed_s[item.device] = item.stop_s
+                probes = self._probes.setdefault(item.device, deque(maxlen=_PROBES))
+                probes.append((item.stop_s, item.seconds))
             elif item.kind == "request" and item.stop_s - item.seconds > self._since_s:
                 self.requests_s.append(item.seconds)
             elif item.kind == "transfer":
@@ -152,12 +155,12 @@ class LatencyHistory:
         ]
         return max(rates, default=0.0)
 
-    def probe(self, device: str) -> tuple[float, float] | None:
-        """Seconds of the last probes of a device, and when the last one ended."""
-        series = self._probes.get(device)
-        if series is None:
+    def probe(self, device: str, *, since_s: float = -math.inf) -> tuple[float, float] | None:
+        """Seconds of the last probes of a device after ``since_s``, and when the last one ended."""
+        found = [(stop_s, seconds) for stop_s, seconds in self._probes.get(device, ()) if stop_s > since_s]
+        if not found:
             return None
-        return math.exp(statistics.median(list(series.latest)[-3:])), self._probed_s[device]
+        return statistics.median(seconds for _, seconds in found), found[-1][0]
 
     def link(self, device: str, peer: str, *, since_s: float) -> Link | None:
         """What a link does, by the quickest of its frames; None if too few were seen since ``since_s``.

@@ -90,6 +90,10 @@ class Trials:
         self._worse[trial.label] = worse
         return trial.before, worse
 
+    def num_refused(self, now_s: float) -> int:
+        """How many plans are not to be tried again yet."""
+        return sum(now_s < worse.until_s for worse in self._worse.values())
+
     def refused(self, label: str, slowness: Mapping[str, float], now_s: float) -> Worse | None:
         """Return why a plan is not to be tried again yet, if it is not."""
         worse = self._worse.get(label)

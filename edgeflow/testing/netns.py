@@ -24,7 +24,8 @@ from edgeflow.errors import ConfigError, WorkerUnreachableError
 _CPU: Final = Path("/sys/fs/cgroup/cpu")
 
 #: Short, so that a rationed processor is slow evenly rather than in jerks.
-_PERIOD_US: Final = 20_000
+#: A quota below 1 ms is not taken, so this is also what the least share is of.
+_PERIOD_US: Final = 10_000
 
 #: Weight of the hosts against all else on this machine (1024 is usual; 262144 the most): a quota is the most
 #: that a host gets, and only this sees to it that it gets it, whatever else runs.

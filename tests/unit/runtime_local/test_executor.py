@@ -275,3 +275,24 @@ def test_threads_are_set() -> None:
         torch.set_num_threads(before)
     with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
         make_executor("torch", threads=0)
+
+
+def test_a_tensor_that_leaves_and_is_padded_further_on_is_there() -> None:
+    """onnxruntime takes names away when it fuses a pad into a convolution; one that leaves must stay."""
+    pytest.importorskip("onnxruntime")
+    from edgeflow.runtime.executor.onnx_.graph import Graph
+    from edgeflow.runtime.executor.onnx_.session import Session
+
+    graph = Graph()
+    x = graph.input((1, 2, 4, 4), "float32")
+    made = graph.unary("Relu", graph.add(graph.unary("Neg", x), x))
+    kernel = graph.weight(np.ones((2, 2, 3, 3), np.float32))
+    padded = graph.pad(made, [0, 0, 1, 1], [0, 0, 1, 1], 0.0)
+    graph.output(made)
+    graph.output(graph.node("Conv", [padded, kernel], (1, 2, 4, 4), "float32"))
+    graph.output(made)
+    graph.output(x)
+    image = np.random.default_rng(0).standard_normal((1, 2, 4, 4)).astype(np.float32)
+    first, _, again, given = Session(graph, threads=1).run([image])
+    assert not first.any() and np.array_equal(first, again)
+    assert np.array_equal(given, image)
