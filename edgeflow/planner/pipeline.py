@@ -2,9 +2,10 @@
 
 An exact dynamic programme over (stretches done, set of used devices, last device), under estimates: for
 throughput the slowest stage or hand-over is made small, for latency their sum, for energy their joules. Each
-device holds one stage, so memory is checked stage by stage, within the programme. Devices that are alike in
-everything count as one type of which so many may be used. Where there are too many sets of types, only the
-fastest devices take part.
+device holds one stage, so memory is checked stage by stage, within the programme: weights exactly, and room
+for buffers as far as earlier answers have shown that it is needed. Devices that are alike in everything count
+as one type of which so many may be used. Where there are too many sets of types, only the fastest devices take
+part.
 
 What is reconstructed: PipeEdge's programme (there with bandwidth per device; here per pair) and EdgeShard's
 two objectives (there memory is not part of the state; a device cannot be used twice here, so it need not be).
@@ -18,7 +19,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Final
 
@@ -32,6 +33,9 @@ from edgeflow.plan.stage import Piece
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.search import Search
 from edgeflow.planner.strategy import Run, Task, best_of, finish_runs
+
+#: Answers that may turn out not to fit with their buffers before none is found.
+_MAX_TRIES: Final = 8
 
 #: The programme's states are sets of used types, times last types, times stretches.
 _MAX_SETS: Final = 256
@@ -56,22 +60,44 @@ def pipeline(task: Task) -> Plan:
     """
     if not task.graph.operators:
         return finish_runs(task, [], strategy="pipeline", label="pipeline of 0 stages")
-    found = _Programme(task).solve()
-    if found is None:
-        raise _nothing_fits(task)
-    runs = [
-        Run(
-            tuple(op for stretch in task.analysis.stretches[part.start : part.stop] for op in stretch),
-            Layout(kind="single", devices=(part.rank,)),
-        )
-        for part in found
-    ]
-    label = f"pipeline of {len(runs)} stage{'s' if len(runs) != 1 else ''}"
-    try:
-        plans = [finish_runs(task, runs, strategy="pipeline", label=label)]
-    except InfeasiblePlanError as error:  # buffers are not part of the programme's memory
-        return best_of([], objective=task.objective, strategy="pipeline", failures=[(label, error)])
-    return best_of(plans, objective=task.objective, strategy="pipeline")
+    #: What devices of one type keep free of weights, for buffers.
+    reserved: dict[int, int] = {}
+    failures: list[tuple[str, InfeasiblePlanError]] = []
+    for _ in range(_MAX_TRIES):
+        found = _Programme(task, reserved).solve()
+        if found is None:
+            break
+        runs = [
+            Run(
+                tuple(op for stretch in task.analysis.stretches[part.start : part.stop] for op in stretch),
+                Layout(kind="single", devices=(part.rank,)),
+            )
+            for part in found
+        ]
+        label = f"pipeline of {len(runs)} stage{'s' if len(runs) != 1 else ''}"
+        try:
+            plans = [finish_runs(task, runs, strategy="pipeline", label=label)]
+        except InfeasiblePlanError as error:
+            failures.append((label, error))
+            if not _reserve(task, found, error, reserved):
+                break
+        else:
+            return best_of(plans, objective=task.objective, strategy="pipeline")
+    if failures:
+        return best_of([], objective=task.objective, strategy="pipeline", failures=failures)
+    raise _nothing_fits(task)
+
+
+def _reserve(
+    task: Task, parts: Sequence[_Part], error: InfeasiblePlanError, reserved: dict[int, int]
+) -> bool:
+    """Keep as much free as a stage takes beside its weights; False if it was not memory that was lacking."""
+    part = next((item for item in parts if task.cluster.devices[item.rank].name == error.device), None)
+    if error.constraint != "memory" or error.required is None or part is None:
+        return False
+    first = next((members[0] for members in _types(task) if part.rank in members), part.rank)
+    reserved[first] = int(error.required) - _weight_bytes(task, part.start, part.stop)
+    return True
 
 
 def _nothing_fits(task: Task) -> InfeasiblePlanError:
@@ -120,7 +146,7 @@ class _Costs(msgspec.Struct, frozen=True):
 class _Programme:
     """For each set of used types (counts) and last type: the least costs by how many stretches are done."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, reserved: Mapping[int, int]) -> None:
         self._task = task
         self._types = _types(task)
         ranks = [members[0] for members in self._types]
@@ -128,7 +154,7 @@ class _Programme:
         self._search = Search(task.analysis, task.cost, layouts)
         self._alive = _alive(task)
         estimates = [[items[layout] for items in self._search.estimates] for layout in layouts]
-        fits = [_fits(task, rank) for rank in ranks]
+        fits = [_fits(task, rank, reserved.get(rank, 0)) for rank in ranks]
         kinds = range(len(ranks))
         moves = {
             last: [self._hand_overs(CLIENT if last < 0 else ranks[last], ranks[kind]) for kind in kinds]
@@ -237,10 +263,10 @@ def _alive(task: Task) -> list[list[str]]:
     return alive
 
 
-def _fits(task: Task, rank: int) -> Matrix:
-    """1 where the weights of stretches ``[i, j)`` fit a device, j > i."""
+def _fits(task: Task, rank: int, reserved_bytes: int) -> Matrix:
+    """1 where the weights of stretches ``[i, j)`` fit a device beside what is reserved, j > i."""
     weights = [_weights(task, index) for index in range(len(task.analysis.stretches))]
-    memory = task.cluster.devices[rank].memory_bytes
+    memory = task.cluster.devices[rank].memory_bytes - reserved_bytes
     fits = np.zeros((len(weights) + 1, len(weights) + 1))
     for start in range(len(weights)):
         held: set[WeightSlice] = set()

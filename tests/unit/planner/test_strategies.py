@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import torch
 from torch import nn
 
 from edgeflow.cluster.cluster import Cluster, Device, Link
 from edgeflow.cost import CostModel
 from edgeflow.errors import ConfigError, InfeasiblePlanError
+from edgeflow.graph.capture import capture
 from edgeflow.plan import Plan, Stage
 from edgeflow.planner import plan, strategies
 from edgeflow.sharding.region import Interval
@@ -251,3 +253,20 @@ def test_energy_of_replicas_is_that_of_the_way_that_a_request_goes(objective: st
 def test_brute_force_refuses_more_plans_than_a_float_holds() -> None:
     with pytest.raises(InfeasiblePlanError, match=r"at least 1e\+300 plans"):
         plan(graph("resnet50"), Cluster.local([1.0] * 64), "brute_force")
+
+
+@pytest.mark.parametrize(("share", "spare_kib"), [(0.7, 500), (0.8, 500), (0.9, 200), (1.0, 200)])
+def test_pipelines_leave_room_for_buffers(share: float, spare_kib: int) -> None:
+    """The best division of the weights does not fit with its buffers; one that does is found."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(9) for layer in (nn.Conv2d(64, 64, 3, padding=1), nn.ReLU())]
+    graph = capture(nn.Sequential(*layers).eval(), (torch.zeros(1, 64, 32, 32),))
+    weights = sum(graph.specs[name].num_bytes for name in graph.weights)
+    cluster = Cluster.local((1.0, 0.5, 0.25), memory=int(share * weights) + spare_kib * 1024)
+    roomy = Cluster.local((1.0, 0.5, 0.25))
+
+    made = plan(graph, cluster, strategy="pipeline", objective="throughput")
+    free = plan(graph, roomy, strategy="pipeline", objective="throughput")
+
+    assert len(made.devices) > 1
+    assert made.predicted_period_s > free.predicted_period_s  # what is best does not fit
