@@ -4,8 +4,7 @@ An exact dynamic programme over (stretches done, set of used devices, last devic
 throughput the slowest stage or hand-over is made small, for latency their sum, for energy their joules. Each
 device holds one stage, so memory is checked stage by stage, within the programme: weights exactly, and room
 for buffers as far as earlier answers have shown that it is needed. Devices that are alike in everything count
-as one type of which so many may be used. Where there are too many sets of types, only the fastest devices take
-part.
+as one type of which so many may be used. With too many sets of types, only the fastest devices take part.
 
 What is reconstructed: PipeEdge's programme (there with bandwidth per device; here per pair) and EdgeShard's
 two objectives (there memory is not part of the state; a device cannot be used twice here, so it need not be).
