@@ -1,8 +1,8 @@
 """A plan that is served, and can be exchanged for another one while requests are under way.
 
-This is the one place that knows how: a session that can roll out does it itself; for one that cannot (several
-ways to answer), the new plan becomes a second session on the same workers, later requests go there, and the
-first one is closed when its last request is answered.
+This is the one place that knows how. A session rolls out other plans of its own graph itself. A plan of
+another graph, as a head that has grown makes one, becomes a second session on the same workers: later
+requests go there, and the first one is closed when its last request is answered.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Switch:
         Raises:
             EdgeflowError: If the workers cannot take the plan; the old one goes on.
         """
-        if hasattr(self._session, "roll_out"):
+        if plan.graph.fingerprint == self.plan.graph.fingerprint:
             self._session.roll_out(plan, reason=reason)
         else:
             self._replace(self._deploy(plan))

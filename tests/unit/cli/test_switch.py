@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from edgeflow.errors import ClusterError
 class _Session:
     """Answers when it is told to; a closed one fails what is pending, as real ones do."""
 
-    def __init__(self, plan: str) -> None:
+    def __init__(self, plan: Any) -> None:
         self.plan = plan
         self.futures: list[Future[Any]] = []
         self.is_closed = False
@@ -27,7 +28,7 @@ class _Session:
 
     def answer(self) -> None:
         for future in self.futures:
-            future.set_result(self.plan)
+            future.set_result(self.plan.name)
         self.futures.clear()
 
     def close(self) -> None:
@@ -35,26 +36,34 @@ class _Session:
         for future in self.futures:
             future.set_exception(ClusterError("the session is closed"))
 
-
-class _RollingSession(_Session):
-    def roll_out(self, plan: str, *, reason: str) -> None:
+    def roll_out(self, plan: Any, *, reason: str) -> None:
+        """As real ones do, for their own graph only."""
+        assert plan.graph.fingerprint == self.plan.graph.fingerprint
         self.plan = plan
 
 
-def _switch(kind: type[_Session] = _Session) -> tuple[Switch, list[_Session]]:
+def _plan(name: str, graph: str) -> Any:
+    return SimpleNamespace(name=name, graph=SimpleNamespace(fingerprint=graph))
+
+
+OLD = _plan("old", "small head")
+NEW = _plan("new", "grown head")
+
+
+def _switch() -> tuple[Switch, list[_Session]]:
     made: list[_Session] = []
 
     def deploy(plan: Any) -> _Session:
-        made.append(kind(plan))
+        made.append(_Session(plan))
         return made[-1]
 
-    return Switch("old", deploy), made  # type: ignore[arg-type]
+    return Switch(OLD, deploy), made
 
 
 def test_requests_under_way_are_answered_by_the_plan_that_they_met() -> None:
     switch, made = _switch()
     early = switch.submit(1)
-    change = threading.Thread(target=switch.roll_out, args=("new", "because"))
+    change = threading.Thread(target=switch.roll_out, args=(NEW, "because"))
     change.start()
     while len(made) < 2 or switch._session is not made[1]:
         pass
@@ -68,15 +77,16 @@ def test_requests_under_way_are_answered_by_the_plan_that_they_met() -> None:
     assert (early.result(), late.result()) == ("old", "new")
     assert [session.is_closed for session in made] == [True, False]
     assert switch.reasons == ["because"]
-    assert switch.plan == "new"
+    assert switch.plan is NEW
 
 
-def test_a_session_that_can_roll_out_does_it_itself() -> None:
-    switch, made = _switch(_RollingSession)
+def test_a_session_rolls_out_plans_of_its_own_graph_itself() -> None:
+    switch, made = _switch()
+    other = _plan("new", "small head")
 
-    switch.roll_out("new", "because")  # type: ignore[arg-type]
+    switch.roll_out(other, "because")
 
-    assert [session.plan for session in made] == ["new"]
+    assert [session.plan for session in made] == [other]
     assert not made[0].is_closed
 
 
@@ -88,9 +98,9 @@ def test_a_plan_that_cannot_be_deployed_leaves_the_old_one() -> None:
 
     switch._deploy = refuse
     with pytest.raises(ClusterError, match="no memory"):
-        switch.roll_out("new", "because")  # type: ignore[arg-type]
+        switch.roll_out(NEW, "because")
 
     future = switch.submit(1)
     made[0].answer()
     assert future.result() == "old"
-    assert (switch.plan, switch.reasons) == ("old", [])
+    assert (switch.plan, switch.reasons) == (OLD, [])
