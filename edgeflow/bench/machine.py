@@ -8,12 +8,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
 
 from edgeflow.errors import ConfigError
+from edgeflow.runtime.profile.host import processor_name
+from edgeflow.versions import installed_version
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +33,13 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 def environment() -> Environment:
     return Environment(
-        processor=_processor(),
+        processor=processor_name(),
         num_cores=len(cores()),
         load=os.getloadavg()[0],
         system=platform.platform(),
         python=platform.python_version(),
-        torch=_version("torch"),
-        onnxruntime=_version("onnxruntime"),
+        torch=installed_version("torch"),
+        onnxruntime=installed_version("onnxruntime"),
         commit=_commit(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
@@ -88,21 +89,6 @@ def pinned(on: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _commit() -> str:

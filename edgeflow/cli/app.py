@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -31,6 +30,7 @@ from edgeflow.cli import (
 from edgeflow.cli.log import LogLevel, configure_logging
 from edgeflow.cli.screen import complain
 from edgeflow.errors import EXIT_CODES, EdgeflowError
+from edgeflow.versions import installed_version
 
 INTERRUPTED = 130
 _EPILOG = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -69,15 +69,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"edgeflow {_version()}")
+        typer.echo(f"edgeflow {installed_version() or '(not installed)'}")
         raise typer.Exit
-
-
-def _version() -> str:
-    try:
-        return metadata.version("edgeflow-inference")
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        return "(not installed)"
 
 
 @app.callback()

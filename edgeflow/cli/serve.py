@@ -19,6 +19,7 @@ from edgeflow.cli.workers import Joined, await_workers
 from edgeflow.cluster.device import Device
 from edgeflow.errors import ConfigError
 from edgeflow.units import parse_seconds
+from edgeflow.versions import installed_version
 
 
 def serve(
@@ -137,7 +138,7 @@ def serve(
             port=port,
             grpc_port=grpc_port,
             limit=queue,
-            server_version=_version(),
+            server_version=installed_version() or "unknown",
             credentials=access.credentials if tls else None,
             on_listening=announce,
         )
@@ -149,12 +150,3 @@ def _join(session: Any, devices: Mapping[str, Device], name: str, address: str) 
         session.join(address, devices[name])
     else:
         note(f"{name} is not in the cluster file, so it is not used; there are {', '.join(sorted(devices))}")
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("edgeflow-inference")
-    except metadata.PackageNotFoundError:
-        return "unknown"

@@ -284,12 +284,7 @@ class _ClaimingClockwork(_Clockwork):
 
 
 def _flops(instructions: Iterable[Instruction]) -> int:
-    return sum(
-        kernel.flops
-        for instruction in instructions
-        if isinstance(instruction, Compute)
-        for kernel in instruction.kernels
-    )
+    return sum(item.flops for item in instructions if isinstance(item, Compute))
 
 
 def trace_event(

@@ -148,12 +148,7 @@ def _device_lines(plan: Plan) -> Iterable[str]:
 
 
 def _flops(program: Program) -> int:
-    return sum(
-        kernel.flops
-        for instruction in program.instructions
-        if isinstance(instruction, Compute)
-        for kernel in instruction.kernels
-    )
+    return sum(item.flops for item in program.instructions if isinstance(item, Compute))
 
 
 def _sent(program: Program) -> tuple[int, int]:

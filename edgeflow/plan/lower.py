@@ -345,70 +345,54 @@ class _Lowering:
         self, owner: _Owner, machine: _Machine, tensor: str, region: Region, section: _Slot, stage: str
     ) -> int:
         """Send ``region`` as soon as the owner has it; receive it where it is needed. Returns the buffer."""
-        dtype = self._graph.specs[tensor].dtype
-        buffer = machine.new_buffer(tensor, region, dtype)
-        tag = self._new_tag()
-        made_in = owner.held.section if self._dispensed is None else self._dispensed
-        self._machines[owner.rank].sections[made_in].sends.append(
-            Send(
-                buffer=owner.held.buffer,
-                tensor=tensor,
-                region=region,
-                dtype=dtype,
-                peer=machine.rank,
-                tag=tag,
-                stage=stage,
-            )
-        )
-        machine.sections[section].before.append(
-            Receive(
-                buffer=buffer,
-                tensor=tensor,
-                region=region,
-                dtype=dtype,
-                peer=owner.rank,
-                tag=tag,
-                stage=stage,
-            )
-        )
-        return buffer
+        held = _Held(machine.new_buffer(tensor, region, self._graph.specs[tensor].dtype), region, section)
+        self._link({owner.rank: owner.held}, machine, held, tensor, stage)
+        return held.buffer
 
     def _collect(self, owner: _Owner, machine: _Machine, tensor: str, section: _Slot, stage: str) -> _Held:
         """Take over what a task has made, from whichever rank claimed it; all of it."""
         region, own = owner.held.region, owner.claimed.get(machine.rank)
         dtype = self._graph.specs[tensor].dtype
         buffer = machine.new_buffer(tensor, region, dtype) if own is None else own.buffer
-        others = tuple(rank for rank in owner.claimed if rank != machine.rank)
+        found = _Held(buffer, region, section)
+        others = {rank: held for rank, held in owner.claimed.items() if rank != machine.rank}
         if others:
-            tag = self._new_tag()
-            for rank in others:
-                held = owner.claimed[rank]
-                self._machines[rank].sections[held.section].sends.append(
-                    Send(
-                        buffer=held.buffer,
-                        tensor=tensor,
-                        region=region,
-                        dtype=dtype,
-                        peer=machine.rank,
-                        tag=tag,
-                        stage=stage,
-                    )
-                )
-            machine.sections[section].before.append(
-                Receive(
-                    buffer=buffer,
+            self._link(others, machine, found, tensor, stage)
+        machine.held[tensor].append(found)
+        return found
+
+    def _link(
+        self, senders: Mapping[int, _Held], machine: _Machine, target: _Held, tensor: str, stage: str
+    ) -> None:
+        """One frame: whoever of ``senders`` has made it sends it, ``machine`` keeps it in ``target``."""
+        dtype = self._graph.specs[tensor].dtype
+        tag = self._new_tag()
+        for rank, held in senders.items():
+            made_in = held.section if self._dispensed is None else self._dispensed
+            self._machines[rank].sections[made_in].sends.append(
+                Send(
+                    buffer=held.buffer,
                     tensor=tensor,
-                    region=region,
+                    region=target.region,
                     dtype=dtype,
-                    peer=others[0],
-                    others=others[1:],
+                    peer=machine.rank,
                     tag=tag,
                     stage=stage,
                 )
             )
-        found = _Held(buffer, region, section)
-        machine.held[tensor].append(found)
-        return found
+        first, *others = senders
+        machine.sections[target.section].before.append(
+            Receive(
+                buffer=target.buffer,
+                tensor=tensor,
+                region=target.region,
+                dtype=dtype,
+                peer=first,
+                others=tuple(others),
+                tag=tag,
+                stage=stage,
+            )
+        )
 
 
 def _finish(

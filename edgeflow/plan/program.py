@@ -111,6 +111,10 @@ class Compute(msgspec.Struct, frozen=True, gc=False, tag="compute", kw_only=True
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[tuple[str, int], ...]
 
+    @property
+    def flops(self) -> int:
+        return sum(kernel.flops for kernel in self.kernels)
+
 
 class Free(msgspec.Struct, frozen=True, gc=False, tag="free"):
     """Forget buffers: nothing after this reads them."""

@@ -253,13 +253,7 @@ def _block(steps: Sequence[Step], then: Block | None = None) -> Block:
         runs=tuple(runs),
         processor_s=sum(step.seconds for step in steps),
         compute_s=sum(step.seconds for step in steps if isinstance(step.instruction, Compute)),
-        flops=sum(_flops(step.instruction) for step in steps),
+        flops=sum(step.instruction.flops for step in steps if isinstance(step.instruction, Compute)),
         steps=tuple(steps),
         then=then,
     )
-
-
-def _flops(instruction: Instruction) -> int:
-    if not isinstance(instruction, Compute):
-        return 0
-    return sum(kernel.flops for kernel in instruction.kernels)

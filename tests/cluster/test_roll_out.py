@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import wait
 from typing import Any
 
@@ -25,17 +24,9 @@ torch = pytest.importorskip("torch")
 
 from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
+from tests.waiting import eventually  # noqa: E402
 
 TIMEOUT_S = 20.0
-
-
-def eventually(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture(scope="module")

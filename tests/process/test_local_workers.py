@@ -29,6 +29,7 @@ torch = pytest.importorskip("torch")
 
 from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
+from tests.waiting import eventually  # noqa: E402
 
 ROOT = Path(ef.__file__).resolve().parents[1]
 SPEEDS = [1.0, 0.5, 0.25]
@@ -47,15 +48,6 @@ def plan(module: Any) -> Plan:
 
 def image() -> Any:
     return torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-def eventually(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def is_running(pid: int) -> bool:

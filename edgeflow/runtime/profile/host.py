@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from edgeflow.cluster.profile import Conditions
+from edgeflow.versions import installed_version
 
 
 def conditions(threads: int) -> Conditions:
@@ -19,17 +19,10 @@ def conditions(threads: int) -> Conditions:
         processor=processor_name(),
         num_cores=os.cpu_count() or 0,
         num_threads=threads,
-        torch=_version("torch"),
+        torch=installed_version("torch"),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         load=round(psutil.getloadavg()[0], 2),
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def processor_name(root: Path = Path("/")) -> str:

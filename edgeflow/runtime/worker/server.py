@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -39,6 +38,7 @@ from edgeflow.runtime.transport.tcp import TcpTransport
 from edgeflow.runtime.worker.servicer import WorkerServicer
 from edgeflow.runtime.worker.weights import WeightCache, default_folder
 from edgeflow.runtime.worker.worker import Worker, default_memory_limit_bytes
+from edgeflow.versions import installed_version
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class WorkerServer:
         servicer = WorkerServicer(
             self.worker,
             name=platform.node(),
-            version=_version(),
+            version=installed_version() or "unknown",
             num_threads=num_threads,
             data_ports=data_ports,
         )
@@ -264,7 +264,7 @@ def announce(
             address=advertise or reachable_address(server.address, join),
             num_threads=num_threads,
             memory_limit_bytes=server.worker.memory_limit_bytes,
-            version=_version(),
+            version=installed_version() or "unknown",
         )
         yield Announcer(join, member, access=server.access)
     if mdns:
@@ -288,13 +288,6 @@ def check_bind(bind: str, *, insecure: bool, access: Access | None = None) -> No
             "give it certificates (--identity), bind to 127.0.0.1, "
             "or say --insecure if the network is yours alone"
         )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("edgeflow-inference")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        return "unknown"
 
 
 def _announce(address: str) -> None:

@@ -1,0 +1,18 @@
+"""What is installed here."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+
+def installed_version(package: str = "edgeflow-inference") -> str:
+    """Return a package's version; empty where it is not installed, as edgeflow is not in a source tree.
+
+    Examples:
+        >>> installed_version("no-such-package")
+        ''
+    """
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
