@@ -20,6 +20,7 @@ from edgeflow.runtime.serving.grpc_ import InferenceServicer
 from edgeflow.runtime.serving.http import make_app
 from edgeflow.runtime.serving.messages import max_body_bytes
 from edgeflow.runtime.serving.service import ModelService
+from edgeflow.runtime.transport.grpc_ import bind_server
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ async def _serve(
     listening = _bind(host, port)
     rpc = _grpc_server(service, server_version, limit)
     with contextlib.closing(listening):
-        rpc_address = _bind_grpc(rpc, f"{host}:{grpc_port}", credentials)
+        rpc_address = bind_server(rpc, f"{host}:{grpc_port}", credentials)
         config = uvicorn.Config(
             make_app(service, server_version=server_version),
             log_config=None,
@@ -119,18 +120,6 @@ def _grpc_server(service: ModelService, server_version: str, limit: int) -> grpc
     servicer = InferenceServicer(service, server_version=server_version)
     inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     return server
-
-
-def _bind_grpc(server: grpc.aio.Server, bind: str, credentials: Credentials | None) -> str:
-    bound = 0
-    with contextlib.suppress(RuntimeError):
-        if credentials is None:
-            bound = server.add_insecure_port(bind)
-        else:
-            bound = server.add_secure_port(bind, credentials.server_credentials())
-    if bound == 0:
-        raise ConfigError(f"cannot listen at {bind}: the address is taken, or is not this machine's")
-    return f"{bind.rpartition(':')[0]}:{bound}"
 
 
 def _server_context(credentials: Credentials) -> ssl.SSLContext:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
+import grpc.aio
 
 from edgeflow.errors import (
     CodecError,
@@ -396,7 +397,9 @@ def open_channel(address: str, credentials: Credentials | None) -> grpc.Channel:
     return grpc.secure_channel(target, credentials.channel_credentials(), options=CHANNEL_OPTIONS)
 
 
-def bind_server(server: grpc.Server, bind: str, credentials: Credentials | None = None) -> str:
+def bind_server(
+    server: grpc.Server | grpc.aio.Server, bind: str, credentials: Credentials | None = None
+) -> str:
     """Bind ``HOST:PORT`` and return it with the port that was given for port 0.
 
     Raises:
