@@ -128,7 +128,13 @@ def assemble(
             whole[where] = piece
         return whole
     wide = np.dtype(np.float32) if dtype in _NARROW else dtype
-    total: Array = np.zeros(target.shape, wide)
-    for where, piece in parts:
+    total = empty(target.shape, wide)
+    if len(parts) > 1 and all(piece.shape == target.shape for _, piece in parts):
+        np.add(parts[0][1], parts[1][1], out=total, dtype=wide)
+        rest = parts[2:]
+    else:
+        total.fill(0)
+        rest = parts
+    for where, piece in rest:
         total[where] += piece.astype(wide, copy=False)
     return total.astype(dtype, copy=False)

@@ -13,13 +13,14 @@ A frame is what one rank sends another: a region of a tensor, or a short notice 
     24      4     tag, unsigned
     28      4     source rank, signed (the client is -1)
     32      8     payload length in bytes, unsigned
-    40      4     CRC-32 of the payload
+    40      4     XXH3 of the payload: the low half of the 64 bits
     44      4     CRC-32 of the header: of what stands before this field, then of the shape
     48      8*n   shape, unsigned
     ...           payload, row-major, little-endian
 
 Everything is little-endian. The checksums are there because a wrong number is worse than none: TCP's own
-sum of 16 bits lets one in 65,536 broken segments pass, and none of it covers a machine's memory.
+sum of 16 bits lets one in 65,536 broken segments pass, and none of it covers a machine's memory. That of the
+payload is XXH3, which is as fast as memory; zlib's CRC-32 took half as long as the system takes to send.
 
 A frame travels as one or more messages: the first begins with the header, the others only continue the
 payload (`encode`), so that no message exceeds `CHUNK_BYTES`. `Decoder` puts them together again. The bytes
@@ -38,12 +39,13 @@ from typing import Final
 
 import msgspec
 import numpy as np
+import xxhash
 
 from edgeflow.errors import CodecError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array
 
 MAGIC: Final = b"EFLW"
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
 #: Payload bytes per message. Measured over gRPC: 64 KiB costs a third of the rate, 4 MiB and above half.
 CHUNK_BYTES: Final = 1 << 20
@@ -134,7 +136,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The header of a frame, checked: the payload length fits the shape and the dtype.
 
     Attributes:
-        checksum: CRC-32 that the payload must have.
+        checksum: That the payload must have.
     """
 
     kind: Kind
@@ -207,7 +209,8 @@ def encode_header(frame: Frame) -> bytes:
 
 
 def _payload_sum(array: Array) -> int:
-    return zlib.crc32(memoryview(byte_view(array)))  # type: ignore[arg-type]  # numpy's stubs
+    view = memoryview(byte_view(array))  # type: ignore[arg-type]  # numpy's stubs
+    return xxhash.xxh3_64_intdigest(view) & 0xFFFFFFFF
 
 
 def _header_sum(fixed: bytes | memoryview, shape: bytes | memoryview) -> int:

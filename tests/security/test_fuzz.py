@@ -6,7 +6,6 @@ Each test draws as many inputs as `SHORT` says in the ordinary suite, and `LONG`
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from edgeflow.runtime.worker.check import check_program, decode_program
 from edgeflow.runtime.worker.servicer import WorkerServicer
 from edgeflow.runtime.worker.weights import WeightCache
 from edgeflow.runtime.worker.worker import Worker
+from tests.frames import frame_bytes
 
 torch = pytest.importorskip("torch")
 
@@ -170,11 +170,16 @@ def test_headers_that_are_nearly_right(target: Target, **f: Any) -> None:
     for dim in f["shape"]:
         product *= dim
     num_bytes = product % 2**64 if f["num_bytes"] is None else f["num_bytes"]
-    ndim = len(f["shape"]) if f["ndim"] is None else f["ndim"]
-    fixed = struct.pack(
-        "<4sBBBBQQIiQ", b"EFLW", 1, f["kind"], f["dtype"], ndim, f["epoch"], 1, 0, f["source"], num_bytes
+    message = frame_bytes(
+        kind=f["kind"],
+        dtype=f["dtype"],
+        shape=tuple(f["shape"]),
+        num_bytes=num_bytes,
+        ndim=f["ndim"],
+        epoch=f["epoch"],
+        source=f["source"],
+        payload=f["payload"],
     )
-    message = fixed + struct.pack(f"<{len(f['shape'])}Q", *f["shape"]) + f["payload"]
     fed([message[: f["cut"]], message[f["cut"] :]])
     fed([message])
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,44 +25,30 @@ from edgeflow.runtime.worker.state import MAX_EPOCHS, MAX_PENDING, WorkerState
 from edgeflow.runtime.worker.weights import WeightCache
 from edgeflow.sharding.cut import Step
 from edgeflow.sharding.region import Region
+from tests.frames import frame_bytes
 
 HASH = "ab" * 32
-
-
-def header(
-    *,
-    kind: int = 2,
-    dtype: int = 1,
-    shape: tuple[int, ...] = (2,),
-    num_bytes: int = 8,
-    ndim: int | None = None,
-) -> bytes:
-    """A header by hand: whatever a peer may write there."""
-    count = len(shape) if ndim is None else ndim
-    fixed = struct.pack("<4sBBBBQQIiQI", b"EFLW", 2, kind, dtype, count, 7, 1, 0, 0, num_bytes, 0)
-    dims = struct.pack(f"<{len(shape)}Q", *shape)
-    return fixed + struct.pack("<I", zlib.crc32(dims, zlib.crc32(fixed))) + dims
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        header(num_bytes=1 << 63),
-        header(num_bytes=(1 << 64) - 8),  # minus eight, to whoever reads it as signed
-        header(shape=((1 << 64) - 1,)),
-        header(shape=(1 << 32, 1 << 32), num_bytes=0),  # the product is 0 modulo 2**64
-        header(shape=(1 << 31, 1 << 31, 4), num_bytes=0),
-        header(shape=(1 << 63, 2), num_bytes=0),
-        header(shape=(0, 1 << 63), num_bytes=0),
-        header(shape=(0, 1 << 31, 1 << 32), num_bytes=0),  # numpy multiplies what is not 0
-        header(shape=(0, *[1 << 31] * 15), num_bytes=0),
-        header(shape=(MAX_PAYLOAD_BYTES + 1, 0), num_bytes=0),
-        header(shape=(1 << 20,) * 16, num_bytes=8),
-        header(ndim=255),
-        header(ndim=17, shape=(1,) * 17),
-        header(kind=1, dtype=9, shape=(1 << 20,), num_bytes=1 << 20),  # a hello of a mebibyte
-        header(kind=3, dtype=9, shape=(1 << 17,), num_bytes=1 << 17),
-        header(shape=(1 << 20,), num_bytes=4 << 20),  # honest, and above this connection's limit
+        frame_bytes(num_bytes=1 << 63),
+        frame_bytes(num_bytes=(1 << 64) - 8),  # minus eight, to whoever reads it as signed
+        frame_bytes(shape=((1 << 64) - 1,)),
+        frame_bytes(shape=(1 << 32, 1 << 32), num_bytes=0),  # the product is 0 modulo 2**64
+        frame_bytes(shape=(1 << 31, 1 << 31, 4), num_bytes=0),
+        frame_bytes(shape=(1 << 63, 2), num_bytes=0),
+        frame_bytes(shape=(0, 1 << 63), num_bytes=0),
+        frame_bytes(shape=(0, 1 << 31, 1 << 32), num_bytes=0),  # numpy multiplies what is not 0
+        frame_bytes(shape=(0, *[1 << 31] * 15), num_bytes=0),
+        frame_bytes(shape=(MAX_PAYLOAD_BYTES + 1, 0), num_bytes=0),
+        frame_bytes(shape=(1 << 20,) * 16, num_bytes=8),
+        frame_bytes(ndim=255),
+        frame_bytes(ndim=17, shape=(1,) * 17),
+        frame_bytes(kind=1, dtype=9, shape=(1 << 20,), num_bytes=1 << 20),  # a hello of a mebibyte
+        frame_bytes(kind=3, dtype=9, shape=(1 << 17,), num_bytes=1 << 17),
+        frame_bytes(shape=(1 << 20,), num_bytes=4 << 20),  # honest, and above this connection's limit
     ],
 )
 def test_a_header_that_says_too_much_is_refused_before_anything_is_allocated(
@@ -81,7 +65,7 @@ def test_a_header_that_says_too_much_is_refused_before_anything_is_allocated(
 
 
 def test_a_header_within_the_limits_is_read() -> None:
-    assert decode_header(header()).shape == (2,)
+    assert decode_header(frame_bytes()).shape == (2,)
 
 
 # Names of weights are content hashes, and nothing else becomes a path.
@@ -325,5 +309,5 @@ def test_the_client_of_a_session_refuses_what_it_did_not_ask_for() -> None:
     """The other direction: a worker cannot make the coordinator allocate."""
     limit = 100
     with pytest.raises(CodecError, match="the limit is 100"):
-        Decoder(max_payload_bytes=limit).feed(header(shape=(26,), num_bytes=104))
+        Decoder(max_payload_bytes=limit).feed(frame_bytes(shape=(26,), num_bytes=104))
     assert np.dtype(np.float32).itemsize * 26 > limit
