@@ -55,7 +55,10 @@ def profile(
         from edgeflow.cost.learned import learn as train
 
         with waiting("learning"):
-            found = msgspec.structs.replace(found, learned=train(found.profile, found.samples))
+            learned = train(found.profile, found.samples)
+        found = msgspec.structs.replace(
+            found, profile=msgspec.structs.replace(found.profile, learned=learned)
+        )
     if output is not None:
         from edgeflow.cost.profile_file import save_profile
 
@@ -79,16 +82,17 @@ def _measure(threads: int, executor: str, seconds: float, peers: str | None) -> 
 
 def _summary(found: ProfileFile) -> dict[str, object]:
     """What there is to know without the samples and the trees."""
+    learned = found.profile.learned
     summary: dict[str, object] = {
-        "profile": found.profile,
+        "profile": msgspec.structs.replace(found.profile, learned=None),
         "num_samples": len(found.samples),
         "peers": found.peers,
     }
-    if found.learned is not None:
+    if learned is not None:
         summary["learned"] = {
-            "cross_validated_error": found.learned.cross_validated_error,
-            "fitted_error": found.learned.fitted_error,
-            "num_samples": found.learned.num_samples,
+            "cross_validated_error": learned.cross_validated_error,
+            "fitted_error": learned.fitted_error,
+            "num_samples": learned.num_samples,
         }
     return summary
 
@@ -127,11 +131,12 @@ def _print(found: ProfileFile) -> None:
     for family in made.families:
         table.add_row(family.family, str(family.num_samples), f"{100 * family.median_error:.1f} %")
     say_table(table)
-    if found.learned is not None:
+    learned = made.learned
+    if learned is not None:
         say(
-            f"learned from {found.learned.num_samples} samples: median error on samples held out "
-            f"{100 * found.learned.cross_validated_error:.1f} %, "
-            f"without the trees {100 * found.learned.fitted_error:.1f} %"
+            f"learned from {learned.num_samples} samples: median error on samples held out "
+            f"{100 * learned.cross_validated_error:.1f} %, "
+            f"without the trees {100 * learned.fitted_error:.1f} %"
         )
 
 

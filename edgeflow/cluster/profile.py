@@ -6,6 +6,7 @@ carries, holds it. Formulas are in `edgeflow.cost.kernels`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -84,6 +85,51 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     load: float = 0.0
 
 
+class Tree(msgspec.Struct, frozen=True, array_like=True):
+    """A binary tree in arrays, one entry a node, the root first; a leaf has feature -1."""
+
+    feature: tuple[int, ...]
+    threshold: tuple[float, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    value: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.feature)
+        if not count or any(len(field) != count for field in msgspec.structs.astuple(self)):
+            raise ValueError("a tree needs as many entries in each of its arrays, and one at least")
+        for node, feature in enumerate(self.feature):
+            if feature >= 0 and not (node < self.left[node] < count and node < self.right[node] < count):
+                raise ValueError(f"node {node} of a tree with {count} has a child that does not follow it")
+
+    def predict(self, vector: Sequence[float]) -> float:
+        node = 0
+        while self.feature[node] >= 0:
+            is_left = vector[self.feature[node]] <= self.threshold[node]
+            node = self.left[node] if is_left else self.right[node]
+        return self.value[node]
+
+
+class LearnedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Trees whose sum is the logarithm of a factor on a profile's prediction.
+
+    Attributes:
+        base: Added to that sum.
+        cross_validated_error: Median absolute relative error on samples that were held out.
+        fitted_error: The same of the profile's terms alone, on the same samples.
+    """
+
+    base: float
+    trees: tuple[Tree, ...]
+    num_samples: int
+    cross_validated_error: float
+    fitted_error: float
+
+    def predict(self, vector: Sequence[float]) -> float:
+        """The logarithm, for the features of a kernel (`edgeflow.cost.kernels.learned_features`)."""
+        return self.base + sum(tree.predict(vector) for tree in self.trees)
+
+
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured on one device.
 
@@ -96,6 +142,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True):
         copy_s, copy_s_per_byte: Of putting one buffer together, per call and per byte moved.
         message: Of frames; None where it was not measured.
         power: Where the machine has a meter.
+        learned: Corrects what the families predict; None where nothing was learned.
         conditions: Under what.
     """
 
@@ -108,6 +155,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True):
     copy_s_per_byte: float = 0.0
     message: MessageCost | None = None
     power: MeasuredPower | None = None
+    learned: LearnedModel | None = None
     conditions: Conditions = Conditions()
 
     def family(self, name: str) -> FamilyCost | None:

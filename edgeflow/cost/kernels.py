@@ -8,6 +8,7 @@ It ignores what ran before (caches), other processes, and the choice of another 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -15,11 +16,14 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from edgeflow.cluster.profile import DeviceProfile, FamilyCost
-from edgeflow.cost.work import Work
+from edgeflow.cluster.profile import DeviceProfile, FamilyCost, LearnedModel
+from edgeflow.cost.work import FAMILIES, Work
 
 #: Columns of the output are computed in blocks of about this many; the last costs as much as a full one.
 _BLOCK: Final = 16
+
+#: Trees change a prediction by a factor of e to this power at most: they correct, they do not invent.
+_MAX_LOG_FACTOR: Final = 1.5
 
 _PRODUCTS: Final = frozenset({"attention", "conv", "conv_1x1", "conv_grouped", "linear", "matmul"})
 
@@ -56,12 +60,36 @@ def family_s(cost: FamilyCost, work: Work) -> float:
 
 def profile_s(profile: DeviceProfile, work: Work) -> float:
     """Seconds of a kernel on a profiled device; of a family that was not measured, a roofline."""
+    factor = 1.0 if profile.learned is None else learned_factor(profile.learned, work)
     cost = profile.family(work.family)
     if cost is not None:
-        return family_s(cost, work)
-    return work.num_steps * profile.copy_s + max(
+        return factor * family_s(cost, work)
+    return factor * work.num_steps * profile.copy_s + max(
         work.flops / profile.flops_per_second, work.num_bytes / profile.memory_bandwidth_bytes_per_s
     )
+
+
+def learned_factor(model: LearnedModel, work: Work) -> float:
+    """What to multiply the prediction of a profile's terms by."""
+    total = model.predict(learned_features(work))
+    return math.exp(max(-_MAX_LOG_FACTOR, min(_MAX_LOG_FACTOR, total)))
+
+
+def learned_features(work: Work) -> list[float]:
+    """What the trees look at; sizes on a logarithmic scale."""
+    return [
+        float(FAMILIES.index(work.family)),
+        math.log1p(work.flops),
+        math.log1p(work.weight_bytes),
+        math.log1p(work.input_bytes),
+        math.log1p(work.output_bytes),
+        math.log1p(work.inner),
+        float(work.window),
+        float(work.stride),
+        math.log1p(work.groups),
+        math.log1p(work.columns),
+        float(work.num_steps),
+    ]
 
 
 def fit_families(samples: Iterable[Sample]) -> tuple[FamilyCost, ...]:

@@ -2,7 +2,7 @@
 
 The trees predict ``log(measured / fitted)`` of a kernel from its features, so that outside of what was
 measured the fitted terms still decide. Training needs scikit-learn (the extra ``train``); the result is plain
-data, saved as JSON and evaluated here, so that planners and workers do not.
+data within the profile, evaluated by `edgeflow.cost.kernels`, so that planners and workers do not.
 
 References:
     Ke et al., "LightGBM", NeurIPS 2017 (the algorithm, by way of scikit-learn's HistGradientBoosting);
@@ -19,73 +19,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from edgeflow.cluster.profile import DeviceProfile
-from edgeflow.cost.kernels import Sample, fit_families, profile_s
-from edgeflow.cost.work import FAMILIES, Work
+from edgeflow.cluster.profile import DeviceProfile, LearnedModel, Tree
+from edgeflow.cost.kernels import Sample, fit_families, learned_factor, learned_features, profile_s
 from edgeflow.errors import ConfigError
 
 #: Fewer samples teach nothing.
 _MIN_SAMPLES: Final = 50
 _NUM_FOLDS: Final = 5
-
-#: Trees change a prediction by a factor of e to this power at most: they correct, they do not invent.
-_MAX_LOG_FACTOR: Final = 1.5
-
-
-class Tree(msgspec.Struct, frozen=True, array_like=True):
-    """A binary tree in arrays, one entry a node, the root first; a leaf has feature -1."""
-
-    feature: tuple[int, ...]
-    threshold: tuple[float, ...]
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    value: tuple[float, ...]
-
-    def predict(self, vector: Sequence[float]) -> float:
-        node = 0
-        while self.feature[node] >= 0:
-            is_left = vector[self.feature[node]] <= self.threshold[node]
-            node = self.left[node] if is_left else self.right[node]
-        return self.value[node]
-
-
-class LearnedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """Trees whose sum is the logarithm of a factor on a profile's prediction.
-
-    Attributes:
-        base: Added to that sum.
-        cross_validated_error: Median absolute relative error on samples that were held out.
-        fitted_error: The same of the profile's terms alone, on the same samples.
-    """
-
-    base: float
-    trees: tuple[Tree, ...]
-    num_samples: int
-    cross_validated_error: float
-    fitted_error: float
-
-    def factor(self, work: Work) -> float:
-        """What to multiply a profile's prediction by."""
-        vector = learned_features(work)
-        total = self.base + sum(tree.predict(vector) for tree in self.trees)
-        return math.exp(max(-_MAX_LOG_FACTOR, min(_MAX_LOG_FACTOR, total)))
-
-
-def learned_features(work: Work) -> list[float]:
-    """What the trees look at; sizes on a logarithmic scale."""
-    return [
-        float(FAMILIES.index(work.family)),
-        math.log1p(work.flops),
-        math.log1p(work.weight_bytes),
-        math.log1p(work.input_bytes),
-        math.log1p(work.output_bytes),
-        math.log1p(work.inner),
-        float(work.window),
-        float(work.stride),
-        math.log1p(work.groups),
-        math.log1p(work.columns),
-        float(work.num_steps),
-    ]
 
 
 class _Split(NamedTuple):
@@ -95,6 +35,9 @@ class _Split(NamedTuple):
 
 def learn(profile: DeviceProfile, samples: Sequence[Sample], *, seed: int = 0) -> LearnedModel:
     """Train on a profile's samples.
+
+    Args:
+        profile: Without a learned model.
 
     Raises:
         ConfigError: If scikit-learn is not installed, or there are too few samples.
@@ -111,7 +54,7 @@ def learn(profile: DeviceProfile, samples: Sequence[Sample], *, seed: int = 0) -
         for sample in test:
             plain = profile_s(fitted, sample.work)
             fitted_errors.append(abs(plain / sample.seconds - 1))
-            errors.append(abs(plain * trees.factor(sample.work) / sample.seconds - 1))
+            errors.append(abs(plain * learned_factor(trees, sample.work) / sample.seconds - 1))
     return msgspec.structs.replace(
         _train(profile, samples, seed),
         cross_validated_error=statistics.median(errors),
@@ -173,6 +116,6 @@ def _tree(nodes: Any) -> Tree:
 
 def _check_same(model: LearnedModel, regressor: Any, inputs: Any) -> None:
     """Compare the copy with the original: the nodes are not part of scikit-learn's public face."""
-    ours = [model.base + sum(tree.predict(list(row)) for tree in model.trees) for row in inputs]
+    ours = [model.predict(list(row)) for row in inputs]
     if not np.allclose(ours, regressor.predict(inputs), atol=1e-9):
         raise ConfigError("this version of scikit-learn stores its trees in another way; use the tested one")

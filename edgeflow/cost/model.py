@@ -23,7 +23,6 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
 from edgeflow.cluster.profile import DeviceProfile, MessageCost
 from edgeflow.cost.kernels import profile_s
-from edgeflow.cost.learned import LearnedModel
 from edgeflow.cost.work import Work, work_of
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES
@@ -63,7 +62,6 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
             ``measured``.
         message_overhead_s: Processor time per frame on each side, where a device's profile does not say.
         message_s_per_byte: The same, per byte on top of it.
-        learned: Device name -> learned correction of its profile's predictions.
         corrections: Device name -> family -> factor on its kernels' seconds; `ANY_FAMILY` for the rest.
     """
 
@@ -73,7 +71,6 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
     reference: DeviceProfile | None = None
     message_overhead_s: float = MESSAGE_OVERHEAD_S
     message_s_per_byte: float = 0.0
-    learned: Mapping[str, LearnedModel] = {}
     corrections: Mapping[str, Mapping[str, float]] = {}
 
     def __post_init__(self) -> None:
@@ -102,8 +99,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
 
     def _kernel_s(self, device: Device, kernel: Kernel, work: Work, known: Measurement | None) -> float:
         if device.profile is not None:
-            learned = self.learned.get(device.name)
-            return profile_s(device.profile, work) * (learned.factor(work) if learned else 1.0)
+            return profile_s(device.profile, work)
         slowness = self.measured_flops_per_second / device.flops_per_second
         if known is not None:
             share = self._share(device, kernel, work, known)

@@ -1,7 +1,6 @@
 """Profiles as files: what a cluster needs of a device, and the measurements that it was fitted to.
 
-JSON. `edgeflow.cluster.file` reads the condensed part alone; the samples are for refitting and for the
-learned model.
+JSON. `edgeflow.cluster.file` reads the condensed part alone; the samples are for refitting and learning.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import msgspec
 
 from edgeflow.cluster.profile import PROFILE_FORMAT, DeviceProfile
 from edgeflow.cost.kernels import Sample
-from edgeflow.cost.learned import LearnedModel
 from edgeflow.errors import CodecError, ConfigError
 
 FORMAT: Final = PROFILE_FORMAT
@@ -40,7 +38,6 @@ class ProfileFile(msgspec.Struct, frozen=True, kw_only=True):
     profile: DeviceProfile
     samples: tuple[Sample, ...] = ()
     peers: tuple[PeerLink, ...] = ()
-    learned: LearnedModel | None = None
 
 
 def save_profile(found: ProfileFile, path: Path) -> None:

@@ -84,7 +84,7 @@ def test_learning_says_its_error_on_samples_held_out(asked: list[dict[str, Any]]
 
     assert result.exit_code == 0, result.output
     assert "learned from 60 samples: median error on samples held out" in result.output
-    assert load_profile(tmp_path / "box.json").learned is not None
+    assert load_profile(tmp_path / "box.json").profile.learned is not None
 
 
 def test_presets_are_listed_with_their_sources(asked: list[dict[str, Any]]) -> None:

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgeflow.cluster.profile import DeviceProfile
-from edgeflow.cost.kernels import Sample, fit_families
-from edgeflow.cost.learned import LearnedModel, Tree, learn, learned_features
+from edgeflow.cluster.profile import DeviceProfile, LearnedModel, Tree
+from edgeflow.cost.kernels import Sample, fit_families, learned_factor, learned_features, profile_s
+from edgeflow.cost.learned import learn
 from edgeflow.cost.work import Work
 from edgeflow.errors import ConfigError
 
@@ -57,7 +57,7 @@ def test_it_corrects_in_the_right_direction(model: LearnedModel) -> None:
         Work(family="conv", flops=10**7, stride=stride, columns=16, output_bytes=10**5) for stride in (4, 1)
     )
 
-    assert model.factor(slow) / model.factor(plain) == pytest.approx(2.0, rel=0.1)
+    assert learned_factor(model, slow) / learned_factor(model, plain) == pytest.approx(2.0, rel=0.1)
 
 
 def test_it_survives_json(model: LearnedModel) -> None:
@@ -65,7 +65,7 @@ def test_it_survives_json(model: LearnedModel) -> None:
 
     assert again == model
     work = samples(1)[0].work
-    assert again.factor(work) == model.factor(work)
+    assert learned_factor(again, work) == learned_factor(model, work)
 
 
 def test_a_factor_is_bounded_and_positive() -> None:
@@ -75,7 +75,7 @@ def test_a_factor_is_bounded_and_positive() -> None:
         wild = LearnedModel(
             base=0.0, trees=(leaf,), num_samples=1, cross_validated_error=0.0, fitted_error=0.0
         )
-        assert 0.2 < wild.factor(Work(family="conv")) < 5
+        assert 0.2 < learned_factor(wild, Work(family="conv")) < 5
 
 
 def test_a_tree_by_hand() -> None:
@@ -85,6 +85,25 @@ def test_a_tree_by_hand() -> None:
 
     assert tree.predict([0.0, 2.0]) == 7.0
     assert tree.predict([0.0, 2.1]) == 9.0
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [((0, 0, 0), "node 0 of a tree with 3 has a child that does not follow it"), ((1, 0), "as many entries")],
+)
+def test_a_tree_of_a_file_that_has_no_end_is_refused(left: tuple[int, ...], said: str) -> None:
+    arrays = [[1, -1, -1], [2.0, 0.0, 0.0], left, [2, 0, 0], [0.0, 7.0, 9.0]]
+
+    with pytest.raises(msgspec.ValidationError, match=said):
+        msgspec.json.decode(msgspec.json.encode(arrays), type=Tree)
+
+
+def test_a_profile_predicts_with_what_was_learned(model: LearnedModel) -> None:
+    plain = profile(samples())
+    learned = msgspec.structs.replace(plain, learned=model)
+    work = samples(1)[0].work
+
+    assert profile_s(learned, work) == profile_s(plain, work) * learned_factor(model, work)
 
 
 def test_features_are_finite_for_the_smallest_kernel() -> None:

@@ -8,9 +8,8 @@ import msgspec
 import pytest
 
 from edgeflow.cluster.cluster import Cluster, Device, Link
-from edgeflow.cluster.profile import DeviceProfile, FamilyCost, MessageCost
+from edgeflow.cluster.profile import DeviceProfile, FamilyCost, LearnedModel, MessageCost, Tree
 from edgeflow.cost import CostModel, Measurement, work_of
-from edgeflow.cost.learned import LearnedModel, Tree
 from edgeflow.cost.model import ANY_FAMILY, MESSAGE_OVERHEAD_S
 from edgeflow.errors import ConfigError
 from edgeflow.plan.program import CLIENT, Assemble, Kernel, Part, Send
@@ -182,7 +181,12 @@ def test_a_correction_of_an_unknown_device() -> None:
 def test_trees_correct_the_profile_of_their_device() -> None:
     leaf = Tree(feature=(-1,), threshold=(0.0,), left=(0,), right=(0,), value=(math.log(1.25),))
     trees = LearnedModel(base=0.0, trees=(leaf,), num_samples=1, cross_validated_error=0.0, fitted_error=0.0)
-    plain, learned = CostModel(cluster=PROFILED), CostModel(cluster=PROFILED, learned={"fast": trees})
+    fast, slow = PROFILED.devices
+    assert fast.profile is not None
+    profile = msgspec.structs.replace(fast.profile, learned=trees)
+    corrected = msgspec.structs.replace(fast, profile=profile)
+    plain = CostModel(cluster=PROFILED)
+    learned = CostModel(cluster=msgspec.structs.replace(PROFILED, devices=(corrected, slow)))
 
     assert learned.kernel_s(0, linear(8)) == pytest.approx(1.25 * plain.kernel_s(0, linear(8)))
     assert learned.kernel_s(1, linear(8)) == plain.kernel_s(1, linear(8))
