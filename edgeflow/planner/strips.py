@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from scipy.sparse import csr_array, vstack
 from numpy.typing import NDArray
 
 from edgeflow.cost.model import CostModel
@@ -257,14 +258,16 @@ class Wires:
                 for resource, rate in hops or [(f"memory:{peer}", path.link.bandwidth_bytes_per_s)]:
                     grid = occupied.setdefault(resource, np.zeros((self.count, self.count)))
                     grid[a, b] += 1 / rate + _byte_s(cost, source, peer)
-        self._occupied = np.stack([grid.ravel() for grid in occupied.values()], axis=1) if occupied else None
+        # Sparse: a transfer passes few of the resources.
+        grids = [csr_array(grid.ravel()[None]) for grid in occupied.values()]
+        self._occupied = vstack(grids, format="csr") if grids else None
 
     def seconds(self, num_bytes: Floats) -> Floats:
         """Until the last one has arrived: the busiest resource, the longest latency, the busiest rank."""
         if self._occupied is None:
             return np.zeros(num_bytes.shape[:-2])
-        flat = num_bytes.reshape(*num_bytes.shape[:-2], -1)
-        busy = (flat @ self._occupied).max(axis=-1)
+        flat = num_bytes.reshape(-1, self.count**2)
+        busy = (self._occupied @ flat.T).max(axis=0).reshape(num_bytes.shape[:-2])
         is_sent = num_bytes > 0
         frames = (is_sent.sum(axis=-2) + is_sent.sum(axis=-1)) * self.frame_s
         latency = np.where(is_sent, self.latency_s, 0.0).max(axis=(-2, -1))
