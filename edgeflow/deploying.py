@@ -10,25 +10,22 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
-from edgeflow.planner import plan as make_plan
+from edgeflow.planner import plan_again
 from edgeflow.runtime.coordinator import Session
 from edgeflow.runtime.coordinator import deploy as deploy_kept
 
 
 def planner_like(plan: Plan) -> Planner:
-    """Return what makes plans as ``plan`` was made: its strategy, objective and deadline.
+    """Return what makes plans as ``plan`` was made: its strategy, objective, deadline and activations.
 
     Where its strategy has no plan for the devices that are left, `auto` makes one.
     """
 
     def replan(cluster: Cluster, cost: CostModel) -> Plan:
-        make = functools.partial(
-            make_plan, plan.graph, cluster, objective=plan.objective, deadline_s=plan.deadline_s, cost=cost
-        )
         try:
-            return make(strategy=plan.strategy)
+            return plan_again(plan, cluster, cost=cost)
         except InfeasiblePlanError:
-            return make(strategy="auto")
+            return plan_again(plan, cluster, strategy="auto", cost=cost)
 
     return replan
 

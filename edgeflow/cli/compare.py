@@ -15,6 +15,9 @@ from edgeflow.graph.structure import to_array
 #: Largest difference, relative to the output's largest value, that float32 sums in another order explain.
 TOLERANCE: Final = 1e-4
 
+#: By what activations were sent as (`edgeflow.plan.encoding`).
+TOLERANCES: Final = {"": TOLERANCE, "float16": 1e-2, "int8": 0.1}
+
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """The largest difference between two answers.

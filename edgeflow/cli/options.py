@@ -56,6 +56,14 @@ Strategy = Annotated[str, typer.Option(help="Who decides; an unknown name is ans
 Objective = Annotated[
     str, typer.Option(help="latency, throughput (many requests at once) or energy (joules a request).")
 ]
+Activations = Annotated[
+    str,
+    typer.Option(
+        metavar="float16|int8",
+        help="Send activations narrower over slow links. Answers are no longer exactly those of one device.",
+        show_default=False,
+    ),
+]
 Deadline = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Latency to keep, such as `80 ms`.", show_default=False),

@@ -29,6 +29,7 @@ def plan(
     strategy: options.Strategy = "auto",
     objective: options.Objective = "latency",
     deadline: options.Deadline = None,
+    activations: options.Activations = "",
     pareto: Annotated[
         bool,
         typer.Option("--pareto", help="Show the plans that are best in latency, throughput or energy."),
@@ -44,8 +45,8 @@ def plan(
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory
     )
-    if pareto and (output is not None or deadline is not None or strategy != "auto"):
-        raise typer.BadParameter("--pareto goes without --output, --deadline and --strategy")
+    if pareto and (output is not None or deadline is not None or strategy != "auto" or activations):
+        raise typer.BadParameter("--pareto goes without --output, --deadline, --strategy and --activations")
     check_writable(output)
     deadline_s = None if deadline is None else parse_seconds(deadline, what="--deadline")
     subject = load_subject(model, input_shapes=shapes)
@@ -56,7 +57,14 @@ def plan(
         else:
             say_table(_table(front))
         return
-    made = make_plan(subject, chosen, strategy=strategy, objective=objective, deadline_s=deadline_s)
+    made = make_plan(
+        subject,
+        chosen,
+        strategy=strategy,
+        objective=objective,
+        deadline_s=deadline_s,
+        activations=activations,
+    )
     if output is not None:
         with writing(output):
             made.save(output)

@@ -19,6 +19,7 @@ def make_plan(
     strategy: str,
     objective: str = "latency",
     deadline_s: float | None = None,
+    activations: str = "",
     file: Path | None = None,
 ) -> Plan:
     """Return the plan in ``file``, or one by ``strategy`` where there is no file.
@@ -34,7 +35,14 @@ def make_plan(
         return ef.Plan.load(file, subject.graph)
     assert cluster is not None, "options give a cluster or a plan"
     with waiting(f"planning {subject.name} for {len(cluster.devices)} devices"):
-        return ef.plan(subject.graph, cluster, strategy=strategy, objective=objective, deadline_s=deadline_s)
+        return ef.plan(
+            subject.graph,
+            cluster,
+            strategy=strategy,
+            objective=objective,
+            deadline_s=deadline_s,
+            activations=activations,
+        )
 
 
 def make_front(subject: Subject, cluster: Cluster | None) -> tuple[Plan, ...]:
@@ -56,6 +64,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "objective": plan.objective,
         "chosen": plan.chosen,
         "deadline_s": plan.deadline_s,
+        "activations": plan.activations,
         "predicted_latency_s": plan.predicted_latency_s,
         "predicted_period_s": plan.predicted_period_s,
         "predicted_energy_j": plan.predicted_energy_j,

@@ -32,6 +32,7 @@ def run(
     memory: options.Memory = None,
     plan: options.PlanFile = None,
     strategy: options.Strategy = "auto",
+    activations: options.Activations = "",
     workers: options.Workers = None,
     local: options.Local = False,
     identity: options.Identity = None,
@@ -74,7 +75,7 @@ def run(
     if seconds is not None and not (addresses or local):
         raise ConfigError("--seconds needs workers: give --workers or --local")
     subject = load_subject(model, seed=seed, input_shapes=shapes)
-    made = make_plan(subject, chosen, strategy=strategy, file=plan)
+    made = make_plan(subject, chosen, strategy=strategy, activations=activations, file=plan)
     latest: Any = None
     if seconds is not None:
         with deployed(made, workers=addresses, local=local, access=access, balance=balance) as session:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edgeflow.cli import options
-from edgeflow.cli.compare import TOLERANCE, Difference, compare
+from edgeflow.cli.compare import TOLERANCES, Difference, compare
 from edgeflow.cli.deployed import answering, where
 from edgeflow.cli.models import load_subject
 from edgeflow.cli.plans import make_plan
@@ -24,13 +24,20 @@ def verify(
     memory: options.Memory = None,
     plan: options.PlanFile = None,
     strategy: options.Strategy = "auto",
+    activations: options.Activations = "",
     workers: options.Workers = None,
     local: options.Local = False,
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Largest difference, relative to the output's largest value.")
-    ] = TOLERANCE,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Largest difference, relative to the output's largest value; by default 1e-4, with float16 "
+            "activations 1e-2, with int8 0.1.",
+            show_default=False,
+        ),
+    ] = None,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -49,7 +56,9 @@ def verify(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
     )
     subject = load_subject(model, seed=seed, input_shapes=shapes)
-    made = make_plan(subject, chosen, strategy=strategy, file=plan)
+    made = make_plan(subject, chosen, strategy=strategy, activations=activations, file=plan)
+    if tolerance is None:
+        tolerance = TOLERANCES[made.activations]
     with waiting("running one device's reference"):
         reference = subject.reference()
     expected = reference.answer
@@ -73,6 +82,7 @@ def verify(
                 "model": subject.name,
                 "strategy": made.strategy,
                 "num_devices": len(made.devices),
+                "activations": made.activations,
                 "reference": reference.by,
                 "passed": passed,
                 "differences": found,
@@ -82,6 +92,8 @@ def verify(
         say(
             f"{subject.name} by {made.strategy} on {len(made.devices)} of {len(made.cluster.devices)} devices"
         )
+        if made.activations:
+            say(f"activations: {made.activations} on slow links, which is part of the difference")
         say(f"reference: {reference.by}")
         say(f"{where(workers=None, local=False)}: {found['in_process']}")
         if "workers" in found:

@@ -26,6 +26,7 @@ from edgeflow.cost.kernels import profile_s
 from edgeflow.cost.work import Work, work_of
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES
+from edgeflow.plan.encoding import ENCODING_PASSES
 from edgeflow.plan.program import TOKEN, Assemble, Compute, Instruction, Kernel, Program, Receive, Send
 from edgeflow.sharding.region import Region
 
@@ -158,15 +159,24 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         per_byte = cost.send_s_per_byte
         if not is_contiguous(frame.region, within):
             per_byte += cost.pack_s_per_byte
-        return cost.send_s + frame.num_bytes * per_byte
+        return cost.send_s + frame.num_bytes * per_byte + self._encoding_s(rank, frame)
 
     def receive_s(self, rank: int, frame: Receive) -> float:
         """Processor seconds that a rank spends to receive a frame."""
         if rank < 0:
             return 0.0
         cost = self._message(rank)
-        num_bytes = frame.region.num_elements * NUMPY_DTYPES[frame.dtype].itemsize
-        return cost.receive_s + num_bytes * cost.receive_s_per_byte
+        return cost.receive_s + frame.num_bytes * cost.receive_s_per_byte + self._encoding_s(rank, frame)
+
+    def _encoding_s(self, rank: int, frame: Send | Receive) -> float:
+        """Seconds to make a frame narrower, or to undo that: passes over the array as it is in memory."""
+        if not frame.encoding:
+            return 0.0
+        whole = frame.region.num_elements * NUMPY_DTYPES[frame.dtype].itemsize
+        device = self._device(rank)
+        return (
+            device.overhead_s + ENCODING_PASSES[frame.encoding] * whole / device.memory_bandwidth_bytes_per_s
+        )
 
     def instruction_s(self, rank: int, instruction: Instruction, program: Program) -> float:
         """Processor seconds of one instruction of a rank's program; waiting is not in it."""

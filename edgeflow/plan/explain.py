@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
+from edgeflow.plan.encoding import wire_bytes
 from edgeflow.plan.plan import Candidate, Plan
 from edgeflow.plan.program import CLIENT, Compute, Program, Send
 from edgeflow.plan.stage import Stage
@@ -31,6 +32,7 @@ def explain_plan(plan: Plan) -> str:
         f"strategy {plan.strategy}: {plan.chosen or plan.strategy}, predicted "
         f"{format_seconds(plan.predicted_latency_s)}",
         *_objective(plan),
+        *_activations(plan),
         *_verdict(plan),
         *_bound(plan),
         "",
@@ -43,6 +45,20 @@ def explain_plan(plan: Plan) -> str:
     if len(plan.candidates) > 1:
         lines += ["", "weighed", *_candidate_lines(plan.candidates, plan.chosen, plan.objective)]
     return "\n".join(lines)
+
+
+def _activations(plan: Plan) -> Iterable[str]:
+    """What is sent narrower than it is, and what that saves."""
+    if not plan.activations:
+        return
+    sends = [send for way in plan.ways for program in way.programs.values() for send in program.sends]
+    narrow = [send for send in sends if send.encoding]
+    sent = sum(send.num_bytes for send in narrow)
+    whole = sum(wire_bytes(send.region.shape, send.dtype, "") for send in narrow)
+    yield (
+        f"activations as {plan.activations} on slow links: {len(narrow)} of {len(sends)} frames, "
+        f"{format_bytes(sent)} instead of {format_bytes(whole)}; answers are not exactly those of one device"
+    )
 
 
 def _objective(plan: Plan) -> Iterable[str]:

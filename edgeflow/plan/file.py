@@ -33,6 +33,7 @@ class _File(msgspec.Struct, kw_only=True):
     candidates: tuple[Candidate, ...]
     stages: tuple[Stage, ...]
     replicas: tuple[tuple[Stage, ...], ...]
+    activations: str = ""
 
 
 def save_plan(plan: Plan, path: Path) -> None:
@@ -53,6 +54,7 @@ def save_plan(plan: Plan, path: Path) -> None:
         candidates=plan.candidates,
         stages=plan.stages,
         replicas=plan.replicas,
+        activations=plan.activations,
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(data)))
 
@@ -88,6 +90,7 @@ def load_plan(path: Path, graph: ModelGraph) -> Plan:
         candidates=data.candidates,
         chosen=data.chosen,
         replicas=data.replicas,
+        activations=data.activations,
     )
     verify_plan(plan)
     return plan

@@ -18,6 +18,7 @@ import msgspec
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
+from edgeflow.plan.encoding import ENCODED_DTYPE, MAX_BYTES_PER_S, MIN_ELEMENTS
 from edgeflow.plan.program import (
     CLIENT,
     TOKEN,
@@ -95,19 +96,25 @@ class _Machine:
         return len(self.buffers) - 1
 
 
-def lower(graph: ModelGraph, cluster: Cluster, stages: tuple[Stage, ...]) -> Mapping[int, Program]:
+def lower(
+    graph: ModelGraph, cluster: Cluster, stages: tuple[Stage, ...], *, activations: str = ""
+) -> Mapping[int, Program]:
     """Return the program of every rank that takes part, and the client's under `CLIENT`.
+
+    Args:
+        activations: What they are encoded as on slow links, one of `edgeflow.plan.encoding.ENCODINGS`.
 
     Raises:
         InvalidPlanError: If a stage needs a region that nobody owns at that point, or a shard is wrong.
     """
-    return _Lowering(graph, cluster).run(stages)
+    return _Lowering(graph, cluster, activations).run(stages)
 
 
 class _Lowering:
-    def __init__(self, graph: ModelGraph, cluster: Cluster) -> None:
+    def __init__(self, graph: ModelGraph, cluster: Cluster, activations: str) -> None:
         self._graph = graph
         self._cluster = cluster
+        self._activations = activations
         self._machines: dict[int, _Machine] = {}
         self._owners: dict[str, list[_Owner]] = {}
         self._num_tags = 0
@@ -367,6 +374,7 @@ class _Lowering:
         """One frame: whoever of ``senders`` has made it sends it, ``machine`` keeps it in ``target``."""
         dtype = self._graph.specs[tensor].dtype
         tag = self._new_tag()
+        encoding = self._encoding(tuple(senders), machine.rank, target.region, dtype)
         for rank, held in senders.items():
             made_in = held.section if self._dispensed is None else self._dispensed
             self._machines[rank].sections[made_in].sends.append(
@@ -378,6 +386,7 @@ class _Lowering:
                     peer=machine.rank,
                     tag=tag,
                     stage=stage,
+                    encoding=encoding,
                 )
             )
         first, *others = senders
@@ -391,8 +400,18 @@ class _Lowering:
                 others=tuple(others),
                 tag=tag,
                 stage=stage,
+                encoding=encoding,
             )
         )
+
+    def _encoding(self, senders: tuple[int, ...], receiver: int, region: Region, dtype: str) -> str:
+        """What a frame is encoded as: nothing, unless devices exchange many floats over a slow link."""
+        if not self._activations or dtype != ENCODED_DTYPE or region.num_elements < MIN_ELEMENTS:
+            return ""
+        if CLIENT in (*senders, receiver):
+            return ""
+        slowest = min(self._cluster.link(rank, receiver).bandwidth_bytes_per_s for rank in senders)
+        return self._activations if slowest <= MAX_BYTES_PER_S else ""
 
 
 def _finish(

@@ -52,6 +52,8 @@ class Plan:
         chosen: Label of the candidate that this plan is.
         replicas: Stages of further ways to answer, each complete. A request is answered in one of the ways,
             the one that is expected to be done first; more than one is for throughput.
+        activations: What they are encoded as on slow links (`edgeflow.plan.encoding`); empty: not at all,
+            and the answers are those of one device.
     """
 
     graph: ModelGraph
@@ -67,11 +69,12 @@ class Plan:
     candidates: tuple[Candidate, ...] = ()
     chosen: str = ""
     replicas: tuple[tuple[Stage, ...], ...] = ()
+    activations: str = ""
 
     @cached_property
     def programs(self) -> Mapping[int, Program]:
         """Rank -> what it runs; the client's program is under `edgeflow.plan.program.CLIENT`."""
-        return lower(self.graph, self.cluster, self.stages)
+        return lower(self.graph, self.cluster, self.stages, activations=self.activations)
 
     @cached_property
     def ways(self) -> tuple[Plan, ...]:
@@ -88,7 +91,7 @@ class Plan:
         """A hash of the graph, the cluster and the stages."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(self.graph.fingerprint.encode())
-        digest.update(msgspec.json.encode([self.cluster, self.stages, self.replicas]))
+        digest.update(msgspec.json.encode([self.cluster, self.stages, self.replicas, self.activations]))
         return digest.hexdigest()
 
     @property

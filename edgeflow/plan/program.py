@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from edgeflow.graph.ir import NUMPY_DTYPES
+from edgeflow.plan.encoding import wire_bytes
 from edgeflow.sharding.cut import Step
 from edgeflow.sharding.region import Region
 
@@ -42,6 +43,9 @@ class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True
 
     Where a task was claimed, whoever did so sends what it made: one of ``others`` instead of ``peer``. Nobody
     does if this rank has claimed it itself; ``buffer`` is filled then, and there is nothing to wait for.
+
+    Attributes:
+        encoding: What the frame was made narrower by (`edgeflow.plan.encoding`), before it is kept undone.
     """
 
     buffer: int
@@ -52,6 +56,12 @@ class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True
     tag: int
     stage: str
     others: tuple[int, ...] = ()
+    encoding: str = ""
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the frame."""
+        return wire_bytes(self.region.shape, self.dtype, self.encoding)
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -60,7 +70,7 @@ class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True
 
 
 class Send(msgspec.Struct, frozen=True, gc=False, tag="send", kw_only=True):
-    """Send ``region`` of ``buffer`` to rank ``peer`` as frame ``tag``; never blocks."""
+    """Send ``region`` of ``buffer``, encoded, to rank ``peer`` as frame ``tag``; never blocks."""
 
     buffer: int
     tensor: str
@@ -69,10 +79,12 @@ class Send(msgspec.Struct, frozen=True, gc=False, tag="send", kw_only=True):
     peer: int
     tag: int
     stage: str
+    encoding: str = ""
 
     @property
     def num_bytes(self) -> int:
-        return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
+        """Of the frame."""
+        return wire_bytes(self.region.shape, self.dtype, self.encoding)
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import ModelGraph
+from edgeflow.plan.encoding import check_encoding
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.auto import auto
 from edgeflow.planner.brute_force import brute_force
@@ -30,7 +31,7 @@ from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Strategy, Task
 from edgeflow.planner.voltage import voltage
 
-__all__ = ["Objective", "Strategy", "Task", "pareto", "plan", "strategies"]
+__all__ = ["Objective", "Strategy", "Task", "pareto", "plan", "plan_again", "strategies"]
 
 #: Strategies from elsewhere, in the order in which they are shown: the plainest first.
 _PUBLISHED: Mapping[str, Strategy] = {
@@ -70,6 +71,7 @@ def plan(
     *,
     deadline_s: float | None = None,
     cost: CostModel | None = None,
+    activations: str = "",
 ) -> Plan:
     """Decide which device computes what.
 
@@ -80,16 +82,41 @@ def plan(
         deadline_s: Latency to keep. A plan that misses it loses against any that keeps it; where none does,
             the one that misses it by least is returned, which its ``predicted_latency_s`` shows.
         cost: Costs on this cluster; the roofline of its devices by default.
+        activations: Send them narrower over slow links, as one of `edgeflow.plan.encoding.ENCODINGS`: faster
+            there, and the answers are no longer exactly those of one device.
 
     Raises:
-        ConfigError: If there is no such strategy or objective, or the deadline is not positive.
+        ConfigError: If there is no such strategy, objective or encoding, or the deadline is not positive.
         InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
     """
     if strategy not in _STRATEGIES:
         raise ConfigError(f"no strategy {strategy!r}; known: {', '.join(_STRATEGIES)}")
-    task = _task(graph, cluster, cost, Objective.of(objective, deadline_s))
+    check_encoding(activations)
+    task = _task(graph, cluster, cost, Objective.of(objective, deadline_s), activations)
     with _collector_paused():
         return _STRATEGIES[strategy](task)
+
+
+def plan_again(
+    made: Plan, cluster: Cluster, *, strategy: str | None = None, cost: CostModel | None = None
+) -> Plan:
+    """Plan for another cluster what ``made`` plans: its graph, as it was asked for.
+
+    Args:
+        strategy: Instead of the one of ``made``.
+
+    Raises:
+        InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
+    """
+    return plan(
+        made.graph,
+        cluster,
+        strategy or made.strategy,
+        made.objective,
+        deadline_s=made.deadline_s,
+        cost=cost,
+        activations=made.activations,
+    )
 
 
 def pareto(graph: ModelGraph, cluster: Cluster, *, cost: CostModel | None = None) -> tuple[Plan, ...]:
@@ -117,5 +144,8 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _task(graph: ModelGraph, cluster: Cluster, cost: CostModel | None, objective: Objective) -> Task:
-    return Task(graph=graph, cluster=cluster, cost=cost or CostModel(cluster=cluster), objective=objective)
+def _task(
+    graph: ModelGraph, cluster: Cluster, cost: CostModel | None, objective: Objective, activations: str = ""
+) -> Task:
+    cost = cost or CostModel(cluster=cluster)
+    return Task(graph=graph, cluster=cluster, cost=cost, objective=objective, activations=activations)

@@ -33,6 +33,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     cluster: Cluster
     cost: CostModel
     objective: Objective = Objective()
+    activations: str = ""
 
     @property
     def analysis(self) -> Analysis:
@@ -120,6 +121,7 @@ def finish(
         deadline_s=task.objective.deadline_s,
         chosen=label,
         replicas=replicas,
+        activations=task.activations,
     )
     verify_plan(plan)
     predictions = [predict_programs(way.programs, task.cost) for way in plan.ways]

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from scipy.sparse import csr_array, vstack
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
 
 from edgeflow.cost.model import CostModel
 from edgeflow.graph.ir import Operator, TensorRef

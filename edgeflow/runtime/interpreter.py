@@ -11,12 +11,16 @@ from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
 
+from edgeflow.errors import CodecError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array
+from edgeflow.plan.encoding import wire_spec
 from edgeflow.plan.program import TOKEN, TOKEN_DTYPE, Assemble, Compute, Free, Program, Receive, Send
 from edgeflow.plan.walk import Walk
+from edgeflow.runtime.encoding import decode, encode
 from edgeflow.runtime.executor.base import Runnable
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.stream import Allocate
+from edgeflow.runtime.wire import Header
 
 SendFunction = Callable[[Send, Array], None]
 RecordFunction = Callable[[int, float, float], None]
@@ -69,9 +73,11 @@ def run(
                 keys = frame_keys(instruction)
                 known = next((key for key in keys if key in chosen), None)
                 if known is not None:
-                    buffers[instruction.buffer] = chosen.pop(known)
+                    payload = chosen.pop(known)
                 else:
-                    _, buffers[instruction.buffer] = yield keys
+                    _, payload = yield keys
+                buffers[instruction.buffer] = _decoded(instruction, payload)
+                del payload
             case Send():
                 send(instruction, _content(instruction, program, buffers))
             case Assemble():
@@ -94,12 +100,29 @@ def frame_keys(receive: Receive) -> tuple[FrameKey, ...]:
     return tuple(FrameKey(peer, receive.tag) for peer in receive.peers)
 
 
+def check_due(header: Header, expected: Receive) -> None:
+    """Raise `CodecError` if a frame is not what a receive waits for."""
+    shape, dtype = wire_spec(expected.region.shape, expected.dtype, expected.encoding)
+    if header.dtype != dtype or header.shape != shape:
+        raise CodecError(
+            f"frame {header.tag} from rank {header.source} is {header.dtype}{list(header.shape)}, "
+            f"not {dtype}{list(shape)}"
+        )
+
+
 def _content(instruction: Send, program: Program, buffers: Mapping[int, Array]) -> Array:
     if instruction.buffer < 0:
         return _TOKEN
     within = program.buffers[instruction.buffer].region
     # Not `ascontiguousarray`, which makes one dim out of none.
-    return np.asarray(buffers[instruction.buffer][instruction.region.slices(within)], order="C")
+    content = np.asarray(buffers[instruction.buffer][instruction.region.slices(within)], order="C")
+    return encode(content, instruction.encoding, instruction.tensor) if instruction.encoding else content
+
+
+def _decoded(instruction: Receive, payload: Array) -> Array:
+    if not instruction.encoding:
+        return payload
+    return decode(payload, instruction.encoding, instruction.region.shape)
 
 
 def assemble(

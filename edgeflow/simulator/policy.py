@@ -6,7 +6,7 @@ from edgeflow.balancer import Planner, Rebalancer, Thresholds
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
 from edgeflow.plan.plan import Plan
-from edgeflow.planner import plan as make_plan
+from edgeflow.planner import plan_again
 
 __all__ = ["MeasuredSpeeds", "Planner", "Thresholds"]
 
@@ -15,8 +15,7 @@ class MeasuredSpeeds(Rebalancer):
     """Re-plans from measured speeds; see `edgeflow.balancer.Rebalancer`.
 
     Args:
-        planner: By default the planner, with the strategy, the objective and the deadline of the plan that
-            runs.
+        planner: By default the planner, asked as for the plan that runs.
     """
 
     def __init__(
@@ -31,11 +30,4 @@ class MeasuredSpeeds(Rebalancer):
     def _plan_again(self, cluster: Cluster, cost: CostModel) -> Plan:
         running = self._plan
         assert running is not None, "the first plan is the caller's"
-        return make_plan(
-            running.graph,
-            cluster,
-            running.strategy,
-            running.objective,
-            deadline_s=running.deadline_s,
-            cost=cost,
-        )
+        return plan_again(running, cluster, cost=cost)

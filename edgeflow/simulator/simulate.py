@@ -15,7 +15,7 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import ConfigError
 from edgeflow.plan.plan import Plan
-from edgeflow.planner import plan as make_plan
+from edgeflow.planner import plan_again
 from edgeflow.simulator.arrivals import Arrivals, ClosedLoop, Every, Recorded
 from edgeflow.simulator.observation import Balancer
 from edgeflow.simulator.report import SimulationReport
@@ -103,9 +103,7 @@ def _replanner(plan: Plan, cost: CostModel | None) -> Replan:
             names = {device.name for device in cluster.devices}
             known = {name: item for name, item in cost.corrections.items() if name in names}
             believed = msgspec.structs.replace(cost, cluster=cluster, corrections=known)
-        return make_plan(
-            plan.graph, cluster, plan.strategy, plan.objective, deadline_s=plan.deadline_s, cost=believed
-        )
+        return plan_again(plan, cluster, cost=believed)
 
     return replan
 

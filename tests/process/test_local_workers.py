@@ -93,6 +93,20 @@ def test_local_workers_answer_and_end(module: Any, plan: Plan) -> None:
     assert not any(map(is_running, pids.values()))
 
 
+@pytest.mark.parametrize("encoding", ["float16", "int8"])
+def test_workers_exchange_narrow_activations(module: Any, plan: Plan, encoding: str) -> None:
+    """They answer as one process does that runs the same programs, and not as one device does."""
+    cluster = ef.Cluster.local([1.0, 1.0], bandwidth="100 Mbit/s")
+    narrow = ef.plan(plan.graph, cluster, strategy="coedge", activations=encoding)
+    exact = ef.plan(plan.graph, cluster, strategy="coedge")
+    assert any(send.encoding for program in narrow.programs.values() for send in program.sends)
+    with ef.deploy(narrow, local=True) as session:
+        answer = session.run(image())
+    scale = module(image()).abs().max()
+    assert (answer - ef.execute(narrow, (image(),))).abs().max() <= 1e-3 * scale
+    assert 1e-6 * scale < (answer - ef.execute(exact, (image(),))).abs().max() < 0.1 * scale
+
+
 @pytest.mark.slow
 def test_speeds_are_emulated(plan: Plan) -> None:
     """A device of a quarter of the speed takes four times as long for a kernel."""

@@ -321,11 +321,7 @@ class Epoch:
         expected = self._receives.get(FrameKey(rank, header.tag))
         if header.kind is not Kind.TENSOR or expected is None:
             raise CodecError(f"rank {rank} sent a {header.kind.name} {header.tag}, which is not due")
-        if header.dtype != expected.dtype or header.shape != expected.region.shape:
-            raise CodecError(
-                f"frame {header.tag} from rank {rank} is {header.dtype}{list(header.shape)}, "
-                f"not {expected.dtype}{list(expected.region.shape)}"
-            )
+        interpreter.check_due(header, expected)
 
     def on_frame(self, rank: int, frame: Frame) -> None:
         with self._shared.lock:

@@ -17,6 +17,7 @@ import msgspec
 
 from edgeflow.errors import CodecError, ConfigError, WorkerOverloadedError
 from edgeflow.graph.ir import NUMPY_DTYPES
+from edgeflow.plan.encoding import ENCODED_DTYPE, check_encoding
 from edgeflow.plan.program import (
     CLIENT,
     Assemble,
@@ -251,6 +252,9 @@ class _Walk:
             self._frame(type(item), peer, item.tag, where)
         buffer = self._buffer(item.buffer, where)
         _check_region(item.region, item.dtype, where)
+        check_encoding(item.encoding)
+        if item.encoding and item.dtype != ENCODED_DTYPE:
+            raise ConfigError(f"program: {where}: {item.dtype} cannot be sent as {item.encoding}")
         if isinstance(item, Send):
             self._read(item.buffer, where)
             self._check_within(item.region, buffer, where)

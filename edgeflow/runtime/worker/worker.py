@@ -268,11 +268,7 @@ class Worker:
         expected = self._get(epoch).receives.get(FrameKey(rank, header.tag))
         if expected is None:
             raise CodecError(f"no frame {header.tag} from rank {rank} is due")
-        if header.dtype != expected.dtype or header.shape != expected.region.shape:
-            raise CodecError(
-                f"frame {header.tag} from rank {rank} is {header.dtype}{list(header.shape)}, "
-                f"not {expected.dtype}{list(expected.region.shape)}"
-            )
+        interpreter.check_due(header, expected)
 
     def on_frame(self, epoch: int, rank: int, frame: Frame) -> None:
         if frame.kind is Kind.CANCEL:

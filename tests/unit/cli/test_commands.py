@@ -110,6 +110,20 @@ def test_verify_passes_in_this_process(tmp_path: Path) -> None:
     assert said["num_devices"] == 3
 
 
+def test_verify_says_what_narrow_activations_cost(tmp_path: Path) -> None:
+    asked = ("tiny-vit", "--speeds", "1,1", "--bandwidth", "100 Mbit/s", "--strategy", "megatron")
+    plan = str(tmp_path / "plan.json")
+    assert invoke("plan", *asked, "--activations", "int8", "--output", plan).exit_code == 0
+
+    exact = json.loads(invoke("verify", *asked, "--json").stdout)
+    narrow = json.loads(invoke("verify", "tiny-vit", "--plan", plan, "--json").stdout)
+
+    assert (exact["activations"], narrow["activations"]) == ("", "int8")
+    assert exact["differences"]["in_process"]["relative"] < 1e-4
+    assert 1e-4 < narrow["differences"]["in_process"]["relative"] < 0.1
+    assert invoke("verify", *asked, "--activations", "int4").exit_code == 3
+
+
 def test_verify_takes_a_saved_graph_and_a_saved_plan(tmp_path: Path) -> None:
     graph, plan = str(tmp_path / "net.edgeflow"), str(tmp_path / "plan.json")
     assert invoke("capture", "tiny-resnet", "-o", graph).exit_code == 0

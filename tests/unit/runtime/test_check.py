@@ -51,6 +51,18 @@ def test_a_sane_program_passes_and_comes_back(program: Program) -> None:
     check(program)
 
 
+def test_encodings_are_known_and_for_floats_of_32_bits(program: Program) -> None:
+    tree = json.loads(encode(program))
+    sends = [index for index, item in enumerate(tree["instructions"]) if item["type"] == "send"]
+
+    with pytest.raises(ConfigError, match="no encoding 'zip' of activations"):
+        check(changed(program, f"instructions.{sends[0]}.encoding", "zip"))
+    check(changed(program, f"instructions.{sends[0]}.encoding", "int8"))
+    half = changed(program, f"instructions.{sends[0]}.dtype", "float16")
+    with pytest.raises(ConfigError, match="float16 cannot be sent as int8"):
+        check(changed(half, f"instructions.{sends[0]}.encoding", "int8"))
+
+
 def test_what_a_program_needs(program: Program) -> None:
     assert weight_bytes(program) == 48
     assert buffer_bytes(program) == 80  # what the program says, above the 72 of its buffers
