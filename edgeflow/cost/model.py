@@ -47,12 +47,15 @@ class Measurement(msgspec.Struct, frozen=True):
     Attributes:
         seconds: Alone, less what any `Compute` takes to start (`CostModel.measured_start_s`).
         work: What it does; None: slices are taken to cost by FLOPs and bytes alone.
+        elements: That it writes: by these a slice is told that neither computes nor moves anything, as far
+            as can be known (a view, which a back end may have to copy). 0: unknown.
     """
 
     seconds: float
     flops: int
     num_bytes: int
     work: Work | None = None
+    elements: int = 0
 
 
 class CostModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,12 +169,16 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         """The part of a whole operator's time that a slice of it takes; None where that is unknown."""
         if self.reference is not None and whole.work is not None:
             all_of_it = profile_s(self.reference, whole.work)
-            return profile_s(self.reference, work) / all_of_it if all_of_it > 0 else None
+            if all_of_it > 0:
+                return profile_s(self.reference, work) / all_of_it
+            return written_elements(kernel) / whole.elements if whole.elements else None
         # Arithmetic and traffic one after the other: a slice that reads all of the weights is not cheap.
         byte_s = 1 / device.memory_bandwidth_bytes_per_s
         flop_s = 1 / device.flops_per_second
         all_of_it = whole.flops * flop_s + whole.num_bytes * byte_s
-        return (kernel.flops * flop_s + kernel.num_bytes * byte_s) / all_of_it if all_of_it > 0 else None
+        if all_of_it > 0:
+            return (kernel.flops * flop_s + kernel.num_bytes * byte_s) / all_of_it
+        return written_elements(kernel) / whole.elements if whole.elements else None
 
     def _correction(self, device: Device, family: str) -> float:
         factors = self.corrections.get(device.name)
@@ -249,6 +256,11 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
             send_s_per_byte=self.message_s_per_byte,
             receive_s_per_byte=self.message_s_per_byte,
         )
+
+
+def written_elements(kernel: Kernel) -> int:
+    """Elements of all that a kernel makes."""
+    return sum(region.num_elements for tensor, region in kernel.outputs if tensor)
 
 
 def _roofline_s(device: Device, kernel: Kernel) -> float:

@@ -9,8 +9,8 @@ down to pairs; what was not measured is covered by what was:
   falls away), and
 * a part takes no longer than the run that holds it,
 
-so the cheapest runs that cover it are an estimate from above, and exact where it was measured itself. It is
-shared out between its operators in proportion to what they take alone, as *factors*.
+so the cheapest runs that cover it are an estimate from above; what was measured itself costs what it took. The
+time of a run is shared out between its operators in proportion to what they take alone, as *factors*.
 """
 
 from __future__ import annotations
@@ -118,13 +118,17 @@ class MeasuredRuns(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         least = [0.0] * (stop + 1)
         steps: list[Part] = []
         for start in reversed(range(stop)):
-            least[start], end, seconds = min(
-                (
-                    (span.seconds + least[min(span.stop, stop)], min(span.stop, stop), span.seconds)
-                    for span in self._holding[start]
-                ),
-                key=lambda found: (found[0], -found[1]),
-            )
+            measured = self._measured.get((start, stop))
+            if measured is not None:
+                least[start], end, seconds = measured, stop, measured
+            else:
+                least[start], end, seconds = min(
+                    (
+                        (span.seconds + least[min(span.stop, stop)], min(span.stop, stop), span.seconds)
+                        for span in self._holding[start]
+                    ),
+                    key=lambda found: (found[0], -found[1]),
+                )
             steps.append(Part(start, end, seconds / (before[end] - before[start])))
         return steps[::-1]
 
@@ -149,6 +153,10 @@ class MeasuredRuns(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         for seconds in self.alone_s:
             sums.append(sums[-1] + seconds)
         return sums
+
+    @cached_property
+    def _measured(self) -> Mapping[tuple[int, int], float]:
+        return {(span.start, span.stop): span.seconds for span in self.spans}
 
     @cached_property
     def _holding(self) -> Sequence[Sequence[Span]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeflow.cluster.cluster import Cluster
-from edgeflow.cost.model import MESSAGE_OVERHEAD_S, CostModel, Measurement
+from edgeflow.cost.model import MESSAGE_OVERHEAD_S, CostModel, Measurement, written_elements
 from edgeflow.cost.runs import MeasuredRuns
 from edgeflow.cost.work import work_of
 from edgeflow.graph.ir import Array, ModelGraph
@@ -88,6 +88,7 @@ def calibrate(
         total = count + sum(len(bounds) for bounds in passes) + len(cases)
         spans = measure_runs(
             graph,
+            whole,
             passes,
             backend,
             budget_s=runs_s,
@@ -109,6 +110,7 @@ def calibrate(
             flops=kernel.flops,
             num_bytes=kernel.num_bytes,
             work=work_of(kernel),
+            elements=written_elements(kernel),
         )
         for kernel, taken in zip(whole.kernels, alone_s, strict=True)
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -116,12 +116,18 @@ def net_s(seconds: float, base_s: float) -> float:
 
 
 def measure_round(
-    group: Sequence[Prepared], *, budget_s: float, clock: Clock, min_runs: int = 1
+    group: Sequence[Prepared],
+    *,
+    budget_s: float,
+    clock: Clock,
+    min_runs: int = 1,
+    between: Callable[[], object] = lambda: None,
 ) -> list[float]:
     """Run each once, then each once more, and so on; return the median seconds of each.
 
     Args:
         budget_s: After it none is run again that has run ``min_runs`` times.
+        between: Called before each turn.
     """
     deadline_s = time.perf_counter() + budget_s
     for prepared in group:
@@ -130,6 +136,7 @@ def measure_round(
     for number in range(MAX_RUNS):
         if number >= min_runs and time.perf_counter() >= deadline_s:
             break
+        between()
         for seconds, prepared in zip(runs, group, strict=True):
             seconds.append(prepared.run_s(clock))
     return [statistics.median(seconds) for seconds in runs]
@@ -208,32 +215,34 @@ class StartProbe:
     """What a `Compute` takes to start: that of one kernel of next to no work, without the kernel.
 
     A run with kernels is more than one without: there is a session to call. What one of the kernels takes is
-    the difference between a chain of several and one. Each call finds in the caches what a request would
-    find, if something else ran before it.
+    the difference between a chain of several and one. A request calls each session once, and by then others
+    have displaced it from the caches; so there are many of both, which take turns.
     """
 
     _LONG: Final = 5
+    _COPIES: Final = 16
 
     def __init__(self, executor: Executor, clock: Clock) -> None:
         self._clock = clock
-        self._chains = [(_chain(executor, length), []) for length in (1, self._LONG)]
+        self._seconds: dict[int, list[float]] = {1: [], self._LONG: []}
+        chains = [(length, _chain(executor, length)) for _ in range(self._COPIES) for length in self._seconds]
+        self._turns = cycle(chains)
         self._array = _made_up(Buffer("x", _FEW, "float32"))
-        self._turn = 0
 
     def run(self) -> None:
-        """Time one of the two chains, by turns."""
-        runnable, seconds = self._chains[self._turn]
-        self._turn = 1 - self._turn
+        """Time the one whose turn it is."""
+        length, runnable = next(self._turns)
+        buffers = {0: self._array}
         start = self._clock()
-        runnable.compute(0, {0: self._array})
-        seconds.append(self._clock() - start)
+        runnable.compute(0, buffers)
+        self._seconds[length].append(self._clock() - start)
 
     @property
     def start_s(self) -> float:
         """By the medians of what was timed; zero before that."""
-        if not all(seconds for _, seconds in self._chains):
+        if not all(self._seconds.values()):
             return 0.0
-        short_s, long_s = (statistics.median(seconds) for _, seconds in self._chains)
+        short_s, long_s = (statistics.median(found) for found in self._seconds.values())
         return max(0.0, short_s - max(0.0, long_s - short_s) / (self._LONG - 1))
 
 

@@ -14,16 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
+import numpy as np
+
 from edgeflow.cost.runs import Span
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan.stage import Piece, Shard, Stage
-from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
+from edgeflow.plan.stage_kernels import StageKernels
 from edgeflow.runtime.executor import Executor
-from edgeflow.runtime.profile.measure import Clock, Prepared, measure_round, net_s, prepare
+from edgeflow.runtime.profile.measure import Clock, measure_round, net_s, prepare
+from edgeflow.sharding.cut import iter_slices
 from edgeflow.sharding.region import Region
 
 #: Timed runs in a pass, at least; a median of fewer says little.
 _MIN_RUNS: Final = 3
+#: More than the last level of caches of nearly any machine holds.
+_DISPLACING_BYTES: Final = 64 << 20
 #: A part is divided after this share of its time at the earliest, and after the rest of it at the latest.
 _LEAST_SHARE: Final = 0.25
 
@@ -33,6 +37,7 @@ Bounds = tuple[int, int]
 
 def measure_runs(
     graph: ModelGraph,
+    whole: StageKernels,
     passes: Sequence[Sequence[Bounds]],
     executor: Executor,
     *,
@@ -44,19 +49,24 @@ def measure_runs(
     """Time runs of a graph's operators, pass by pass, as many as the budget allows.
 
     Args:
+        whole: What makes all results of all operators, in order.
         budget_s: After it no new pass is begun.
         base_s: What a `Compute` takes to start, which is left out.
         on_run: Told how many runs are done.
     """
     deadline_s = time.perf_counter() + budget_s
+    # A pass may be short, and would find its own weights in the caches the second time.
+    displacing = np.ones(_DISPLACING_BYTES, np.uint8)
     spans: list[Span] = []
     for index, bounds in enumerate(passes):
         left_s = deadline_s - time.perf_counter()
         if left_s <= 0:
             break
-        group = [_prepared(graph, start, stop, executor) for start, stop in bounds]
+        group = [prepare(graph, run_of(graph, whole, start, stop), executor) for start, stop in bounds]
         share_s = left_s / (len(passes) - index)
-        seconds = measure_round(group, budget_s=share_s, clock=clock, min_runs=_MIN_RUNS)
+        seconds = measure_round(
+            group, budget_s=share_s, clock=clock, min_runs=_MIN_RUNS, between=displacing.max
+        )
         spans += [
             Span(start, stop, net_s(taken, base_s))
             for (start, stop), taken in zip(bounds, seconds, strict=True)
@@ -108,28 +118,29 @@ def _halves(graph: ModelGraph, before: Sequence[float], part: Bounds) -> list[Bo
     return [(start, cut), (cut, stop)]
 
 
-def _prepared(graph: ModelGraph, start: int, stop: int, executor: Executor) -> Prepared:
-    return prepare(graph, run_kernels(graph, start, stop), executor)
+def run_of(graph: ModelGraph, whole: StageKernels, start: int, stop: int) -> StageKernels:
+    """A part of a stage of all operators that makes all of their results whole.
 
-
-def run_kernels(graph: ModelGraph, start: int, stop: int) -> StageKernels:
-    """What a stage of these operators, all on one device, runs: tensors that leave it are made whole."""
-    operators = graph.operators[start:stop]
-    inside = {op.name for op in operators}
-    outputs = tuple(
-        (name, Piece(Region.full(graph.specs[name].shape)))
-        for op in operators
-        for name in op.outputs
-        if name
-        and (
-            name in graph.outputs
-            or any(reader.name not in inside for reader in graph.consumers.get(name, ()))
-        )
+    Whole even where those behind it need a part only, as they are when they are measured alone.
+    """
+    kernels = whole.kernels[start:stop]
+    inside = {kernel.operator for kernel in kernels}
+    made = {name: region for kernel in kernels for name, region in kernel.outputs if name}
+    read = dict.fromkeys(item.tensor for kernel in kernels for item in iter_slices(kernel.steps))
+    leaving = tuple(
+        (name, region)
+        for name, region in made.items()
+        if name in graph.outputs
+        or any(reader.name not in inside for reader in graph.consumers.get(name, ()))
     )
-    stage = Stage(
-        name="run",
-        kind="single",
-        operators=tuple(op.name for op in operators),
-        shards=(Shard(0, outputs),),
+    return StageKernels(
+        kernels=kernels,
+        needs=tuple(
+            (name, Region.full(graph.specs[name].shape))
+            for name in read
+            if name not in made and name not in graph.weights
+        ),
+        outputs=leaving or tuple(made.items()),
+        weights=tuple(item for item in whole.weights if item.tensor in read),
+        peak_bytes=0,
     )
-    return stage_kernels(graph, stage, stage.shards[0])
