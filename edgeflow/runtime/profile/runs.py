@@ -103,6 +103,7 @@ def _by_level(graph: ModelGraph, alone_s: Sequence[float]) -> Iterator[Bounds]:
         yield from ((start, stop) for start, stop in parts if stop - start > 1)
         yield from ((start, stop) for (start, _), (_, stop) in pairwise(parts))
         parts = [half for part in parts for half in _halves(graph, before, part)]
+    yield from ((start, stop) for (start, _), (_, stop) in pairwise(parts))
 
 
 def _halves(graph: ModelGraph, before: Sequence[float], part: Bounds) -> list[Bounds]:
