@@ -126,9 +126,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         if self.measured_runs is None:
             return [self.kernel_s(rank, kernel) for kernel in kernels]
         factors = self.factors([kernel.operator for kernel in kernels] if among is None else among)
-        return [
-            self.kernel_s(rank, kernel, factor=factors.get(kernel.operator, 1.0)) for kernel in kernels
-        ]
+        return [self.kernel_s(rank, kernel, factor=factors.get(kernel.operator, 1.0)) for kernel in kernels]
 
     def compute_s(self, rank: int, kernels: Sequence[Kernel]) -> float:
         """Seconds of a `Compute` of these kernels: to start it, and of each of them beside the others."""

@@ -1,16 +1,16 @@
 """What operators cost beside their neighbours: measured runs, and the cheapest way to cover others by them.
 
-Back ends fuse: an activation is done by the convolution before it, a layout that convolutions like is kept from
-one to the next, a sum is done in passing. So operators that are run together take less than each alone, and how
-much less is not known of any one of them. It is measured on *runs* of consecutive operators, from all of them
-down to pairs; what was not measured is covered by what was:
+Back ends fuse: an activation is done by the convolution before it, a layout that convolutions like is kept
+from one to the next, a sum is done in passing. So operators that are run together take less than each alone,
+and how much less is not known of any one of them. It is measured on *runs* of consecutive operators, from all
+of them down to pairs; what was not measured is covered by what was:
 
 * operators together take no longer than in parts that were measured (what the parts have at their borders
   falls away), and
 * a part takes no longer than the run that holds it,
 
-so the cheapest runs that cover it are an estimate from above; what was measured itself costs what it took. The
-time of a run is shared out between its operators in proportion to what they take alone, as *factors*.
+so the cheapest runs that cover it are an estimate from above; what was measured itself costs what it took.
+The time of a run is shared out between its operators in proportion to what they take alone, as *factors*.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class MeasuredRuns(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     Examples:
         Two operators that are fused, of three that take a second each alone:
 
-        >>> runs = MeasuredRuns(operators=("conv", "relu", "pool"), alone_s=(1.0,) * 3, spans=(Span(0, 2, 1.2),))
-        >>> runs.factors(("conv", "relu", "pool"))
+        >>> names = ("conv", "relu", "pool")
+        >>> runs = MeasuredRuns(operators=names, alone_s=(1.0,) * 3, spans=(Span(0, 2, 1.2),))
+        >>> runs.factors(names)
         {'conv': 0.6, 'relu': 0.6, 'pool': 1.0}
         >>> runs.factors(("relu", "pool"))
         {'relu': 1.0, 'pool': 1.0}

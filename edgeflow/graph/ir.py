@@ -202,9 +202,7 @@ class ModelGraph:
         for op in self.operators:
             for name in op.outputs:
                 readers = self.consumers.get(name, ())
-                last = (
-                    count if name in self.outputs else max((position[r.name] for r in readers), default=0)
-                )
+                last = count if name in self.outputs else max((position[r.name] for r in readers), default=0)
                 if name and last:
                     changes[position[op.name] + 1] += self.specs[name].num_bytes
                     changes[last + 1] -= self.specs[name].num_bytes

@@ -2,8 +2,8 @@
 
 An estimate takes every stage as a barrier: first its transfers, all at once, until the busiest processor or
 network resource is done with them, then its kernels on the slowest device. It ignores overlap. Where runs of
-operators were measured, a stretch on one device costs what it does among all operators of the graph, since its
-neighbours mostly stand on the same device; in any other layout it costs what its own stages do.
+operators were measured, a stretch on one device costs what it does among all operators of the graph, since
+its neighbours mostly stand on the same device; in any other layout it costs what its own stages do.
 """
 
 from __future__ import annotations

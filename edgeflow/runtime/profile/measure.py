@@ -111,7 +111,7 @@ def measure(
 
 
 def net_s(seconds: float, base_s: float) -> float:
-    """What kernels took, without the run around them; the clock's resolution bounds what can be told apart."""
+    """What kernels took, without the run around them; no less than a clock can tell from nothing."""
     return max(1e-7, seconds - base_s)
 
 

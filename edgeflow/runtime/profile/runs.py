@@ -1,10 +1,10 @@
 """Runs of consecutive operators: which are measured, in which order, and how long they take.
 
 All operators, halves, quarters, down to pairs: each part is divided near the middle of its time where the
-fewest bytes cross. Beside these, at every level, the two neighbours that lie on either side of a border: what a
-stage of a plan holds seldom begins and ends where a half of a half does. Runs that do not overlap are timed
-in one pass, so that each finds in the caches what it finds in a request, and a pass costs what the model costs
-at most.
+fewest bytes cross. Beside these, at every level, the two neighbours that lie on either side of a border: what
+a stage of a plan holds seldom begins and ends where a half of a half does. Runs that do not overlap are timed
+in one pass, so that each finds in the caches what it finds in a request, and a pass costs no more than the
+model.
 """
 
 from __future__ import annotations
@@ -131,8 +131,7 @@ def run_of(graph: ModelGraph, whole: StageKernels, start: int, stop: int) -> Sta
     leaving = tuple(
         (name, region)
         for name, region in made.items()
-        if name in graph.outputs
-        or any(reader.name not in inside for reader in graph.consumers.get(name, ()))
+        if name in graph.outputs or any(reader.name not in inside for reader in graph.consumers.get(name, ()))
     )
     return StageKernels(
         kernels=kernels,

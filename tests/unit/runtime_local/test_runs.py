@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def test_progress_counts_operators_and_runs(fusing: Fusing) -> None:
 def pieces(graph: ModelGraph, alone_s: Sequence[float]) -> list[list[tuple[int, int]]]:
     passes = run_passes(graph, alone_s)
     for bounds in passes:
-        assert all(stop <= start for (_, stop), (start, _) in zip(bounds, bounds[1:], strict=False))
+        assert all(stop <= start for (_, stop), (start, _) in pairwise(bounds))
     return passes
 
 
