@@ -68,7 +68,7 @@ def run(seed: int) -> Iterator[Result]:
                     values={
                         "num_slices": float(len(chosen)),
                         **_errors("by_flops", [_by_flops(calibrated, k) for k, _ in chosen], chosen),
-                        **_errors("calibrated", [calibrated.kernel_s(0, k) for k, _ in chosen], chosen),
+                        **_errors("calibrated", [calibrated.compute_s(0, (k,)) for k, _ in chosen], chosen),
                         **_errors("profile", [profile_s(device, s.work) for _, s in chosen], chosen),
                     },
                     settings=settings,
@@ -80,7 +80,7 @@ def run(seed: int) -> Iterator[Result]:
             case=f"{name}, whole",
             values={
                 "measured_s": measured_s,
-                "calibrated_s": sum(calibrated.kernel_s(0, kernel) for kernel in whole),
+                "calibrated_s": calibrated.compute_s(0, whole),
                 "profile_s": sum(profile_s(device, work_of(kernel)) for kernel in whole),
             },
             settings={"threads": 1},

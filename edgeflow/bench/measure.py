@@ -45,7 +45,7 @@ def measure_model(
         runs: Rounds that count; one before them does not.
         stream: Requests of a stream.
         executor: Of the workers; the one that is calibrated.
-        calibration_s: For slices of operators.
+        calibration_s: For slices of operators, and again for runs of them.
         explain: Whether to say where the time of a request goes.
         say: Told what is going on.
     """
@@ -66,6 +66,7 @@ def measure_model(
                 example.kwargs,
                 executor=executor,
                 slices_s=calibration_s,
+                runs_s=calibration_s,
             )
         results: dict[str, RowResult] = {}
         children: dict[str, Child] = {}

@@ -2,14 +2,17 @@
 
 from edgeflow.cost.energy import DeviceEnergy
 from edgeflow.cost.model import CostModel, Measurement
+from edgeflow.cost.runs import MeasuredRuns, Span
 from edgeflow.cost.timeline import Prediction, predict, predict_programs
 from edgeflow.cost.work import Work, work_of
 
 __all__ = [
     "CostModel",
     "DeviceEnergy",
+    "MeasuredRuns",
     "Measurement",
     "Prediction",
+    "Span",
     "Work",
     "predict",
     "predict_programs",

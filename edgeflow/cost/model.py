@@ -6,7 +6,9 @@ Compute, from the weakest knowledge to the strongest:
 2. the device's profile, where it has one: measured curves by family of operators (`edgeflow.cost.kernels`),
    perhaps with a learned correction;
 3. operators of this very graph, measured whole; a slice takes its share of that, as the profile has it;
-4. a correction by device and family, from what requests took (the latency history).
+4. runs of such operators, measured together: beside its neighbours an operator takes a part of what it takes
+   alone (`edgeflow.cost.runs`), and what it costs to start them is paid once;
+5. a correction by device and family, from what requests took (the latency history).
 
 Frames cost processor time on both sides, by the frame and by the byte, besides what the network takes
 (`edgeflow.cluster.network`).
@@ -14,7 +16,7 @@ Frames cost processor time on both sides, by the frame and by the byte, besides 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -23,6 +25,7 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
 from edgeflow.cluster.profile import DeviceProfile, MessageCost
 from edgeflow.cost.kernels import profile_s
+from edgeflow.cost.runs import MeasuredRuns
 from edgeflow.cost.work import Work, work_of
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES
@@ -42,13 +45,17 @@ class Measurement(msgspec.Struct, frozen=True):
     """One whole operator, as measured on a reference device.
 
     Attributes:
+        seconds: Alone, less what any `Compute` takes to start (`CostModel.measured_start_s`).
         work: What it does; None: slices are taken to cost by FLOPs and bytes alone.
+        elements: That it writes: by these a slice is told that neither computes nor moves anything, as far
+            as can be known (a view, which a back end may have to copy). 0: unknown.
     """
 
     seconds: float
     flops: int
     num_bytes: int
     work: Work | None = None
+    elements: int = 0
 
 
 class CostModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +64,8 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cluster: Whose devices and links are meant.
         measured: Operator name -> its measurement; may be empty, or lack operators.
+        measured_runs: The same operators in runs, where these were measured.
+        measured_start_s: What a `Compute` takes there, whatever its kernels.
         measured_flops_per_second: Rate that `Device.flops_per_second` gives to the device on which
             ``measured`` was taken; other devices scale from it.
         reference: Profile of that device; used for devices without one of their own, scaled like
@@ -68,6 +77,8 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
 
     cluster: Cluster
     measured: Mapping[str, Measurement] = {}
+    measured_runs: MeasuredRuns | None = None
+    measured_start_s: float = 0.0
     measured_flops_per_second: float = 0.0
     reference: DeviceProfile | None = None
     message_overhead_s: float = MESSAGE_OVERHEAD_S
@@ -89,43 +100,86 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
                         f"got {factor:g}"
                     )
 
-    def kernel_s(self, rank: int, kernel: Kernel) -> float:
-        """Seconds of one kernel on a device."""
+    def kernel_s(self, rank: int, kernel: Kernel, *, factor: float = 1.0) -> float:
+        """Seconds of one kernel on a device.
+
+        Args:
+            factor: Of `factors`, for a kernel that is not alone.
+        """
         device = self.cluster.devices[rank]
         known = self.measured.get(kernel.operator)
         if known is None and device.profile is None and self.reference is None and not self.corrections:
             return _roofline_s(device, kernel)  # the common case, and the search asks it very often
         work = work_of(kernel)
-        return self._factor(device, work) * self._kernel_s(device, kernel, work, known)
+        return self._correction(device, work.family) * self._kernel_s(device, kernel, work, known, factor)
 
-    def _kernel_s(self, device: Device, kernel: Kernel, work: Work, known: Measurement | None) -> float:
+    def kernels_s(
+        self, rank: int, kernels: Sequence[Kernel], *, among: Sequence[str] | None = None
+    ) -> list[float]:
+        """Seconds of each of these kernels when they are run together.
+
+        Args:
+            among: Operators that are run together, where these are more than those of the kernels.
+        """
+        if self.measured_runs is None:
+            return [self.kernel_s(rank, kernel) for kernel in kernels]
+        factors = self.factors([kernel.operator for kernel in kernels] if among is None else among)
+        return [self.kernel_s(rank, kernel, factor=factors.get(kernel.operator, 1.0)) for kernel in kernels]
+
+    def compute_s(self, rank: int, kernels: Sequence[Kernel]) -> float:
+        """Seconds of a `Compute` of these kernels: to start it, and of each of them beside the others."""
+        return self.start_s(rank) + sum(self.kernels_s(rank, kernels)) if kernels else 0.0
+
+    def start_s(self, rank: int) -> float:
+        """Seconds of a `Compute` beside those of its kernels; a profile has them in its kernels."""
+        device = self.cluster.devices[rank]
+        if not self.measured_start_s or device.profile is not None:
+            return 0.0
+        return self._correction(device, ANY_FAMILY) * self._slowness(device) * self.measured_start_s
+
+    def factors(self, operators: Sequence[str]) -> Mapping[str, float]:
+        """Operator -> the part that it takes of what it takes alone, when these are run together.
+
+        Those that it is not known of are left out: they take what they take alone.
+        """
+        return self.measured_runs.factors(operators) if self.measured_runs is not None else {}
+
+    def _kernel_s(
+        self, device: Device, kernel: Kernel, work: Work, known: Measurement | None, factor: float
+    ) -> float:
         if device.profile is not None:
             return profile_s(device.profile, work)
-        slowness = self.measured_flops_per_second / device.flops_per_second
         if known is not None:
             share = self._share(device, kernel, work, known)
             if share is not None:
-                return slowness * known.seconds * share
+                return self._slowness(device) * known.seconds * share * factor
         if self.reference is not None:
-            return slowness * profile_s(self.reference, work)
+            return self._slowness(device) * profile_s(self.reference, work)
         return _roofline_s(device, kernel)
+
+    def _slowness(self, device: Device) -> float:
+        return self.measured_flops_per_second / device.flops_per_second
 
     def _share(self, device: Device, kernel: Kernel, work: Work, whole: Measurement) -> float | None:
         """The part of a whole operator's time that a slice of it takes; None where that is unknown."""
         if self.reference is not None and whole.work is not None:
             all_of_it = profile_s(self.reference, whole.work)
-            return profile_s(self.reference, work) / all_of_it if all_of_it > 0 else None
+            if all_of_it > 0:
+                return profile_s(self.reference, work) / all_of_it
+            return written_elements(kernel) / whole.elements if whole.elements else None
         # Arithmetic and traffic one after the other: a slice that reads all of the weights is not cheap.
         byte_s = 1 / device.memory_bandwidth_bytes_per_s
         flop_s = 1 / device.flops_per_second
         all_of_it = whole.flops * flop_s + whole.num_bytes * byte_s
-        return (kernel.flops * flop_s + kernel.num_bytes * byte_s) / all_of_it if all_of_it > 0 else None
+        if all_of_it > 0:
+            return (kernel.flops * flop_s + kernel.num_bytes * byte_s) / all_of_it
+        return written_elements(kernel) / whole.elements if whole.elements else None
 
-    def _factor(self, device: Device, work: Work) -> float:
+    def _correction(self, device: Device, family: str) -> float:
         factors = self.corrections.get(device.name)
         if not factors:
             return 1.0
-        return factors.get(work.family, factors.get(ANY_FAMILY, 1.0))
+        return factors.get(family, factors.get(ANY_FAMILY, 1.0))
 
     def assemble_s(self, rank: int, instruction: Assemble, itemsize: int) -> float:
         """Seconds to copy or sum the parts of a buffer."""
@@ -182,7 +236,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         """Processor seconds of one instruction of a rank's program; waiting is not in it."""
         match instruction:
             case Compute():
-                return sum(self.kernel_s(rank, kernel) for kernel in instruction.kernels)
+                return self.compute_s(rank, instruction.kernels)
             case Assemble():
                 return self.assemble_s(rank, instruction, NUMPY_DTYPES[instruction.dtype].itemsize)
             case Receive():
@@ -206,6 +260,11 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
             send_s_per_byte=self.message_s_per_byte,
             receive_s_per_byte=self.message_s_per_byte,
         )
+
+
+def written_elements(kernel: Kernel) -> int:
+    """Elements of all that a kernel makes."""
+    return sum(region.num_elements for tensor, region in kernel.outputs if tensor)
 
 
 def _roofline_s(device: Device, kernel: Kernel) -> float:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import ml_dtypes
@@ -191,6 +192,21 @@ class ModelGraph:
     @cached_property
     def by_name(self) -> Mapping[str, Operator]:
         return {op.name: op for op in self.operators}
+
+    @cached_property
+    def alive_bytes(self) -> tuple[int, ...]:
+        """Entry i: bytes of activations that are made before operator i and read by it or later ones."""
+        count = len(self.operators)
+        changes = [0] * (count + 2)
+        position = {op.name: index for index, op in enumerate(self.operators)}
+        for op in self.operators:
+            for name in op.outputs:
+                readers = self.consumers.get(name, ())
+                last = count if name in self.outputs else max((position[r.name] for r in readers), default=0)
+                if name and last:
+                    changes[position[op.name] + 1] += self.specs[name].num_bytes
+                    changes[last + 1] -= self.specs[name].num_bytes
+        return tuple(accumulate(changes[: count + 1]))
 
     def activation_inputs(self, op: Operator) -> tuple[str, ...]:
         """Inputs of ``op`` that are not weights, each once."""

@@ -317,7 +317,7 @@ class Analysis:
         return tuple(stretches)
 
     def _boundaries(self) -> set[int]:
-        alive = self._alive_bytes()
+        alive = self.graph.alive_bytes
         inside: set[int] = set()
         position = {op.name: index for index, op in enumerate(self.graph.operators)}
         for group in self.groups:
@@ -331,28 +331,6 @@ class Analysis:
             and alive[index] <= alive[index - 1] * 1.01
             and alive[index] <= alive[index + 1] * 1.01
         }
-
-    def _alive_bytes(self) -> list[int]:
-        """Entry i: bytes of activations that are made before operator i and read by it or later ones."""
-        count = len(self.graph.operators)
-        changes = [0] * (count + 2)
-        position = {op.name: index for index, op in enumerate(self.graph.operators)}
-        for op in self.graph.operators:
-            for name in op.outputs:
-                readers = self.graph.consumers.get(name, ())
-                last = (
-                    count
-                    if name in self.graph.outputs
-                    else max((position[r.name] for r in readers), default=0)
-                )
-                if name and last:
-                    changes[position[op.name] + 1] += self.graph.specs[name].num_bytes
-                    changes[last + 1] -= self.graph.specs[name].num_bytes
-        alive, total = [], 0
-        for change in changes[: count + 1]:
-            total += change
-            alive.append(total)
-        return alive
 
 
 def first_output(op: Operator) -> str:

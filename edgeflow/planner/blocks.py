@@ -12,11 +12,13 @@ just before would have them; costs are those of `edgeflow.planner.strips`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
 import msgspec
 import numpy as np
 
 from edgeflow.cost.model import CostModel
+from edgeflow.cost.runs import MeasuredRuns
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece
 from edgeflow.planner.analysis import Analysis, Labels
@@ -44,7 +46,7 @@ class Block(msgspec.Struct, frozen=True):
 
     Attributes:
         needs: What it reads of tensors made before it, and of the inputs.
-        seconds: ``[team]``: of the slowest device's kernels.
+        seconds: ``[team]``: of the slowest device's kernels, run together.
     """
 
     first: int
@@ -64,6 +66,13 @@ class Blocks:
         self._labels = labels
         self._wires = Wires(cost)
         self._num_ranks = len(cost.cluster.devices)
+        #: Runs are of the graph's operators, in their order; of others nothing is known here.
+        is_known = cost.measured_runs is not None and cost.measured_runs.operators == tuple(
+            op.name for op in analysis.graph.operators
+        )
+        self._runs = cost.measured_runs if is_known else None
+        self._start_s = np.array([cost.start_s(rank) for rank in cost.cluster.ranks])
+        self._first_operator = [0, *accumulate(len(piece) for piece in self.pieces)]
         self._position = {op.name: i for i, piece in enumerate(self.pieces) for op in piece}
         self._splits: dict[int, tuple[Ints, Ints]] = {}
         self._nearest = self._nearest_member()
@@ -72,14 +81,17 @@ class Blocks:
         """Yield the blocks that end with piece ``last``, the shortest first."""
         shape = (len(self.teams), self._num_ranks)
         wanted: dict[str, tuple[Ints, Ints]] = {}
-        seconds = np.zeros(shape)
+        together = _Together(self._runs, self._first_operator[last + 1], np.zeros(shape))
         for first in range(last, -1, -1):
             for op in reversed(self.pieces[first]):
                 strips = self._strips(op, last)
                 starts, stops = self._made(op, strips, wanted, last)
                 count = np.maximum(stops - starts, 0)
-                seconds = seconds + strips.seconds[np.arange(self._num_ranks), count]
+                together.prepend(strips.seconds[np.arange(self._num_ranks), count])
                 self._want(wanted, strips, starts, stops)
+            seconds = together.seconds
+            if self._start_s.any():
+                seconds = seconds + np.where(seconds > 0, self._start_s, 0.0)
             yield Block(first, last, dict(wanted), seconds.max(axis=-1))
 
     def exchange_s(self, block: Block) -> Floats:
@@ -231,6 +243,37 @@ class Blocks:
         else:
             frames[...] = self._nearest[:, None, :, columns] * (count > 0)[None, :, None] * size
         return frames
+
+
+class _Together:
+    """Seconds of operators that are run together, ever more of them from the last one backwards.
+
+    Args:
+        runs: What they take together is told by; without, their sum.
+        stop: Position behind the last one.
+        zero: ``[team, rank]``.
+    """
+
+    def __init__(self, runs: MeasuredRuns | None, stop: int, zero: Floats) -> None:
+        self._steps = runs.steps(stop) if runs is not None else None
+        self._position = self._stop = stop
+        #: From each position on, the last one first: what they take alone, and together.
+        self._alone = [zero]
+        self._together = [zero]
+
+    def prepend(self, alone_s: Floats) -> None:
+        self._position -= 1
+        self._alone.append(self._alone[-1] + alone_s)
+        if self._steps is not None:
+            part = self._steps[self._position]
+            behind = self._stop - part.stop
+            self._together.append(
+                part.factor * (self._alone[-1] - self._alone[behind]) + self._together[behind]
+            )
+
+    @property
+    def seconds(self) -> Floats:
+        return self._alone[-1] if self._steps is None else self._together[-1]
 
 
 def _between_ranks(frames: Floats) -> Floats:

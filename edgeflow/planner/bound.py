@@ -3,7 +3,8 @@
 Two bounds, of which the larger counts. *Load*: operators may be divided at will between devices that are
 never idle; a linear programme. *Path*: on the longest chain of operators each is divided over all devices at
 once. Both suppose that a part of an operator costs at least its part of the whole operator's time on that
-device, which holds for rooflines and profiles (costs that are sums of terms which grow with the work).
+device, which holds for rooflines and profiles (costs that are sums of terms which grow with the work). Where
+runs of operators were measured, each operator counts with the least that it takes beside any neighbours.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ def lower_bound_s(task: Task) -> float:
 
 
 def _times(graph: ModelGraph, cost: CostModel) -> Mapping[str, list[float]]:
-    """Operator -> seconds of the whole of it on each device."""
+    """Operator -> the least seconds of the whole of it on each device."""
+    least = cost.measured_runs.least if cost.measured_runs is not None else {}
     return {
-        kernel.operator: [cost.kernel_s(rank, kernel) for rank in cost.cluster.ranks]
+        kernel.operator: [
+            cost.kernel_s(rank, kernel, factor=least.get(kernel.operator, 1.0)) for rank in cost.cluster.ranks
+        ]
         for kernel in whole_kernels(graph)
     }
 

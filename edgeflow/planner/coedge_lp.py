@@ -179,11 +179,13 @@ class Programme:
     def _rest_cost(self) -> dict[int, tuple[float, float]]:
         """Rank -> seconds and joules of what is not split."""
         found = {}
-        strips = [self._costs.of(op, is_whole=True) for op in self._rest]
-        flops = sum(item.flops for item in strips)
+        factors = self._task.cost.factors(names_of(self._rest))
+        strips = [(self._costs.of(op, is_whole=True), factors.get(op.name, 1.0)) for op in self._rest]
+        flops = sum(item.flops for item, _ in strips)
         for rank in self.devices:
             device = self._task.cluster.devices[rank]
-            seconds = sum(float(item.seconds[rank, -1]) for item in strips)
+            seconds = sum(float(item.seconds[rank, -1]) * factor for item, factor in strips)
+            seconds += self._task.cost.start_s(rank) if strips else 0.0
             found[rank] = (seconds, device.power_compute_w * seconds + device.joules_per_flop * flops)
         return found
 
@@ -270,10 +272,12 @@ class _Terms:
 
     def _compute(self, layer: Sequence[int]) -> tuple[Floats, Floats]:
         """Straight lines through the cut of an equal share and the whole."""
-        slope, fixed = np.zeros(len(self.devices)), np.zeros(len(self.devices))
-        for index in layer:
-            strips = self._programme._costs.of(self._programme._operators[index])
-            seconds = strips.seconds[self._ranks]
+        cost, operators = self._programme._task.cost, [self._programme._operators[index] for index in layer]
+        factors = cost.factors(names_of(operators))
+        slope, fixed = np.zeros(len(self.devices)), np.array([cost.start_s(rank) for rank in self.devices])
+        for op in operators:
+            strips = self._programme._costs.of(op)
+            seconds = factors.get(op.name, 1.0) * strips.seconds[self._ranks]
             if strips.size == 1:
                 fixed += seconds[:, -1]
                 continue

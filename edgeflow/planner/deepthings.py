@@ -171,7 +171,7 @@ def _seconds_alone(task: Task) -> list[float]:
     work = stage_kernels(
         task.graph, Stage(name="", kind="", operators=names, shards=()), Shard(rank, outputs)
     )
-    return [task.cost.kernel_s(rank, kernel) for kernel in work.kernels]
+    return task.cost.kernels_s(rank, work.kernels)
 
 
 def _tiles_s(task: Task, length: int, grid: Position) -> float:
@@ -183,7 +183,7 @@ def _tiles_s(task: Task, length: int, grid: Position) -> float:
         work = tile_work(task.analysis, operators, boxes[tile])
         regions = [*work.needs, *work.outputs]
         num_bytes = sum(region.num_elements * task.graph.specs[name].itemsize for name, region in regions)
-        seconds[rank] += sum(task.cost.kernel_s(rank, kernel) for kernel in work.kernels)
+        seconds[rank] += task.cost.compute_s(rank, work.kernels)
         if rank != gateway:
             seconds[rank] += task.cluster.distance_s(gateway, rank, num_bytes) + 2 * task.cost.message_s(rank)
     return max(seconds.values())

@@ -1,7 +1,9 @@
 """Fast estimates of one stretch in one layout, for the search; plans are compared by exact predictions.
 
 An estimate takes every stage as a barrier: first its transfers, all at once, until the busiest processor or
-network resource is done with them, then its kernels on the slowest device. It ignores overlap.
+network resource is done with them, then its kernels on the slowest device. It ignores overlap. Where runs of
+operators were measured, a stretch on one device costs what it does among all operators of the graph, since
+its neighbours mostly stand on the same device; in any other layout it costs what its own stages do.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import msgspec
 
 from edgeflow.cost.model import CostModel
 from edgeflow.graph.ir import Operator, TensorRef
-from edgeflow.plan.program import CLIENT
+from edgeflow.plan.program import CLIENT, Kernel
 from edgeflow.plan.stage import Piece, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.planner.analysis import Analysis
@@ -147,6 +149,7 @@ class Estimator:
     def __init__(self, analysis: Analysis, cost: CostModel) -> None:
         self._analysis = analysis
         self._cost = cost
+        self._everything = tuple(op.name for op in analysis.graph.operators)
         self._known: dict[tuple[object, Layout], tuple[Estimate, dict[str, int]]] = {}
         itemsizes = {name: spec.itemsize for name, spec in analysis.graph.specs.items()}
         self.network = Network(cost, itemsizes)
@@ -212,7 +215,7 @@ class Estimator:
         busy_s: dict[int, float] = {}
         seconds = energy_j = 0.0
         for stage in stages:
-            needs, compute = self._stage(stage)
+            needs, compute = self._stage(stage, is_alone=layout.kind == "single")
             for tensor, readers in needs.items():
                 if tensor not in inside:
                     for rank, region in readers.items():
@@ -235,7 +238,9 @@ class Estimator:
         energy_j += sum(busy * devices[rank].power_compute_w for rank, busy in busy_s.items())
         return Estimate(seconds, outside, leaving, busy_s, energy_j)
 
-    def _stage(self, stage: Stage) -> tuple[dict[str, dict[int, Region]], dict[int, float]]:
+    def _stage(
+        self, stage: Stage, *, is_alone: bool
+    ) -> tuple[dict[str, dict[int, Region]], dict[int, float]]:
         needs: dict[str, dict[int, Region]] = {}
         compute: dict[int, float] = {}
         for shard in stage.shards:
@@ -244,8 +249,13 @@ class Estimator:
                     needs.setdefault(tensor, {})[shard.device] = piece.region
                 continue
             work = stage_kernels(self._analysis.graph, stage, shard)
-            seconds = sum(self._cost.kernel_s(shard.device, kernel) for kernel in work.kernels)
+            seconds = self._seconds(shard.device, work.kernels, is_alone=is_alone)
             compute[shard.device] = compute.get(shard.device, 0.0) + seconds
             for tensor, region in work.needs:
                 needs.setdefault(tensor, {})[shard.device] = region
         return needs, compute
+
+    def _seconds(self, rank: int, kernels: Sequence[Kernel], *, is_alone: bool) -> float:
+        if is_alone and self._cost.measured_runs is not None:
+            return sum(self._cost.kernels_s(rank, kernels, among=self._everything))
+        return self._cost.compute_s(rank, kernels)

@@ -119,4 +119,4 @@ def _work(task: Task, members: Sequence[Operator], device: int, region: Region) 
     stage = Stage(name="", kind="", operators=names_of(members), shards=())
     work = stage_kernels(task.graph, stage, Shard(device, ((members[-1].output, Piece(region)),)))
     read = sum(need.num_elements * task.graph.specs[name].itemsize for name, need in work.needs)
-    return sum(task.cost.kernel_s(device, kernel) for kernel in work.kernels), read
+    return task.cost.compute_s(device, work.kernels), read

@@ -43,9 +43,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def alone_s(self) -> tuple[float, ...]:
         """Rank -> seconds of all kernels of the graph there, by what is known of the device."""
         kernels = whole_kernels(self.graph)
-        return tuple(
-            sum(self.cost.kernel_s(rank, kernel) for kernel in kernels) for rank in self.cluster.ranks
-        )
+        return tuple(self.cost.compute_s(rank, kernels) for rank in self.cluster.ranks)
 
     @cached_property
     def speeds(self) -> tuple[float, ...]:

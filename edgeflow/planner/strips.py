@@ -7,7 +7,8 @@ about a few, and the rest follows:
   between; where a few positions agree with a window of constant stride, all are taken to;
 * seconds are those of real cuts of 1, 2, 4, ... positions and of all of them, and linear in between.
 
-Estimates only: plans are checked, lowered and predicted from the cuts themselves.
+Seconds are those of operators alone; who knows what is run together has factors for them
+(`edgeflow.cost.runs`). Estimates only: plans are checked, lowered and predicted from the cuts themselves.
 """
 
 from __future__ import annotations

@@ -43,10 +43,7 @@ class Observer:
             for position, instruction in enumerate(program.instructions):
                 match instruction:
                     case Compute():
-                        families: dict[str, float] = {}
-                        for kernel in instruction.kernels:
-                            family = work_of(kernel).family
-                            families[family] = families.get(family, 0.0) + cost.kernel_s(rank, kernel)
+                        families = _by_family(cost, rank, instruction)
                         self._expected[rank, position] = (sum(families.values()), families)
                     case Send():
                         self._sends[instruction.tag] = (rank, position)
@@ -127,3 +124,15 @@ class Observer:
 
     def _name(self, rank: int) -> str:
         return self._plan.cluster.devices[self._host(rank)].name
+
+
+def _by_family(cost: CostModel, rank: int, compute: Compute) -> dict[str, float]:
+    """Family -> seconds that are expected of its kernels; what starting them takes is shared out alike."""
+    families: dict[str, float] = {}
+    parts_s = cost.kernels_s(rank, compute.kernels)
+    for kernel, part_s in zip(compute.kernels, parts_s, strict=True):
+        family = work_of(kernel).family
+        families[family] = families.get(family, 0.0) + part_s
+    total_s = sum(parts_s)
+    with_start = 1 + cost.start_s(rank) / total_s if total_s else 1.0
+    return {family: part_s * with_start for family, part_s in families.items()}

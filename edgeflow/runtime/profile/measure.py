@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from edgeflow.plan.program import Buffer, Compute, Kernel, Program
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
 from edgeflow.runtime.executor.base import Executor, Runnable
+from edgeflow.sharding.cut import Slice, Step
 from edgeflow.sharding.region import Interval, Region
 
 #: Operands that kernels of one round hold at once; several times any cache, a part of any memory.
@@ -51,8 +53,9 @@ class Case(NamedTuple):
     contraction: Interval | None = None
 
 
-class _Prepared(NamedTuple):
-    work: Work
+class Prepared(NamedTuple):
+    """Kernels that are ready to run, as one `Compute`, on made-up inputs."""
+
     runnable: Runnable
     inputs: dict[int, Array]
     num_bytes: int
@@ -73,6 +76,7 @@ def measure(
     *,
     budget_s: float,
     clock: Clock = time.perf_counter,
+    base_s: float | None = None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Sample, ...]:
     """Time kernels, as many of them as the budget allows, in the order given.
@@ -81,13 +85,15 @@ def measure(
         budget_s: After it no new round is begun, but the first always is; a round that is under way ends
             after at most one more run of each kernel.
         clock: See `clock_for`.
+        base_s: What a run takes beside its kernels, if that is known.
         on_case: Told how many cases are done, of how many.
 
     Returns:
-        For each case that was measured the median of its runs, less what a run without kernels takes.
+        For each case that was measured the median of its runs, less ``base_s``, or what a run without kernels
+        takes.
     """
     deadline_s = time.perf_counter() + budget_s
-    base_s = run_base_s(executor, clock)
+    base_s = run_base_s(executor, clock) if base_s is None else base_s
     samples: list[Sample] = []
     done = 0
     for group in _rounds(cases, executor):
@@ -95,48 +101,65 @@ def measure(
         if samples and now_s >= deadline_s:
             break
         share_s = (deadline_s - now_s) * len(group) / (len(cases) - done)
-        samples += _measure_round(group, base_s, share_s, clock)
+        seconds = measure_round([prepared for _, prepared in group], budget_s=share_s, clock=clock)
+        samples += [
+            Sample(work, net_s(taken, base_s)) for (work, _), taken in zip(group, seconds, strict=True)
+        ]
         done += len(group)
         on_case(done, len(cases))
     return tuple(samples)
 
 
-def _measure_round(
-    group: Sequence[_Prepared], base_s: float, budget_s: float, clock: Clock
-) -> Iterator[Sample]:
+def net_s(seconds: float, base_s: float) -> float:
+    """What kernels took, without the run around them; no less than a clock can tell from nothing."""
+    return max(1e-7, seconds - base_s)
+
+
+def measure_round(
+    group: Sequence[Prepared],
+    *,
+    budget_s: float,
+    clock: Clock,
+    min_runs: int = 1,
+    between: Callable[[], object] = lambda: None,
+) -> list[float]:
+    """Run each once, then each once more, and so on; return the median seconds of each.
+
+    Args:
+        budget_s: After it none is run again that has run ``min_runs`` times.
+        between: Called before each turn.
+    """
     deadline_s = time.perf_counter() + budget_s
     for prepared in group:
         prepared.run_s(clock)  # does not count: memory is touched, code is chosen
     runs: list[list[float]] = [[] for _ in group]
     for number in range(MAX_RUNS):
-        if number and time.perf_counter() >= deadline_s:
+        if number >= min_runs and time.perf_counter() >= deadline_s:
             break
+        between()
         for seconds, prepared in zip(runs, group, strict=True):
             seconds.append(prepared.run_s(clock))
-    for seconds, prepared in zip(runs, group, strict=True):
-        # The clock's resolution bounds what can be told apart from nothing.
-        yield Sample(prepared.work, max(1e-7, statistics.median(seconds) - base_s))
+    return [statistics.median(seconds) for seconds in runs]
 
 
-def _rounds(cases: Sequence[Case], executor: Executor) -> Iterator[list[_Prepared]]:
+def _rounds(cases: Sequence[Case], executor: Executor) -> Iterator[list[tuple[Work, Prepared]]]:
     """Prepare cases, as many at a time as fit into `ROUND_BYTES`."""
-    group: list[_Prepared] = []
+    group: list[tuple[Work, Prepared]] = []
     num_bytes = 0
     for case in cases:
-        prepared = _prepare(case, executor)
+        made = _made(case)
+        prepared = prepare(case.graph, made, executor)
         if group and num_bytes + prepared.num_bytes > ROUND_BYTES:
             yield group
             group, num_bytes = [], 0
-        group.append(prepared)
+        group.append((work_of(made.kernels[-1]), prepared))
         num_bytes += prepared.num_bytes
     if group:
         yield group
 
 
-def _prepare(case: Case, executor: Executor) -> _Prepared:
-    """Compile one operator's slice as a program of one instruction, with made-up inputs."""
-    graph = case.graph
-    made = _made(case)
+def prepare(graph: ModelGraph, made: StageKernels, executor: Executor) -> Prepared:
+    """Compile what a device does in a stage as a program of one instruction."""
     tensors = (*made.needs, *made.outputs)
     buffers = tuple(Buffer(name, region, graph.specs[name].dtype) for name, region in tensors)
     numbered = tuple((name, number) for number, (name, _) in enumerate(tensors))
@@ -153,11 +176,9 @@ def _prepare(case: Case, executor: Executor) -> _Prepared:
         )
         for item in made.weights
     }
-    inputs = {number: _made_up(buffers[number]) for _, number in compute.inputs}
-    return _Prepared(
-        work=work_of(made.kernels[-1]),
+    return Prepared(
         runnable=executor.prepare(program, weights),
-        inputs=inputs,
+        inputs={number: _made_up(buffers[number]) for _, number in compute.inputs},
         num_bytes=sum(item.num_bytes for item in buffers) + sum(item.num_bytes for item in made.weights),
     )
 
@@ -188,6 +209,63 @@ def _made_up(buffer: Buffer) -> Array:
         return np.zeros(buffer.region.shape, dtype)
     values = np.random.default_rng(0).standard_normal(buffer.region.shape, dtype=np.float32)
     return values.astype(dtype, copy=False)
+
+
+class StartProbe:
+    """What a `Compute` takes to start: that of one kernel of next to no work, without the kernel.
+
+    A run with kernels is more than one without: there is a session to call. What one of the kernels takes is
+    the difference between a chain of several and one. A request calls each session once, and by then others
+    have displaced it from the caches; so there are many of both, which take turns.
+    """
+
+    _LONG: Final = 5
+    _COPIES: Final = 16
+
+    def __init__(self, executor: Executor, clock: Clock) -> None:
+        self._clock = clock
+        self._seconds: dict[int, list[float]] = {1: [], self._LONG: []}
+        chains = [(length, _chain(executor, length)) for _ in range(self._COPIES) for length in self._seconds]
+        self._turns = cycle(chains)
+        self._array = _made_up(Buffer("x", _FEW, "float32"))
+
+    def run(self) -> None:
+        """Time the one whose turn it is."""
+        length, runnable = next(self._turns)
+        buffers = {0: self._array}
+        start = self._clock()
+        runnable.compute(0, buffers)
+        self._seconds[length].append(self._clock() - start)
+
+    @property
+    def start_s(self) -> float:
+        """By the medians of what was timed; zero before that."""
+        if not all(self._seconds.values()):
+            return 0.0
+        short_s, long_s = (statistics.median(found) for found in self._seconds.values())
+        return max(0.0, short_s - max(0.0, long_s - short_s) / (self._LONG - 1))
+
+
+#: So few elements that work on them takes no time.
+_FEW: Final = Region.full((8,))
+
+
+def _chain(executor: Executor, length: int) -> Runnable:
+    """A `Compute` of so many kernels that no back end makes fewer of."""
+    names = ["x", *(f"y{number}" for number in range(length))]
+    kernels = tuple(
+        Kernel(
+            operator=made,
+            steps=(Step(f"aten.{'neg' if number % 2 else 'abs'}.default", (("self", Slice(read, _FEW)),)),),
+            outputs=((made, _FEW),),
+            flops=0,
+            num_bytes=0,
+        )
+        for number, (read, made) in enumerate(pairwise(names))
+    )
+    compute = Compute(stage="chain", kernels=kernels, inputs=(("x", 0),), outputs=((names[-1], 1),))
+    buffers = tuple(Buffer(name, _FEW, "float32") for name in ("x", names[-1]))
+    return executor.prepare(Program(rank=0, instructions=(compute,), buffers=buffers), {})
 
 
 def run_base_s(executor: Executor, clock: Clock) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from edgeflow.cluster.cluster import Cluster, Device, Link
 from edgeflow.cluster.profile import DeviceProfile, FamilyCost, LearnedModel, MessageCost, Tree
-from edgeflow.cost import CostModel, Measurement, work_of
+from edgeflow.cost import CostModel, MeasuredRuns, Measurement, Span, work_of
 from edgeflow.cost.model import ANY_FAMILY, MESSAGE_OVERHEAD_S
 from edgeflow.errors import ConfigError
 from edgeflow.plan.program import CLIENT, Assemble, Kernel, Part, Send
@@ -153,6 +153,82 @@ def test_without_a_profile_a_slice_that_reads_all_bytes_is_not_cheap() -> None:
     cost = CostModel(cluster=CLUSTER, measured=measured, measured_flops_per_second=1e9)
 
     assert cost.kernel_s(0, kernel(flops=500, num_bytes=1_000)) == pytest.approx(6e-3)
+
+
+RUN_TOGETHER = CostModel(
+    cluster=CLUSTER,
+    measured={
+        "op": Measurement(12e-3, flops=8_000, num_bytes=1, work=work_of(linear(8))),
+        "relu": Measurement(4e-3, flops=10, num_bytes=80),
+        "view": Measurement(2e-3, flops=0, num_bytes=0, elements=100),
+    },
+    measured_runs=MeasuredRuns(
+        operators=("op", "relu", "view"), alone_s=(12e-3, 4e-3, 2e-3), spans=(Span(0, 2, 14e-3),)
+    ),
+    measured_start_s=1e-3,
+    measured_flops_per_second=1e9,
+    reference=PROFILE,
+)
+RELU = msgspec.structs.replace(kernel(flops=10, num_bytes=80), operator="relu")
+
+
+def test_operators_that_were_measured_together_cost_what_they_took_together() -> None:
+    """Alone 12 and 4 ms, together 14; and 1 ms to start whatever it is."""
+    cost = msgspec.structs.replace(RUN_TOGETHER, reference=None)
+    whole = msgspec.structs.replace(linear(8), num_bytes=1)
+
+    assert cost.compute_s(0, (whole, RELU)) == pytest.approx(15e-3)
+    assert cost.compute_s(1, (whole, RELU)) == pytest.approx(60e-3)
+    assert cost.kernels_s(0, (whole, RELU)) == pytest.approx([10.5e-3, 3.5e-3])
+    assert cost.kernels_s(0, (RELU,), among=("op", "relu")) == pytest.approx([3.5e-3])
+    assert cost.compute_s(0, (RELU,)) == pytest.approx(5e-3)
+    assert cost.compute_s(0, ()) == 0.0
+
+
+def test_slices_that_run_together_take_their_shares_of_it() -> None:
+    share = (1e-3 + 1_000e-9 + 2_000e-6) / (1e-3 + 8_000e-9 + 2_000e-6)
+
+    assert RUN_TOGETHER.kernels_s(0, (linear(1), RELU))[0] == pytest.approx(10.5e-3 * share)
+    assert RUN_TOGETHER.kernels_s(0, (linear(1),))[0] == pytest.approx(12e-3 * share)
+
+
+def test_what_no_run_holds_costs_what_it_does_alone() -> None:
+    stranger = msgspec.structs.replace(linear(8), operator="stranger")
+
+    found = RUN_TOGETHER.kernels_s(0, (linear(8), stranger))
+
+    assert found[1] == pytest.approx(1e-3 + 8_000e-9 + 2_000e-6)
+
+
+def test_a_view_is_told_by_its_elements() -> None:
+    """It has no arithmetic and no traffic to share by, but a back end took time for it."""
+    cost = msgspec.structs.replace(RUN_TOGETHER, reference=None)
+    half = Kernel(
+        operator="view",
+        steps=(Step("aten.view.default", ()),),
+        outputs=(("y", Region.full((50,))),),
+        flops=0,
+        num_bytes=0,
+    )
+
+    assert cost.kernel_s(0, half) == pytest.approx(1e-3)
+
+
+def test_a_device_with_a_profile_has_starts_and_company_in_it() -> None:
+    cost = msgspec.structs.replace(RUN_TOGETHER, cluster=PROFILED)
+
+    assert cost.compute_s(0, (linear(8), RELU)) == pytest.approx(
+        sum(CostModel(cluster=PROFILED).kernel_s(0, item) for item in (linear(8), RELU))
+    )
+    assert cost.start_s(1) == pytest.approx(4e-3)
+
+
+def test_history_corrects_starts_with_everything_else() -> None:
+    cost = msgspec.structs.replace(RUN_TOGETHER, corrections={"fast": {ANY_FAMILY: 2.0}})
+
+    assert cost.compute_s(0, (linear(8), RELU)) == pytest.approx(
+        2 * RUN_TOGETHER.compute_s(0, (linear(8), RELU))
+    )
 
 
 def test_history_corrects_by_device_and_family() -> None:

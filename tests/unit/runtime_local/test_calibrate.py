@@ -25,6 +25,7 @@ def test_every_operator_is_measured_and_scaled_to_the_fastest_device() -> None:
         (_X,),
         repeats=2,
         slices_s=0,
+        runs_s=0,
         frames=False,
         on_operator=lambda *done: seen.append(done),
     )
@@ -76,6 +77,8 @@ def test_operators_are_measured_as_workers_run_them() -> None:
     cost = ef.calibrate(graph, ef.Cluster.local(), (x,), repeats=1, slices_s=0, frames=False)
 
     assert set(cost.measured) == {operator.name for operator in graph.operators}
+    assert cost.measured_runs is not None
+    assert cost.measured_runs.operators == tuple(operator.name for operator in graph.operators)
 
 
 def test_it_leaves_torchs_threads_as_they_were() -> None:
