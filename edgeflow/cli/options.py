@@ -142,11 +142,12 @@ def choose_access(identity: Path | None, token_file: Path | None) -> Access:
     return Access.of(identity, token_file)
 
 
-def choose_transport(name: str, *, on_workers: bool = True) -> str:
+def choose_transport(name: str, *, on_workers: bool = True, how: str = "--workers or --local") -> str:
     """Return what should carry activations.
 
     Args:
         on_workers: Whether any are used; without them nothing is carried, so asking for a way is a mistake.
+        how: Options that bring workers, for the message.
 
     Raises:
         typer.BadParameter: If there is no such transport, or nothing for it to carry.
@@ -156,7 +157,7 @@ def choose_transport(name: str, *, on_workers: bool = True) -> str:
     if name not in CHOICES:
         raise typer.BadParameter(f"--transport: no transport {name!r}; known: {', '.join(CHOICES)}")
     if name != "auto" and not on_workers:
-        raise typer.BadParameter(f"--transport {name} needs workers: give --workers or --local")
+        raise typer.BadParameter(f"--transport {name} needs workers: give {how}")
     return name
 
 
