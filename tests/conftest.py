@@ -1,4 +1,4 @@
-"""Settings that every test shares: seeds are printed, CI draws the same examples each time."""
+"""What every test shares: printed seeds, the same examples each time in CI, certificates made once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import logging
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from edgeflow.runtime.certificates import make_authority, make_host
+from edgeflow.runtime.security import Access, Credentials
+
 # Printed in the header and used by `rng`; set EDGEFLOW_TEST_SEED to run a failure again.
 SEED = int(os.environ.get("EDGEFLOW_TEST_SEED", "20240229"))
+
+#: The join token of `access`.
+TOKEN = "the-right-token-of-this-cluster"
 
 # A shared machine is slow at times: deadlines and slow draws say nothing about the code.
 _COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
@@ -43,6 +50,30 @@ def _seeded() -> Iterator[None]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(SEED)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``here`` is 127.0.0.1 and localhost, ``elsewhere`` is another host of the same cluster."""
+    folder = tmp_path_factory.mktemp("certificates")
+    make_authority(folder)
+    make_host(folder, "here", ["127.0.0.1", "localhost"])
+    make_host(folder, "elsewhere", ["192.0.2.7"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates of an authority of somebody else's, for the same names."""
+    folder = tmp_path_factory.mktemp("strangers")
+    make_authority(folder)
+    make_host(folder, "here", ["127.0.0.1", "localhost"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def access(certificates: Path) -> Access:
+    return Access(Credentials.load(certificates, "here"), TOKEN)
 
 
 @pytest.fixture(autouse=True)

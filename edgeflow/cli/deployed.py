@@ -22,12 +22,14 @@ def deployed(
     *,
     workers: Sequence[str] | None,
     local: bool,
+    transport: str = "auto",
     access: Access | None = None,
     balance: bool = False,
 ) -> Iterator[Any]:
     """Yield a session on workers, which are let go, or stopped if they were started here, at the end.
 
     Args:
+        transport: What carries activations; see `edgeflow.deploy`.
         balance: Re-plan when devices change their speed, not only when they go and come.
     """
     import edgeflow as ef
@@ -35,16 +37,23 @@ def deployed(
     with ExitStack() as stack:
         with waiting("starting workers and loading weights" if local else "loading weights"):
             if local:
-                session = ef.deploy(plan, local=True, balance=balance)
+                session = ef.deploy(plan, local=True, transport=transport, balance=balance)
             else:
-                session = ef.deploy(plan, workers=list(workers or ()), access=access, balance=balance)
+                session = ef.deploy(
+                    plan, workers=list(workers or ()), transport=transport, access=access, balance=balance
+                )
             stack.enter_context(session)
         yield session
 
 
 @contextmanager
 def answering(
-    plan: Plan, *, workers: Sequence[str] | None, local: bool, access: Access | None = None
+    plan: Plan,
+    *,
+    workers: Sequence[str] | None,
+    local: bool,
+    transport: str = "auto",
+    access: Access | None = None,
 ) -> Iterator[Answer]:
     """Yield what answers requests: workers, or this process where none are asked for."""
     if workers is None and not local:
@@ -52,7 +61,7 @@ def answering(
 
         yield lambda args, kwargs: ef.execute(plan, args, kwargs)
     else:
-        with deployed(plan, workers=workers, local=local, access=access) as session:
+        with deployed(plan, workers=workers, local=local, transport=transport, access=access) as session:
             yield lambda args, kwargs: session.run(*args, **kwargs)
 
 

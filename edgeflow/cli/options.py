@@ -77,6 +77,13 @@ Workers = Annotated[
     ),
 ]
 Local = Annotated[bool, typer.Option("--local", help="Start the workers here, as processes, for the time.")]
+Transport = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|tcp|grpc",
+        help="What carries activations between workers; auto is tcp where all of them offer it.",
+    ),
+]
 Identity = Annotated[
     Path | None,
     typer.Option(
@@ -141,6 +148,25 @@ def choose_access(identity: Path | None, token_file: Path | None) -> Access:
     from edgeflow.runtime.security import Access
 
     return Access.of(identity, token_file)
+
+
+def choose_transport(name: str, *, on_workers: bool = True, how: str = "--workers or --local") -> str:
+    """Return what should carry activations.
+
+    Args:
+        on_workers: Whether any are used; without them nothing is carried, so asking for a way is a mistake.
+        how: Options that bring workers, for the message.
+
+    Raises:
+        typer.BadParameter: If there is no such transport, or nothing for it to carry.
+    """
+    from edgeflow.runtime.transport.routes import CHOICES
+
+    if name not in CHOICES:
+        raise typer.BadParameter(f"--transport: no transport {name!r}; known: {', '.join(CHOICES)}")
+    if name != "auto" and not on_workers:
+        raise typer.BadParameter(f"--transport {name} needs workers: give {how}")
+    return name
 
 
 def parse_speeds(text: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from edgeflow.units import format_bandwidth, format_bytes, format_flops, format_
 
 if TYPE_CHECKING:
     from edgeflow.cost.profile_file import ProfileFile
+    from edgeflow.runtime.security import Access
 
 
 def profile(
@@ -35,6 +37,9 @@ def profile(
             show_default=False,
         ),
     ] = None,
+    transport: options.Transport = "auto",
+    identity: options.Identity = None,
+    token_file: options.TokenFile = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="For operators; a slow device leaves some of them out.")
     ] = 20.0,
@@ -50,7 +55,10 @@ def profile(
     if presets:
         _list_presets(json)
         return
-    found = _measure(threads, executor, seconds, peers)
+    addresses = options.parse_workers(peers, local=False, what="--peers") or []
+    options.choose_transport(transport, on_workers=bool(addresses), how="--peers")
+    access = options.choose_access(identity, token_file)
+    found = _measure(threads, executor, seconds, addresses, transport, access)
     if learn:
         from edgeflow.cost.learned import learn as train
 
@@ -70,13 +78,20 @@ def profile(
         _print(found)
 
 
-def _measure(threads: int, executor: str, seconds: float, peers: str | None) -> ProfileFile:
+def _measure(
+    threads: int, executor: str, seconds: float, peers: Sequence[str], transport: str, access: Access
+) -> ProfileFile:
     from edgeflow.runtime.profile.device import profile_device
 
-    addresses = options.parse_workers(peers, local=False, what="--peers") or []
     with bar("measuring operators") as move:
         return profile_device(
-            threads=threads, executor=executor, budget_s=seconds, peers=addresses, on_case=move
+            threads=threads,
+            executor=executor,
+            budget_s=seconds,
+            peers=peers,
+            transport=transport,
+            access=access,
+            on_case=move,
         )
 
 

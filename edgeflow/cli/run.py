@@ -35,6 +35,7 @@ def run(
     activations: options.Activations = "",
     workers: options.Workers = None,
     local: options.Local = False,
+    transport: options.Transport = "auto",
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
     requests: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
@@ -67,6 +68,7 @@ def run(
     """
     shapes = options.parse_input_shapes(input_shape)
     addresses = options.parse_workers(workers, local=local)
+    options.choose_transport(transport, on_workers=local or addresses is not None)
     access = options.choose_access(identity, token_file)
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
@@ -78,12 +80,17 @@ def run(
     made = make_plan(subject, chosen, strategy=strategy, activations=activations, file=plan)
     latest: Any = None
     if seconds is not None:
-        with deployed(made, workers=addresses, local=local, access=access, balance=balance) as session:
+        with deployed(
+            made, workers=addresses, local=local, transport=transport, access=access, balance=balance
+        ) as session:
             seen = stream(session, lambda: session.run(*subject.args, **subject.kwargs), seconds=seconds)
         say(f"{seen.answered} answered, {seen.failed} failed, {seen.changed} differed from the first")
         raise typer.Exit(1 if seen.failed or seen.changed or not seen.answered else 0)
 
-    with answering(made, workers=addresses, local=local, access=access) as answer, bar("requests") as move:
+    with (
+        answering(made, workers=addresses, local=local, transport=transport, access=access) as answer,
+        bar("requests") as move,
+    ):
 
         def request() -> None:
             nonlocal latest

@@ -34,6 +34,7 @@ def serve(
     strategy: options.Strategy = "auto",
     workers: options.Workers = None,
     local: options.Local = False,
+    transport: options.Transport = "auto",
     registry: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +84,7 @@ def serve(
     addresses = options.parse_workers(workers, local=local)
     if sum((addresses is not None, local, registry is not None, mdns)) != 1:
         raise typer.BadParameter("give one of --workers, --local, --registry and --mdns")
+    options.choose_transport(transport)
     access = options.choose_access(identity, token_file)
     if tls and access.credentials is None:
         raise typer.BadParameter("--tls needs --identity")
@@ -115,7 +117,9 @@ def serve(
             # Devices that the plan does not use are not contacted, but have a place in the list.
             addresses = [found.addresses.get(device, f"{device}:1") for device in devices]
         session = stack.enter_context(
-            deployed(made, workers=addresses, local=local, access=access, balance=balance)
+            deployed(
+                made, workers=addresses, local=local, transport=transport, access=access, balance=balance
+            )
         )
         if found is not None:
             found.follow(partial(_join, session, {device.name: device for device in made.cluster.devices}))

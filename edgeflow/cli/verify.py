@@ -27,6 +27,7 @@ def verify(
     activations: options.Activations = "",
     workers: options.Workers = None,
     local: options.Local = False,
+    transport: options.Transport = "auto",
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
     tolerance: Annotated[
@@ -51,6 +52,7 @@ def verify(
 
     shapes = options.parse_input_shapes(input_shape)
     addresses = options.parse_workers(workers, local=local)
+    options.choose_transport(transport, on_workers=local or addresses is not None)
     access = options.choose_access(identity, token_file)
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
@@ -70,7 +72,7 @@ def verify(
         )
     if addresses is not None or local:
         with (
-            answering(made, workers=addresses, local=local, access=access) as answer,
+            answering(made, workers=addresses, local=local, transport=transport, access=access) as answer,
             waiting("running on workers"),
         ):
             found["workers"] = compare(answer(subject.args, subject.kwargs), expected, tolerance=tolerance)

@@ -69,13 +69,17 @@ def worker(
     ] = False,
     transport: Annotated[
         str,
-        typer.Option(help="What carries activations: auto and tcp open a port for them, grpc does not."),
+        typer.Option(
+            metavar="auto|tcp|grpc",
+            help="What carries activations: auto and tcp open a port for them, grpc does not.",
+        ),
     ] = "auto",
     data_port: Annotated[int, typer.Option(help="The port for activations; 0 takes a free one.")] = 0,
 ) -> None:
     """Run one worker until it is interrupted or terminated; it says its address on stdout."""
     from edgeflow.runtime.worker.server import serve
 
+    options.choose_transport(transport)
     serve(
         bind,
         threads=threads,

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import secrets
 import struct
+import time
 from typing import Final
 
 from edgeflow.errors import AccessDeniedError, ConfigError
@@ -21,6 +22,11 @@ _KEY_BYTES: Final = 32
 _MIN_KEY_BYTES: Final = 16
 _MAX_KEY_BYTES: Final = 64
 _FIELDS: Final = struct.Struct("<Qqq")
+
+
+def new_epoch() -> int:
+    """Return a number that no other deployment has: the time in milliseconds, then 20 random bits."""
+    return (time.time_ns() // 1_000_000 << 20) | secrets.randbits(20)
 
 
 def new_key() -> bytes:

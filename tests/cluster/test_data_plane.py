@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import socket
-import ssl
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import edgeflow as ef
 from edgeflow.errors import ConfigError, WorkerUnreachableError
 from edgeflow.runtime.pages import PAGE_BYTES
+from edgeflow.runtime.security import Access, Credentials
 from edgeflow.runtime.transport import tcp as tcp_module
 from edgeflow.runtime.transport.base import Connection, Handler, Hello
 from edgeflow.runtime.transport.tcp import TcpTransport
-from edgeflow.runtime.wire import Frame, Kind, encode_header
-from tests.cluster.test_transport import HELLO, WAIT_S, Pair, Recorder, tensor
+from edgeflow.runtime.wire import encode_header
+from tests.cluster.test_transport import HELLO, TRANSPORTS, WAIT_S, Pair, Recorder, tensor
 
 torch = pytest.importorskip("torch")
 
@@ -121,9 +118,9 @@ def test_buffers_of_a_worker_take_what_the_plan_says(workers: Any) -> None:
 # What only TCP has.
 
 
-@pytest.fixture
-def pair() -> Any:
-    pair = Pair(TcpTransport)
+@pytest.fixture(params=["tcp", "tcp-tls"])
+def pair(request: pytest.FixtureRequest, access: Access) -> Any:
+    pair = Pair(TRANSPORTS[request.param](access))
     yield pair
     pair.close()
 
@@ -205,81 +202,15 @@ def test_more_connections_than_the_limit_are_refused(pair: Pair, monkeypatch: py
         pair.dial(address)
 
 
-# TLS.
+# TLS: what passes without it, `test_transport.py` checks under it too.
 
 
-class SelfSigned:
-    """Credentials of one certificate that both sides have and trust."""
-
-    def __init__(self, folder: Path) -> None:
-        x509 = pytest.importorskip("cryptography.x509")
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "edgeflow test")])
-        now = datetime.datetime.now(datetime.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        self._certificate, self._key = folder / "certificate.pem", folder / "key.pem"
-        self._certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self._key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-
-    def ssl_context(self, *, server: bool) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-        context.load_cert_chain(self._certificate, self._key)
-        context.load_verify_locations(self._certificate)
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
-
-
-@pytest.mark.parametrize("size", [1, 1 << 16, 1 << 20, 5 << 20])
-def test_frames_over_tls_arrive_unchanged(tmp_path: Path, size: int, rng: np.random.Generator) -> None:
-    credentials = SelfSigned(tmp_path)
-    pair = Pair(lambda **options: TcpTransport(credentials, **options))
-    try:
-        mine, theirs = pair.connect()
-        array = rng.integers(0, 255, size, dtype=np.uint8)
-        for number in range(3):
-            frame = Frame(kind=Kind.TENSOR, epoch=5, source=0, request_id=1, tag=number, array=array)
-            mine.send(frame)
-            theirs.send(frame)
-        for side in (pair.there, pair.here):
-            for number in range(3):
-                got = side.frames.get(timeout=WAIT_S)
-                assert got.tag == number and np.array_equal(got.array, array)
-        mine.close()
-        assert pair.there.lost.get(timeout=WAIT_S) is None
-    finally:
-        pair.close()
-
-
-def test_who_has_no_certificate_is_not_let_in(tmp_path: Path) -> None:
-    listener = TcpTransport(SelfSigned(tmp_path)).listen("", _never)
+def test_who_has_no_certificate_is_not_let_in(access: Access, strangers: Path) -> None:
+    listener = TcpTransport(access.credentials).listen("", _never)
     try:
         with pytest.raises(WorkerUnreachableError):
             TcpTransport().dial(listener.address, HELLO, Recorder(), timeout_s=2.0)
-        (tmp_path / "other").mkdir()
-        stranger = TcpTransport(SelfSigned(tmp_path / "other"))
+        stranger = TcpTransport(Credentials.load(strangers, "here"))
         with pytest.raises(WorkerUnreachableError, match="TLS handshake failed"):
             stranger.dial(listener.address, HELLO, Recorder(), timeout_s=WAIT_S)
     finally:

@@ -6,7 +6,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,10 +14,9 @@ import pytest
 from edgeflow._proto.edgeflow.v1 import registry_pb2 as pb
 from edgeflow._proto.edgeflow.v1 import registry_pb2_grpc
 from edgeflow.errors import ConfigError
-from edgeflow.runtime.certificates import make_authority, make_host
 from edgeflow.runtime.registry import Announcer, Member, RegistryServer
 from edgeflow.runtime.registry.announcer import reachable_address
-from edgeflow.runtime.security import Access, Credentials
+from edgeflow.runtime.security import Access
 
 WAIT_S = 10.0
 PI = Member(name="pi4", address="127.0.0.1:7070", num_threads=4, memory_limit_bytes=10**9, version="1")
@@ -154,10 +152,7 @@ def test_a_registry_that_others_can_reach_needs_certificates() -> None:
         RegistryServer("0.0.0.0:0", access=Access(token=TOKEN))
 
 
-def test_joining_over_tls(tmp_path: Path, heard: Heard) -> None:
-    make_authority(tmp_path)
-    make_host(tmp_path, "here", ["127.0.0.1"])
-    access = Access(Credentials.load(tmp_path, "here"), TOKEN)
+def test_joining_over_tls(access: Access, heard: Heard) -> None:
     server = RegistryServer("127.0.0.1:0", access=access, on_join=heard.joined)
     announcer = Announcer(server.address, PI, access=access)
     try:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from edgeflow.errors import (
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
+from edgeflow.runtime.security import Access
 from edgeflow.runtime.transport.base import Connection, Handler, Hello, Listener, Transport
 from edgeflow.runtime.transport.grpc_ import GrpcTransport, bind_server
 from edgeflow.runtime.transport.memory import MemoryNetwork, MemoryTransport
@@ -32,20 +34,19 @@ WAIT_S = 10.0
 HELLO = Hello(epoch=5, rank=0)
 
 
-def memory_transports() -> Callable[..., Transport]:
+def memory_transports(access: Access) -> Callable[..., Transport]:
     network = MemoryNetwork()
     return lambda **options: MemoryTransport(network, **options)
 
 
-def grpc_transports() -> Callable[..., Transport]:
-    return GrpcTransport
-
-
-def tcp_transports() -> Callable[..., Transport]:
-    return TcpTransport
-
-
-TRANSPORTS = {"memory": memory_transports, "grpc": grpc_transports, "tcp": tcp_transports}
+#: By name: what makes the transports of one test, some under mutual TLS.
+TRANSPORTS: dict[str, Callable[[Access], Callable[..., Transport]]] = {
+    "memory": memory_transports,
+    "grpc": lambda access: GrpcTransport,
+    "grpc-tls": lambda access: partial(GrpcTransport, access.credentials),
+    "tcp": lambda access: TcpTransport,
+    "tcp-tls": lambda access: partial(TcpTransport, access.credentials),
+}
 
 
 class Recorder:
@@ -97,8 +98,8 @@ class Pair:
 
 
 @pytest.fixture(params=TRANSPORTS)
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    pair = Pair(TRANSPORTS[request.param]())
+def pair(request: pytest.FixtureRequest, access: Access) -> Iterator[Pair]:
+    pair = Pair(TRANSPORTS[request.param](access))
     yield pair
     pair.close()
 
@@ -122,15 +123,18 @@ def test_frames_go_both_ways_in_order(pair: Pair) -> None:
     "num_bytes", [0, 4, CHUNK_BYTES - 4, CHUNK_BYTES, CHUNK_BYTES + 4, 9 * CHUNK_BYTES + 12]
 )
 def test_any_size_arrives_unchanged(pair: Pair, num_bytes: int, rng: np.random.Generator) -> None:
-    mine, _ = pair.connect()
+    """Both ways at once: what encrypts has one state for both."""
+    mine, theirs = pair.connect()
     array = rng.integers(0, 2**31, num_bytes // 4, dtype=np.int32)
-    mine.send(Frame(kind=Kind.TENSOR, epoch=5, source=0, request_id=2**63, tag=8, array=array))
-    mine.send(tensor(9))
+    for side in (mine, theirs):
+        side.send(Frame(kind=Kind.TENSOR, epoch=5, source=0, request_id=2**63, tag=8, array=array))
+        side.send(tensor(9))
 
-    frame = pair.there.frames.get(timeout=WAIT_S)
-    assert np.array_equal(frame.array, array) and frame.array.dtype == array.dtype
-    assert (frame.epoch, frame.source, frame.request_id, frame.tag) == (5, 0, 2**63, 8)
-    assert pair.there.frames.get(timeout=WAIT_S).tag == 9
+    for end in (pair.there, pair.here):
+        frame = end.frames.get(timeout=WAIT_S)
+        assert np.array_equal(frame.array, array) and frame.array.dtype == array.dtype
+        assert (frame.epoch, frame.source, frame.request_id, frame.tag) == (5, 0, 2**63, 8)
+        assert end.frames.get(timeout=WAIT_S).tag == 9
 
 
 def test_the_array_that_arrives_belongs_to_the_receiver(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""A cluster's certificates, made once, and workers that ask for them."""
+"""Workers that ask for certificates and a token."""
 
 from __future__ import annotations
 
@@ -8,36 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgeflow.runtime.certificates import make_authority, make_host
 from edgeflow.runtime.executor import make_executor
-from edgeflow.runtime.security import Access, Credentials
+from edgeflow.runtime.security import Access
 from edgeflow.runtime.worker import WorkerServer
-
-TOKEN = "the-right-token-of-this-cluster"
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``here`` is 127.0.0.1 and localhost, ``elsewhere`` is another host of the same cluster."""
-    folder = tmp_path_factory.mktemp("certificates")
-    make_authority(folder)
-    make_host(folder, "here", ["127.0.0.1", "localhost"])
-    make_host(folder, "elsewhere", ["192.0.2.7"])
-    return folder
-
-
-@pytest.fixture(scope="session")
-def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificates of an authority of somebody else's, for the same names."""
-    folder = tmp_path_factory.mktemp("strangers")
-    make_authority(folder)
-    make_host(folder, "here", ["127.0.0.1", "localhost"])
-    return folder
-
-
-@pytest.fixture(scope="session")
-def access(certificates: Path) -> Access:
-    return Access(Credentials.load(certificates, "here"), TOKEN)
 
 
 class Guarded:

@@ -30,7 +30,8 @@ from edgeflow.runtime.transport.grpc_ import METHOD, SERVICE, GrpcTransport
 from edgeflow.runtime.wire import Frame, Header
 from edgeflow.runtime.wire import encode as encode_frame
 from edgeflow.runtime.worker.server import check_bind
-from tests.security.conftest import TOKEN, Guarded
+from tests.conftest import TOKEN
+from tests.security.conftest import Guarded
 from tests.security.test_credentials import expired
 
 torch = pytest.importorskip("torch")

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import itertools
 import logging
-import secrets
 import threading
 import time
 from collections import deque
@@ -32,6 +31,7 @@ from edgeflow.runtime.coordinator.members import Watch
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, ContentTable
 from edgeflow.runtime.pages import PagePool
+from edgeflow.runtime.proof import new_epoch
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.security import Access
@@ -544,7 +544,7 @@ class Session:
         addresses = {rank: self._addresses[name] for rank, name in names.items()}
         epoch = Epoch(
             way,
-            _new_epoch(),
+            new_epoch(),
             addresses,
             shared=self._shared,
             timeout_s=self.timeout_s,
@@ -578,11 +578,6 @@ class Session:
 def _expected_s(way: Plan) -> float:
     """What a request is predicted to take on an idle cluster."""
     return max(predict(way, with_events=False).latency_s, 1e-9)
-
-
-def _new_epoch() -> int:
-    """A number that no other deployment has: the time in milliseconds, then 20 random bits."""
-    return (time.time_ns() // 1_000_000 << 20) | secrets.randbits(20)
 
 
 def _settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:

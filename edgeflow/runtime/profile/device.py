@@ -19,6 +19,7 @@ from edgeflow.runtime.profile.frames import CopyCost, measure_copies, measure_fr
 from edgeflow.runtime.profile.host import conditions, free_memory_bytes
 from edgeflow.runtime.profile.measure import clock_for, measure
 from edgeflow.runtime.profile.peers import measure_peer
+from edgeflow.runtime.security import Access
 
 #: Seconds for operators; the rest takes a few more.
 OPERATORS_S: Final = 20.0
@@ -35,6 +36,8 @@ def profile_device(
     executor: str = AUTO,
     budget_s: float = OPERATORS_S,
     peers: Sequence[str] = (),
+    transport: str = "auto",
+    access: Access | None = None,
     name: str = "",
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProfileFile:
@@ -45,13 +48,18 @@ def profile_device(
         executor: Back end to measure; the one that the worker runs, by default the best that is installed.
         budget_s: For operators; on a slow device a part of them is left out.
         peers: Addresses of running workers, to which the network is measured.
+        transport: What carries the frames to them, as those of a plan later; see `edgeflow.deploy`.
+        access: What is shown to them.
         name: Of the device; the host's by default.
         on_case: Told how many operators are done, of how many.
 
     Raises:
         WorkerUnreachableError: If a peer does not answer.
+        ClusterError: If a peer refuses.
     """
-    links: tuple[PeerLink, ...] = tuple(measure_peer(address) for address in peers)
+    links: tuple[PeerLink, ...] = tuple(
+        measure_peer(address, transport=transport, access=access) for address in peers
+    )
     where = conditions(threads)
     memory_bytes = free_memory_bytes()
     reader = find_energy_reader()

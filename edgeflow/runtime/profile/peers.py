@@ -1,82 +1,196 @@
-"""The network to running workers, measured with the call that every worker answers: `Describe`.
+"""The network to running workers, measured over the way that plans use: TCP where it is offered, else gRPC.
 
-Latency is half of the shortest round trip. For the bandwidth the same call carries padding, as a field that
-the worker does not know and so ignores. Only the way there is measured; it includes what gRPC costs on both
-sides.
+The worker is handed a program, as one of a plan's, that takes a frame and sends back its first byte. Latency
+is half of the shortest round trip of a small frame; for the bandwidth the frame grows until it takes long.
+Only the way there is measured. It includes what frames cost on both sides: system calls, checksums, and
+encryption where certificates are shown.
 """
 
 from __future__ import annotations
 
+import itertools
+import queue
 import statistics
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Final
 
-import grpc
+import numpy as np
 
-from edgeflow._proto.edgeflow.v1 import worker_pb2 as pb
 from edgeflow.cost.profile_file import PeerLink
-from edgeflow.errors import WorkerUnreachableError
-from edgeflow.runtime.rpc_errors import from_rpc_error
+from edgeflow.errors import CodecError, EdgeflowError, WorkerUnreachableError
+from edgeflow.plan.program import CLIENT, Buffer, Program, Receive, Send
+from edgeflow.runtime.coordinator.client import WorkerClient
+from edgeflow.runtime.proof import new_epoch, new_key, prove
+from edgeflow.runtime.rpc_errors import decode_description, rebuild
 from edgeflow.runtime.security import Access
-from edgeflow.runtime.transport.grpc_ import open_channel
+from edgeflow.runtime.transport.grpc_ import GrpcTransport
+from edgeflow.runtime.transport.routes import Route, RoutedTransport, choose_routes, format_routes
+from edgeflow.runtime.transport.tcp import TcpTransport
+from edgeflow.runtime.wire import Frame, Header, Kind
+from edgeflow.sharding.region import Region
+from edgeflow.units import format_bytes
 
-_METHOD: Final = "/edgeflow.v1.Worker/Describe"
 _NUM_PINGS: Final = 15
 _NUM_BLASTS: Final = 5
-_FIRST_PADDING: Final = 64 << 10
-_MAX_PADDING: Final = 16 << 20
-#: Padding grows until it takes this long, so that latency does not count.
+_PING_BYTES: Final = 1
+_FIRST_BYTES: Final = 64 << 10
+_MAX_BYTES: Final = 16 << 20
+#: Frames grow until one takes this long, so that latency does not count.
 _LONG_ENOUGH_S: Final = 0.2
 
-#: An unknown field: number 1000, length-delimited (protobuf's wire type 2).
-_UNKNOWN_FIELD: Final = bytes(((1000 << 3 | 2) & 0x7F | 0x80, (1000 << 3 | 2) >> 7))
+_RANK: Final = 0
+_NAMES: Final = {"tcp": "TCP", "grpc": "gRPC"}
+
+#: Sends a frame, waits for the answer, returns how many seconds that took.
+_Exchange = Callable[[], float]
 
 
-def measure_peer(address: str, *, timeout_s: float = 5.0, access: Access | None = None) -> PeerLink:
+def measure_peer(
+    address: str, *, timeout_s: float = 5.0, transport: str = "auto", access: Access | None = None
+) -> PeerLink:
     """Measure the way to one worker.
 
     Args:
+        timeout_s: Of each call, and of each frame.
+        transport: What carries the frames; see `edgeflow.runtime.transport.routes`.
         access: What is shown to it.
 
     Raises:
         WorkerUnreachableError: If it does not answer within ``timeout_s``.
+        ConfigError: If it does not offer ``transport``.
+        ClusterError: If it refuses.
     """
     access = access or Access()
-    channel = open_channel(address, access.credentials)
-    try:
-        call = channel.unary_unary(_METHOD, request_serializer=None, response_deserializer=None)
-
-        def seconds(payload: bytes, *, wait: bool = False) -> tuple[float, bytes]:
-            start = time.perf_counter()
-            answer = call(payload, timeout=timeout_s, wait_for_ready=wait, metadata=access.metadata)
-            return time.perf_counter() - start, answer
-
-        _, answer = seconds(b"", wait=True)
-        round_trip_s = min(seconds(b"")[0] for _ in range(_NUM_PINGS))
-        size = _FIRST_PADDING
-        while seconds(padding(size))[0] < _LONG_ENOUGH_S and size < _MAX_PADDING:
-            size *= 4
-        taken_s = statistics.median(seconds(padding(size))[0] for _ in range(_NUM_BLASTS))
-    except grpc.RpcError as error:
-        failure = from_rpc_error(error, where=f"worker {address}", waited_s=timeout_s)
-        raise WorkerUnreachableError(f"{address} cannot be measured: {failure}") from error
-    finally:
-        channel.close()
+    credentials = access.credentials
+    with (
+        closing(WorkerClient(address, _RANK, access)) as client,
+        closing(RoutedTransport((TcpTransport(credentials), GrpcTransport(credentials)))) as network,
+    ):
+        said = client.describe(timeout_s=timeout_s)
+        routes = choose_routes({_RANK: address}, {_RANK: said.data_ports}, transport)[_RANK]
+        with _answering(client, network, routes, _PING_BYTES, timeout_s) as (route, exchange):
+            exchange()
+            round_trip_s = min(exchange() for _ in range(_NUM_PINGS))
+        size, taken_s = _measure_blast(client, network, format_routes([route]), timeout_s)
+    under = " under TLS" if credentials else ""
     return PeerLink(
         address=address,
-        name=pb.DescribeResponse.FromString(answer).name,
+        name=said.name,
         latency_s=round_trip_s / 2,
         bandwidth_bytes_per_s=size / max(1e-9, taken_s - round_trip_s),
-        method="gRPC Describe: half of the shortest round trip; padding, one way",
+        method=f"{_NAMES[route.transport]}{under}: half of the shortest round trip of a frame; "
+        f"frames of {format_bytes(size)}, one way",
     )
 
 
-def padding(size: int) -> bytes:
-    """A request of about ``size`` bytes that says nothing."""
-    length = bytearray()
-    rest = size
-    while rest > 0x7F:
-        length.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    length.append(rest)
-    return _UNKNOWN_FIELD + bytes(length) + bytes(size)
+def _measure_blast(
+    client: WorkerClient, network: RoutedTransport, routes: str, timeout_s: float
+) -> tuple[int, float]:
+    """Return the size of a frame that takes long enough, or the largest, and the seconds that it takes."""
+    size = _FIRST_BYTES
+    while True:
+        with _answering(client, network, routes, size, timeout_s) as (_, exchange):
+            # The first one may also make the buffers.
+            if exchange() >= _LONG_ENOUGH_S or size >= _MAX_BYTES:
+                return size, statistics.median(exchange() for _ in range(_NUM_BLASTS))
+        size *= 4
+
+
+@contextmanager
+def _answering(
+    client: WorkerClient, network: RoutedTransport, routes: str, size: int, timeout_s: float
+) -> Iterator[tuple[Route, _Exchange]]:
+    """Make the worker answer frames of ``size`` bytes, for the time; yield the way there, and an exchange."""
+    epoch, key, program = new_epoch(), new_key(), _program(size)
+    array = np.ones(size, np.uint8)  # not zeros: those would be one page, over and over
+    answers = _Answers(client.where)
+    numbers = itertools.count(1)
+    with ExitStack() as stack:
+        stack.callback(_forget, client, epoch, timeout_s)
+        client.prepare(
+            epoch, program, fingerprint="profile", peers={}, contents=(), key=key, timeout_s=timeout_s
+        )
+        client.load(epoch, (), timeout_s=timeout_s)
+        client.commit(epoch, timeout_s=timeout_s)
+        hello = prove(key, epoch, source=CLIENT, target=_RANK)
+        route, connection = network.connect(routes, hello, answers, timeout_s=timeout_s)
+        stack.callback(connection.close)
+
+        def exchange() -> float:
+            frame = Frame(kind=Kind.TENSOR, epoch=epoch, source=CLIENT, request_id=next(numbers), array=array)
+            start_s = time.perf_counter()
+            connection.send(frame)
+            answers.wait(timeout_s)
+            return time.perf_counter() - start_s
+
+        yield route, exchange
+
+
+def _forget(client: WorkerClient, epoch: int, timeout_s: float) -> None:
+    """Take the program off the worker; one that is gone has forgotten it, or will."""
+    try:
+        client.abort(epoch, timeout_s=timeout_s)
+    except EdgeflowError:
+        # What was measured, or went wrong before, says more.
+        return
+
+
+def _program(size: int) -> Program:
+    """Take a frame of ``size`` bytes and send back its first."""
+    whole = Region.full((size,))
+    return Program(
+        rank=_RANK,
+        instructions=(
+            Receive(buffer=0, tensor="x", region=whole, dtype="uint8", peer=CLIENT, tag=0, stage="profile"),
+            Send(
+                buffer=0,
+                tensor="x",
+                region=Region.full((1,)),
+                dtype="uint8",
+                peer=CLIENT,
+                tag=0,
+                stage="profile",
+            ),
+        ),
+        buffers=(Buffer("x", whole, "uint8"),),
+        peak_bytes=size,
+    )
+
+
+class _Answers:
+    """What comes back from a worker, or why nothing does."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._arrived: queue.SimpleQueue[Frame | EdgeflowError] = queue.SimpleQueue()
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when the next answer is there.
+
+        Raises:
+            WorkerUnreachableError: If there is none in time, or the connection has ended.
+            EdgeflowError: What the worker says has failed.
+        """
+        try:
+            found = self._arrived.get(timeout=timeout_s)
+        except queue.Empty:
+            raise WorkerUnreachableError(f"{self._where}: a frame had no answer in {timeout_s:g} s") from None
+        if isinstance(found, EdgeflowError):
+            raise found
+        if found.kind is Kind.FAILURE:
+            raise rebuild(decode_description(found.array.tobytes()), where=self._where)
+
+    def admit(self, header: Header) -> None:
+        is_answer = header.kind is Kind.TENSOR and header.num_bytes == 1
+        if not is_answer and header.kind is not Kind.FAILURE:
+            raise CodecError(
+                f"{self._where} sent {header.num_bytes:,} bytes of a {header.kind.name}, not one"
+            )
+
+    def on_frame(self, frame: Frame) -> None:
+        self._arrived.put(frame)
+
+    def on_lost(self, error: EdgeflowError | None) -> None:
+        self._arrived.put(error or WorkerUnreachableError(f"{self._where} has closed the connection"))

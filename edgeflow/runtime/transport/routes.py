@@ -103,7 +103,13 @@ class RoutedTransport:
         raise NotImplementedError("each transport listens at an address of its own")
 
     def dial(self, address: str, hello: Hello, handler: Handler, *, timeout_s: float) -> Connection:
-        """Try each way in turn; see `Transport.dial`.
+        """Try each way in turn; see `Transport.dial`."""
+        return self.connect(address, hello, handler, timeout_s=timeout_s)[1]
+
+    def connect(
+        self, address: str, hello: Hello, handler: Handler, *, timeout_s: float
+    ) -> tuple[Route, Connection]:
+        """The same, and say which way it was.
 
         Only who cannot be reached one way is tried another: a refusal is an answer.
         """
@@ -114,13 +120,15 @@ class RoutedTransport:
         for route in routes[:-1]:
             transport = self._transports[route.transport]
             try:
-                return transport.dial(route.address, hello, handler, timeout_s=min(_TRY_S, timeout_s / 2))
+                try_s = min(_TRY_S, timeout_s / 2)
+                return route, transport.dial(route.address, hello, handler, timeout_s=try_s)
             except WorkerUnreachableError as error:
                 reason = {"transport": route.transport, "address": route.address, "reason": str(error)}
                 logger.warning("transport.unavailable", extra=reason)
         last = routes[-1]
         left_s = max(0.1, deadline_s - time.monotonic())
-        return self._transports[last.transport].dial(last.address, hello, handler, timeout_s=left_s)
+        transport = self._transports[last.transport]
+        return last, transport.dial(last.address, hello, handler, timeout_s=left_s)
 
     def close(self) -> None:
         for transport in self._transports.values():

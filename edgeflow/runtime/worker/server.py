@@ -35,6 +35,7 @@ from edgeflow.runtime.transport.grpc_ import (
 )
 from edgeflow.runtime.transport.routes import CHOICES, RoutedTransport
 from edgeflow.runtime.transport.tcp import TcpTransport
+from edgeflow.runtime.worker.malloc import return_large_arrays
 from edgeflow.runtime.worker.servicer import WorkerServicer
 from edgeflow.runtime.worker.weights import WeightCache, default_folder
 from edgeflow.runtime.worker.worker import Worker, default_memory_limit_bytes
@@ -204,6 +205,7 @@ def serve(
         ConfigError: If an argument is wrong, or the address cannot be had.
     """
     check_bind(bind, insecure=insecure, access=access)
+    return_large_arrays()
     stop = threading.Event()
     previous = {
         number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)

@@ -34,10 +34,11 @@ class FakeSession:
         plan: ef.Plan,
         workers: list[str] | None = None,
         local: bool = False,
+        transport: str = "",
         access: Any = None,
         balance: bool = False,
     ) -> None:
-        self.decisions, self.balance = (), balance
+        self.decisions, self.balance, self.transport = (), balance, transport
         self.plan, self.workers, self.local, self.closed = plan, workers, local, False
         self.scale = 1.0
 
@@ -216,6 +217,38 @@ def test_run_for_some_time_needs_workers() -> None:
 
     assert result.exit_code == 3
     assert "--local" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("verify",), ("run",), ("run", "--seconds", "0.1")], ids=" ".join)
+@pytest.mark.parametrize("where", [("--local",), ("--workers", "a:1,b:2")], ids=" ".join)
+def test_the_transport_that_was_asked_for(
+    sessions: list[FakeSession], command: tuple[str, ...], where: tuple[str, ...]
+) -> None:
+    name, *more = command
+    for asked in (("--transport", "grpc"), ("--transport", "tcp"), ()):
+        assert invoke(name, "mlp", "--speeds", "1,1", *more, *where, *asked).exit_code == 0
+
+    assert [session.transport for session in sessions] == ["grpc", "tcp", "auto"]
+
+
+def test_serve_takes_the_transport_too(sessions: list[FakeSession], monkeypatch: pytest.MonkeyPatch) -> None:
+    server = pytest.importorskip("edgeflow.runtime.serving.server", exc_type=ImportError)
+    monkeypatch.setattr(server, "serve_model", lambda *args, **options: None)
+
+    result = invoke("serve", "mlp", "--speeds", "1,1", "--local", "--transport", "grpc")
+
+    assert result.exit_code == 0, result.output
+    assert [session.transport for session in sessions] == ["grpc"]
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_a_transport_without_workers_carries_nothing(command: str) -> None:
+    """Or `verify --transport grpc` would pass without having tried it."""
+    result = invoke(command, "mlp", "--speeds", "1,1", "--transport", "grpc")
+
+    assert result.exit_code == 2
+    assert "--local" in result.stderr
+    assert invoke(command, "mlp", "--speeds", "1,1", "--transport", "auto").exit_code == 0
 
 
 def test_run_in_this_process() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from edgeflow.cli.options import choose_cluster, parse_speeds, parse_workers
+from edgeflow.cli.options import choose_cluster, choose_transport, parse_speeds, parse_workers
 from edgeflow.errors import ConfigError
 
 FILE = Path(__file__).parents[3] / "deploy" / "clusters" / "home.yaml"
@@ -73,3 +73,14 @@ def test_workers() -> None:
 def test_wrong_workers_are_usage_errors(text: str, local: bool) -> None:
     with pytest.raises(typer.BadParameter):
         parse_workers(text, local=local)
+
+
+def test_transports() -> None:
+    assert [choose_transport(name) for name in ("auto", "tcp", "grpc")] == ["auto", "tcp", "grpc"]
+    assert choose_transport("auto", on_workers=False) == "auto"
+
+
+@pytest.mark.parametrize("name", ["", "udp", "TCP", "tcp,grpc"])
+def test_an_unknown_transport_is_answered_with_the_known_ones(name: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"known: auto, tcp, grpc"):
+        choose_transport(name)

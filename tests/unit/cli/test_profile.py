@@ -16,6 +16,7 @@ from edgeflow.cost.kernels import Sample, fit_families
 from edgeflow.cost.profile_file import PeerLink, ProfileFile, load_profile
 from edgeflow.cost.work import Work
 from edgeflow.runtime.profile import device
+from edgeflow.runtime.security import Access
 
 SAMPLES = tuple(Sample(Work(family="conv", flops=n * 10**6), n * 1e-3) for n in range(1, 61))
 
@@ -57,6 +58,7 @@ def test_it_says_what_was_measured_under_what_conditions(asked: list[dict[str, A
 
     assert result.exit_code == 0, result.output
     assert (asked[0]["threads"], asked[0]["peers"]) == (2, ["pi:7070", "pi2:7070"])
+    assert (asked[0]["transport"], asked[0]["access"]) == ("auto", Access())
     for said in (
         "box: Some CPU, 2 of 4 cores, torch 2.13.0, load 0 when measuring began",
         "1.0 GFLOP/s on large products, 1.00 GiB/s of memory, 2.00 GiB free",
@@ -66,6 +68,15 @@ def test_it_says_what_was_measured_under_what_conditions(asked: list[dict[str, A
         "conv",
     ):
         assert said in result.output
+
+
+def test_what_is_shown_to_peers_and_the_way_to_them(asked: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-token-of-this-cluster")
+    result = invoke("--peers", "a:1", "--transport", "grpc", "--token-file", str(tmp_path / "token"))
+
+    assert result.exit_code == 0, result.output
+    assert (asked[0]["transport"], asked[0]["access"].token) == ("grpc", "a-token-of-this-cluster")
+    assert invoke("--peers", "a:1", "--identity", str(tmp_path / "nobody")).exit_code == 3
 
 
 def test_it_is_saved_with_its_samples(asked: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -98,7 +109,16 @@ def test_presets_are_listed_with_their_sources(asked: list[dict[str, Any]]) -> N
     assert json.loads(invoke("--presets", "--json").stdout)[0]["name"] == "pi3b"
 
 
-@pytest.mark.parametrize("arguments", [("--peers", "a:1,,b:2"), ("--threads", "0"), ("--seconds", "0")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--peers", "a:1,,b:2"),
+        ("--peers", "a:1", "--transport", "udp"),
+        ("--transport", "grpc"),
+        ("--threads", "0"),
+        ("--seconds", "0"),
+    ],
+)
 def test_usage(asked: list[dict[str, Any]], arguments: tuple[str, ...]) -> None:
     assert invoke(*arguments).exit_code == 2
     assert asked == []
