@@ -9,6 +9,7 @@ from edgeflow.balancer import Planner
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.errors import InfeasiblePlanError
+from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner import plan as make_plan
 from edgeflow.runtime.coordinator import Session
@@ -16,14 +17,14 @@ from edgeflow.runtime.coordinator import deploy as deploy_kept
 
 
 def planner_like(plan: Plan) -> Planner:
-    """Return what makes plans as ``plan`` was made: its strategy, objective and deadline.
+    """Return what makes plans of any graph as ``plan`` was made: its strategy, objective and deadline.
 
     Where its strategy has no plan for the devices that are left, `auto` makes one.
     """
 
-    def replan(cluster: Cluster, cost: CostModel) -> Plan:
+    def replan(graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
         make = functools.partial(
-            make_plan, plan.graph, cluster, objective=plan.objective, deadline_s=plan.deadline_s, cost=cost
+            make_plan, graph, cluster, objective=plan.objective, deadline_s=plan.deadline_s, cost=cost
         )
         try:
             return make(strategy=plan.strategy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgeflow.balancer import Planner, Rebalancer, Thresholds
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
+from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner import plan as make_plan
 
@@ -28,11 +29,11 @@ class MeasuredSpeeds(Rebalancer):
     ) -> None:
         super().__init__(thresholds, planner=planner or self._plan_again, cost=cost, is_exact=True)
 
-    def _plan_again(self, cluster: Cluster, cost: CostModel) -> Plan:
+    def _plan_again(self, graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
         running = self._plan
         assert running is not None, "the first plan is the caller's"
         return make_plan(
-            running.graph,
+            graph,
             cluster,
             running.strategy,
             running.objective,
