@@ -9,6 +9,7 @@ from edgeflow.balancer import Planner
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.errors import InfeasiblePlanError
+from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner import plan_again
 from edgeflow.runtime.coordinator import Session
@@ -16,16 +17,16 @@ from edgeflow.runtime.coordinator import deploy as deploy_kept
 
 
 def planner_like(plan: Plan) -> Planner:
-    """Return what makes plans as ``plan`` was made: its strategy, objective, deadline and activations.
+    """Return what makes plans of any graph as ``plan`` was made: strategy, objective, deadline, activations.
 
     Where its strategy has no plan for the devices that are left, `auto` makes one.
     """
 
-    def replan(cluster: Cluster, cost: CostModel) -> Plan:
+    def replan(graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
         try:
-            return plan_again(plan, cluster, cost=cost)
+            return plan_again(plan, cluster, graph=graph, cost=cost)
         except InfeasiblePlanError:
-            return plan_again(plan, cluster, strategy="auto", cost=cost)
+            return plan_again(plan, cluster, graph=graph, strategy="auto", cost=cost)
 
     return replan
 

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import numpy as np
+
 from edgeflow.balancer.beliefs import Belief, Beliefs
 from edgeflow.balancer.decision import Decision, Thresholds
 from edgeflow.balancer.history import LatencyHistory
@@ -17,14 +19,15 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
 from edgeflow.cost.timeline import predict_programs
 from edgeflow.errors import InfeasiblePlanError
+from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import CLIENT, WeightSlice
 from edgeflow.units import format_seconds
 
 logger = logging.getLogger(__name__)
 
-#: Makes a plan under given costs.
-Planner = Callable[[Cluster, CostModel], Plan]
+#: Makes a plan of a graph, under given costs.
+Planner = Callable[[ModelGraph, Cluster, CostModel], Plan]
 
 #: Cool-downs that a switch is remembered for, and the most that one is stretched by.
 _MEMORY: Final = 24
@@ -37,7 +40,8 @@ class Rebalancer:
     """Re-plans when the gain stands all doubt and pays for the moving, and the last switch is long ago.
 
     Args:
-        planner: Asked with what is known to be there and what is believed of it.
+        planner: Asked with the graph of the plan that runs, who is known to be there, and what
+            is believed of them.
         cost: Costs on the whole cluster that observations are compared with; the roofline by default.
         is_exact: These costs are right for devices at their usual speed, not just up to a common factor.
 
@@ -87,6 +91,8 @@ class Rebalancer:
         else:
             self._trials.end()
         self._is_back = False
+        if self._plan is not None and plan.graph.fingerprint != self._plan.graph.fingerprint:
+            self._another_graph(self._plan.graph, plan.graph, now_s)
         before = set() if self._plan is None else _names(self._plan)
         self._plan, self._cluster, self._switched_s, self._now_s = plan, cluster, now_s, now_s
         self._asked = self._weighed = None
@@ -94,6 +100,15 @@ class Rebalancer:
             self._held.setdefault(name, set()).update(slices)
         self._beliefs.adopted(_names(plan) - before, now_s)
         self.history.switched(now_s)
+
+    def _another_graph(self, before: ModelGraph, graph: ModelGraph, now_s: float) -> None:
+        """What was measured of plans of the one graph says nothing of those of the other one."""
+        devices = () if self._cluster is None else self._cluster.devices
+        self._beliefs.another_graph({device.name for device in devices}, now_s)
+        self._trials = Trials()
+        kept = {name for name, array in graph.weights.items() if _is_same(array, before.weights.get(name))}
+        for slices in self._held.values():
+            slices.intersection_update({item for item in slices if item.tensor in kept})
 
     def joined(self, cluster: Cluster) -> None:
         """Other devices are known to be there than before; the plan that runs goes on."""
@@ -156,7 +171,8 @@ class Rebalancer:
 
     def replan(self, cluster: Cluster) -> Plan:
         """Return a plan for what is there, under what was last believed: for when a device was lost."""
-        return self._planner(cluster, self.cost(cluster))
+        assert self._plan is not None, "the first plan is the caller's"
+        return self._planner(self._plan.graph, cluster, self.cost(cluster))
 
     def cost(self, cluster: Cluster) -> CostModel:
         """Costs on ``cluster`` as last believed."""
@@ -208,7 +224,7 @@ class Rebalancer:
         before_s = self._figure(plan, now_s)
         before = _label(plan)
         try:
-            candidate = self._planner(cluster, self._beliefs.cost(base, cluster, now_s))
+            candidate = self._planner(plan.graph, cluster, self._beliefs.cost(base, cluster, now_s))
         except InfeasiblePlanError as error:
             return Decision(
                 time_s=now_s,
@@ -280,6 +296,10 @@ class Rebalancer:
 
 def _names(plan: Plan) -> set[str]:
     return {plan.cluster.devices[rank].name for rank in plan.devices}
+
+
+def _is_same(array: Array, before: Array | None) -> bool:
+    return before is not None and (array is before or np.array_equal(array, before))
 
 
 def _label(plan: Plan) -> str:

@@ -58,6 +58,19 @@ class _Anchor(msgspec.Struct, frozen=True):
     ratio: float
 
 
+class _Before(msgspec.Struct, frozen=True, kw_only=True):
+    """What was believed of a device while kernels of another graph ran.
+
+    Attributes:
+        change: Its ratio, in times of its usual one.
+        heard_s: When it was last heard of.
+    """
+
+    change: float
+    source: str
+    heard_s: float
+
+
 class Beliefs:
     """Follows a history.
 
@@ -84,6 +97,8 @@ class Beliefs:
         self._anchored_s: dict[str, float] = {}
         self._expected: dict[str, float] = {}
         self._misled: set[str] = set()
+        #: Device -> what is believed of it until it is heard of.
+        self._before: dict[str, _Before] = {}
 
     def update(self, devices: Iterable[str]) -> None:
         """Take note of what the history says now."""
@@ -106,13 +121,18 @@ class Beliefs:
 
     def _probe(self, device: str, seen: Estimate | None) -> tuple[float, float] | None:
         """What probes say since the device was last seen to compute: those before say how it was then."""
-        return self._history.probe(device, since_s=-math.inf if seen is None else seen.seen_s)
+        before = self._before.get(device)
+        if seen is not None:
+            return self._history.probe(device, since_s=seen.seen_s)
+        return self._history.probe(device, since_s=-math.inf if before is None else before.heard_s)
 
     def _learn_usual(self, device: str, seen: Estimate) -> None:
         """The first level that a device shows is its usual one; it is refined until a step, or well known."""
         known = self._usual.get(device)
         if known is None:
-            self._usual[device] = seen.ratio
+            before = self._before.pop(device, None)
+            is_recent = before is not None and before.heard_s >= seen.seen_s - self._forget_s
+            self._usual[device] = seen.ratio / before.change if before and is_recent else seen.ratio
             return
         if device not in self._settled:
             if abs(math.log(seen.ratio / known)) > _STEP + 2 * seen.error:
@@ -150,6 +170,9 @@ class Beliefs:
             if abs(math.log(change)) < _SAME_PROBE:
                 change = 1.0
             return Belief(ratio=anchor.ratio * change, error=_OF_PROBE, source="probe")
+        before = self._before.get(device)
+        if seen is None and before is not None and before.heard_s >= recent_s:
+            return Belief(ratio=self.usual(device) * before.change, error=_OF_USUAL, source=before.source)
         error = 0.0 if self._is_exact else _OF_USUAL
         return Belief(ratio=self.usual(device), error=error, source="usual")
 
@@ -160,6 +183,27 @@ class Beliefs:
             belief = self.of(device, now_s)
             if belief.source == "probe":
                 self._expected[device] = belief.ratio
+
+    def another_graph(self, devices: Iterable[str], now_s: float) -> None:
+        """Kernels of another graph run from now on.
+
+        A cost model is wrong by one factor for one graph and by another for the next, so ratios of the two
+        must not be compared, nor what is usual. By how much devices are slower than usual is true of both.
+        """
+        known = {}
+        for device in sorted({*devices, *self._history.devices}):
+            belief = self.of(device, now_s)
+            if belief.source == "usual":
+                continue
+            seen, before = self._history.estimate(device), self._before.get(device)
+            probe = self._probe(device, seen)
+            heard_s = probe[1] if probe else seen.seen_s if seen else before.heard_s if before else now_s
+            change = belief.ratio / self.usual(device)
+            known[device] = _Before(change=change, source=belief.source, heard_s=heard_s)
+        self._before = known
+        self._history.forget_kernels()
+        for facts in (self._usual, self._settled, self._last, self._expected, self._misled):
+            facts.clear()
 
     def cost(self, cost: CostModel, cluster: Cluster, now_s: float, *, doubt: float = 0.0) -> CostModel:
         """Costs on ``cluster`` as believed now.

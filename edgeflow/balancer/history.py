@@ -100,6 +100,10 @@ class LatencyHistory:
         self._since_s = now_s
         self.requests_s.clear()
 
+    def forget_kernels(self) -> None:
+        """Those that run from now on are others, of which the ones before say nothing."""
+        self._work.clear()
+
     def add(self, observations: Iterable[Observation]) -> None:
         """Take note of durations, in the order in which they ended."""
         for item in observations:

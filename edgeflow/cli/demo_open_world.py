@@ -12,7 +12,6 @@ import numpy as np
 
 from edgeflow.cli.demo_job import demo_cluster, local_workers
 from edgeflow.cli.screen import bar, waiting
-from edgeflow.cli.switch import Switch
 from edgeflow.plan import Plan
 
 #: Requests under way at once, also while a new head is rolled out.
@@ -74,6 +73,7 @@ def run_open_world(speeds: Sequence[float], *, strategy: str, seed: int = 0) -> 
     """Serve a stream by the shipped model on local workers; grow its head on the way."""
     import torch
 
+    import edgeflow as ef
     from edgeflow.openworld import discovery as d
     from edgeflow.openworld.stream import accuracies, open_world_stream
     from edgeflow.openworld.weights import shipped
@@ -88,17 +88,17 @@ def run_open_world(speeds: Sequence[float], *, strategy: str, seed: int = 0) -> 
         watcher = d.Discovery(head, threshold)
         pictures_NCHW = learner.normalised(stream.images_NCHW.float() / 255).contiguous()
         cluster = demo_cluster(speeds)
-    answered = 0
+    answered = num_rolled_out = 0
     rejected: list[int] = []
     found_after = 0
     with local_workers(speeds) as workers, torch.inference_mode():
         first = _plan(d.Served(learner.model), pictures_NCHW[:1], cluster, strategy)
-        with Switch(first, lambda plan: _deploy(plan, workers)) as switch, bar("serving") as move:
+        with ef.deploy(first, workers=workers) as session, bar("serving") as move:
             pending: deque[tuple[int, Future[Any]]] = deque()
             tickets = iter(range(len(pictures_NCHW)))
             while True:
                 while len(pending) < _IN_FLIGHT and (ticket := next(tickets, None)) is not None:
-                    pending.append((ticket, switch.submit(pictures_NCHW[ticket][None])))
+                    pending.append((ticket, session.submit(pictures_NCHW[ticket][None])))
                 if not pending:
                     break
                 ticket, future = pending.popleft()
@@ -114,8 +114,8 @@ def run_open_world(speeds: Sequence[float], *, strategy: str, seed: int = 0) -> 
                 found_after = found_after or int((stream.targets_N[: ticket + 1] == stream.new).sum())
                 # Requests are under way while this is planned and rolled out.
                 plan = _plan(d.Served(learner.model, grown), pictures_NCHW[:1], cluster, strategy)
-                switch.roll_out(plan, f"head {grown.version}: {len(grown.names)} classes")
-            num_rolled_out = len(switch.reasons)
+                session.roll_out(plan, reason=f"head {grown.version}: {len(grown.names)} classes")
+                num_rolled_out += 1
     with torch.inference_mode():
         old_logits, _ = d.Served(learner.model)(pictures_NCHW)
         new_logits, _ = d.Served(learner.model, watcher.head)(pictures_NCHW)
@@ -167,12 +167,6 @@ def _plan(model: Any, example: Any, cluster: Any, strategy: str) -> Plan:
 
     graph = ef.capture(model.eval(), (example,), name="openworld-served")
     return ef.plan(graph, cluster, strategy=strategy)
-
-
-def _deploy(plan: Plan, workers: Sequence[str]) -> Any:
-    import edgeflow as ef
-
-    return ef.deploy(plan, workers=workers)
 
 
 def describe(report: OpenWorldReport) -> str:

@@ -97,6 +97,42 @@ def flatten_inputs(
     }
 
 
+def check_same_inputs(graph: ModelGraph, other: ModelGraph) -> None:
+    """Refuse ``other`` unless each call of ``graph`` is the same call for it.
+
+    Raises:
+        ConfigError: If an input has another name, dtype or shape, or they nest otherwise in a call; the
+            message shows what differs, of both.
+    """
+    what = f"graph {other.name!r} takes other inputs than {graph.name!r}"
+    ours, theirs = (
+        {name: f"{each.specs[name].dtype} {each.specs[name].shape}" for name in each.inputs}
+        for each in (graph, other)
+    )
+    differing = [
+        f"{name!r} is {theirs.get(name, 'missing')}, was {ours.get(name, 'missing')}"
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differing:
+        raise ConfigError(f"{what}: {'; '.join(differing)}")
+    before, after = (_shown(each.input_structure, iter(each.inputs)) for each in (graph, other))
+    if before != after:
+        raise ConfigError(f"{what}: they nest as {after}, were {before}")
+
+
+def _shown(structure: Structure, names: Iterator[str]) -> str:
+    """A nest of inputs for people; alike for those that the same calls fit."""
+    if structure.kind == "tensor":
+        return next(names)
+    if structure.kind == "const":
+        return repr(structure.value)
+    items = [_shown(item, names) for item in structure.items]
+    if structure.kind == "dict":
+        return f"{{{', '.join(f'{key!r}: {item}' for key, item in zip(structure.keys, items, strict=True))}}}"
+    return f"({', '.join(items)})"
+
+
 def unflatten_outputs(graph: ModelGraph, arrays: Mapping[str, Array]) -> Any:
     """Return what the module would return: torch tensors where torch is loaded, else numpy arrays."""
     convert = to_torch if "torch" in sys.modules else np.asarray

@@ -98,18 +98,23 @@ def plan(
 
 
 def plan_again(
-    made: Plan, cluster: Cluster, *, strategy: str | None = None, cost: CostModel | None = None
+    made: Plan,
+    cluster: Cluster,
+    *,
+    graph: ModelGraph | None = None,
+    strategy: str | None = None,
+    cost: CostModel | None = None,
 ) -> Plan:
-    """Plan for another cluster what ``made`` plans: its graph, as it was asked for.
+    """Plan for another cluster, as ``made`` was asked for.
 
     Args:
-        strategy: Instead of the one of ``made``.
+        graph, strategy: Instead of those of ``made``.
 
     Raises:
         InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
     """
     return plan(
-        made.graph,
+        graph or made.graph,
         cluster,
         strategy or made.strategy,
         made.objective,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgeflow.balancer import Planner, Rebalancer, Thresholds
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
+from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner import plan_again
 
@@ -27,7 +28,7 @@ class MeasuredSpeeds(Rebalancer):
     ) -> None:
         super().__init__(thresholds, planner=planner or self._plan_again, cost=cost, is_exact=True)
 
-    def _plan_again(self, cluster: Cluster, cost: CostModel) -> Plan:
+    def _plan_again(self, graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
         running = self._plan
         assert running is not None, "the first plan is the caller's"
-        return plan_again(running, cluster, cost=cost)
+        return plan_again(running, cluster, graph=graph, cost=cost)

@@ -172,13 +172,150 @@ def test_a_plan_that_does_not_fit_beside_the_old_one(graph: ef.ModelGraph, worke
         session.run(images(1)[0])
 
 
-def test_a_plan_for_another_graph_or_an_unknown_device(graph: ef.ModelGraph, deployed: ef.Session) -> None:
-    other = ef.capture(models.mlp(), (torch.zeros(1, 64),))
-    with pytest.raises(ConfigError, match="another graph"):
-        deployed.roll_out(ef.plan(other, slow([1.0])), reason="test")
+def test_a_plan_for_an_unknown_device(graph: ef.ModelGraph, deployed: ef.Session) -> None:
     four = ef.plan(graph, slow([1.0, 0.9, 0.8, 0.7]), strategy="coedge")
     with pytest.raises(ConfigError, match="'device3'"):
         deployed.roll_out(four, reason="test")
+
+
+# Plans of another graph.
+
+
+class Grown(torch.nn.Module):
+    """A model whose answer has more classes and another structure, with the same weights beside."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.module = module
+        generator = torch.Generator().manual_seed(1)
+        self.register_buffer("found", torch.randn(10, 3, generator=generator))
+
+    def forward(self, input: Any) -> Any:
+        logits = self.module(input)
+        return {"old": logits, "new": logits @ self.found}
+
+
+@pytest.fixture(scope="module")
+def grown(module: Any) -> Any:
+    return Grown(module).eval()
+
+
+@pytest.fixture(scope="module")
+def grown_graph(grown: Any) -> ef.ModelGraph:
+    return ef.capture(grown, (torch.zeros(1, 3, 32, 32),))
+
+
+def is_of_grown(answer: Any, image: Any, module: Any, grown: Any) -> bool:
+    """Compare an answer with that of the graph whose structure it has; say whether that is the grown one."""
+    if isinstance(answer, torch.Tensor):
+        assert_close(answer, module(image))
+        return False
+    expected = grown(image)
+    assert answer.keys() == expected.keys()
+    for name in expected:
+        assert_close(answer[name], expected[name])
+    return True
+
+
+def test_a_stream_goes_on_while_another_graph_takes_over(
+    module: Any, grown: Any, graph: ef.ModelGraph, grown_graph: ef.ModelGraph, deployed: ef.Session
+) -> None:
+    """No request is lost, the order is kept, and from one point on answers are the new graph's."""
+    inputs = images(40)
+    rolling: list[threading.Thread] = []
+
+    def pictures() -> Iterator[Any]:
+        for number, image in enumerate(inputs):
+            if number == 10:  # four are under way
+                rolling.append(
+                    threading.Thread(
+                        target=deployed.roll_out,
+                        args=(plan_for(grown_graph, "deeperthings"),),
+                        kwargs={"reason": "grown"},
+                    )
+                )
+                rolling[0].start()
+            if number == 28:
+                rolling[0].join(TIMEOUT_S)
+            if number == 30:
+                deployed.roll_out(plan_for(graph, "single"), reason="back")
+            yield image
+
+    with torch.inference_mode():
+        found = [
+            is_of_grown(answer, image, module, grown)
+            for image, answer in zip(inputs, deployed.stream(pictures()), strict=True)
+        ]
+    # At most four are under way at a time, and each is of the plan that took requests when it came.
+    first, last = found.index(True), len(found) - found[::-1].index(True)
+    assert 10 <= first < last == 30
+    assert all(found[first:last])
+    assert deployed.plan.graph is graph
+    assert is_of_grown(deployed.run(inputs[0]), inputs[0], module, grown) is False
+
+
+def test_what_an_old_graph_has_begun_it_answers(
+    module: Any, grown: Any, grown_graph: ef.ModelGraph, deployed: ef.Session, workers: Any
+) -> None:
+    """Also after the other graph's first answers; its weights, and no others, have been sent."""
+    gate = threading.Event()
+    workers.hooks[2].before_compute = lambda: gate.wait(TIMEOUT_S)
+    inputs = images(12)
+    futures = [deployed.submit(image) for image in inputs]
+    deployed.roll_out(plan_for(grown_graph, "single"), reason="grown")
+    assert is_of_grown(futures[-1].result(TIMEOUT_S), inputs[-1], module, grown)
+    assert not futures[0].done()
+    gate.set()
+    found = [
+        is_of_grown(future.result(TIMEOUT_S), image, module, grown)
+        for image, future in zip(inputs, futures, strict=True)
+    ]
+    assert found == [False] * 8 + [True] * 4
+
+
+def test_only_the_weights_of_another_graph_that_are_new_travel(
+    graph: ef.ModelGraph, grown_graph: ef.ModelGraph, deployed: ef.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        deployed.roll_out(plan_for(grown_graph, "coedge"), reason="grown")
+    sent = [r.num_bytes for r in caplog.records if r.message == "weights.sent"]  # type: ignore[attr-defined]
+    assert 0 < sum(sent) <= 3 * grown_graph.weight_bytes - 3 * graph.weight_bytes
+
+
+def test_a_graph_with_other_inputs_is_refused(module: Any, deployed: ef.Session) -> None:
+    before = deployed.plan
+    name = before.graph.inputs[0]
+
+    class Renamed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, picture: Any, flag: bool = False) -> Any:
+            return self.module(picture)
+
+    cases = [
+        (
+            models.tiny_resnet(),
+            torch.zeros(2, 3, 32, 32),
+            rf"'{name}' is float32 \(2, 3, 32, 32\), was float32 \(1, 3, 32, 32\)",
+        ),
+        (
+            models.tiny_resnet().double(),
+            torch.zeros(1, 3, 32, 32).double(),
+            rf"'{name}' is float64 .*, was float32",
+        ),
+        (
+            Renamed().eval(),
+            torch.zeros(1, 3, 32, 32),
+            rf"'{name}' is missing, was float32 .*; 'picture' is float32 .*, was missing",
+        ),
+    ]
+    for other, image, message in cases:
+        made = ef.capture(other, (image,))
+        with pytest.raises(ConfigError, match=message):
+            deployed.roll_out(ef.plan(made, slow([1.0])), reason="test")
+    assert deployed.plan is before
 
 
 # The queue, deadlines, cancellation.

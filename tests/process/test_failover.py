@@ -166,6 +166,58 @@ def test_a_killed_worker_is_replaced_by_the_others_and_used_again(
         asking.end()
 
 
+class Doubled(torch.nn.Module):
+    """A model whose answers are other numbers, in another structure."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, input: Any) -> Any:
+        logits = self.module(input)
+        return {"logits": logits, "twice": logits + logits}
+
+
+def test_a_killed_worker_after_another_graph_took_over(fleet: Fleet, plan: Plan, module: Any) -> None:
+    """What was begun by the old graph, and what comes later, is answered by the new one; as is planned."""
+    for _ in range(3):
+        fleet.start()
+    doubled = Doubled(module).eval()
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    graph = ef.capture(doubled, (image,))
+    with ef.deploy(plan, workers=fleet.addresses, timeout_s=TIMEOUT_S) as session, torch.inference_mode():
+        expected = doubled(image)
+        before = session.run(image)
+        assert torch.allclose(before, expected["logits"], atol=1e-4)
+
+        fleet.signal(2, signal.SIGSTOP)
+        held = [session.submit(image) for _ in range(3)]
+        two = Cluster(name="two", devices=plan.cluster.devices[:2], network=plan.cluster.network)
+        session.roll_out(ef.plan(graph, two, strategy="coedge"), reason="another graph")
+        later = session.submit(image)
+        assert later.result(TIMEOUT_S).keys() == {"logits", "twice"}
+        assert not any(future.done() for future in held)
+        fleet.kill(2)  # the old plan's requests begin again
+        answers = [*(future.result(TIMEOUT_S) for future in held), later.result()]
+
+        fleet.kill(1)  # the new plan is lost
+        answers.append(session.run(image))
+        assert used(session) == {"device0"}
+        assert session.plan.graph is graph
+
+        fleet.restart(1)
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while used(session) == {"device0"}:
+            assert time.monotonic() < deadline_s, "the worker that came back is not used"
+            time.sleep(0.01)
+        assert session.plan.graph is graph
+        answers.append(session.run(image))
+        for answer in answers:
+            assert answer.keys() == {"logits", "twice"}
+            for name in expected:
+                assert (answer[name] - expected[name]).abs().max() <= 1e-4 * expected[name].abs().max()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 2], ids=["the source's", "another"])
 def test_a_stopped_worker_is_noticed_and_used_again(

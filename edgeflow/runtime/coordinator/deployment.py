@@ -54,9 +54,10 @@ def deploy(
         emulate_speeds: Make local workers as unequal as the cluster's devices.
         access: Certificates and join token to show to running workers; local ones have a token of their own.
         max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.
-        replan: Makes another plan for the workers that are there, under what is believed of them, when one is
-            lost or joins. None: a lost worker ends the session's requests. (`edgeflow.deploy` gives the
-            planner, with the plan's own strategy and objective.)
+        replan: Makes another plan of a graph (the one that takes requests at that time) for the workers that
+            are there, under what is believed of them, when one is lost or joins. None: a lost worker ends the
+            session's requests. (`edgeflow.deploy` gives the planner, with the plan's own strategy and
+            objective.)
         balance: Re-plan also when devices or links change their speed, and that pays.
         cost: Costs that the plan was made with; the roofline of the devices by default.
         watch: How closely workers are watched.
@@ -79,7 +80,6 @@ def deploy(
     if replan is not None:
         thresholds = balance if isinstance(balance, Thresholds) else None
         care = Care(
-            planner=replan,
             balancer=Rebalancer(thresholds, planner=replan, cost=cost),
             cost=cost,
             watch=watch or Watch(),

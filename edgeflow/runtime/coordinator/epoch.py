@@ -80,7 +80,6 @@ class Shared:
         lock: Guards everything in the session and its epochs.
         choice: What carries frames; see `edgeflow.runtime.transport.routes`.
         access: What is shown to the workers.
-        contents: Hashes of weight slices, so that each is hashed once a session.
     """
 
     owner: Owner
@@ -89,7 +88,6 @@ class Shared:
     transport: Transport
     choice: str
     access: Access | None
-    contents: ContentTable
 
 
 @dataclass(slots=True)
@@ -109,6 +107,7 @@ class Epoch:
         plan: A plan without replicas.
         number: Of the epoch; no other deployment has it.
         addresses: Rank -> address of every worker that takes part.
+        contents: Of the plan's graph.
         timeout_s: Of each control call.
         connect_timeout_s: Until a worker answers at all.
     """
@@ -120,6 +119,7 @@ class Epoch:
         addresses: Mapping[int, str],
         *,
         shared: Shared,
+        contents: ContentTable,
         timeout_s: float,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
@@ -148,7 +148,7 @@ class Epoch:
             attach=self._attach,
             timeout_s=timeout_s,
             connect_timeout_s=self._connect_timeout_s,
-            contents=shared.contents,
+            contents=contents,
             transport=shared.choice,
             access=shared.access,
         )

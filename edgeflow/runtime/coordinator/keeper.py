@@ -1,8 +1,9 @@
 """Keeps a session answering: watches its workers, and has another plan rolled out when one is needed.
 
 One thread a worker pings it; one thread decides and acts. What they decide by is pure: `Members` says who is
-there, `Rebalancer` says what is believed and when another plan pays. Plans come from a planner that is given:
-this module knows none.
+there, `Rebalancer` says what is believed and when another plan pays. Plans come from the planner that it was
+given, for the graph of the plan that runs. Somebody else may roll out plans too: a plan that was made to take
+the place of another one is not rolled out when that does not run any more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from edgeflow.balancer import Observation, Planner, Rebalancer
+from edgeflow.balancer import Observation, Rebalancer
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
 from edgeflow.cluster.part import part_of
@@ -66,7 +67,8 @@ class Kept(Protocol):
 
     plan: Plan
 
-    def roll_out(self, plan: Plan, *, reason: str) -> None: ...
+    def replace(self, before: Plan, plan: Plan, *, reason: str) -> bool:
+        """Roll out ``plan``, if ``before`` is still the session's; return whether it was."""
 
     def open_epochs(self) -> list[Epoch]: ...
 
@@ -88,7 +90,6 @@ class Keeper:
     Args:
         cluster: All devices; some may be added.
         addresses: Name of a device -> address; shared with the session.
-        planner: Makes a plan for who is there, under what is believed of them.
         cost: Costs on ``cluster`` as known when the plan was made.
         access: What is shown to the workers.
         is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
@@ -101,7 +102,6 @@ class Keeper:
         cluster: Cluster,
         addresses: dict[str, str],
         *,
-        planner: Planner,
         balancer: Rebalancer,
         cost: CostModel | None,
         access: Access | None,
@@ -116,9 +116,10 @@ class Keeper:
         self.balancer = balancer
         self.members = Members((device.name for device in cluster.devices), watch, time.monotonic())
         self._session = session
+        #: What runs, as far as this thread has taken note of it.
+        self._plan = session.plan
         self._cluster = cluster
         self._addresses = addresses
-        self._planner = planner
         self._cost = cost
         self._access = access
         self._watch = watch
@@ -139,7 +140,7 @@ class Keeper:
             self._threads.append(self._watcher(device.name))
 
     def start(self) -> None:
-        self.balancer.switched(self._session.plan, self._cluster, time.monotonic())
+        self.balancer.switched(self._plan, self._cluster, time.monotonic())
         if self._is_balancing and self._watch.probe_every_s > 0:
             # Before the first request, while no device has anything else to do: what later probes are
             # compared with. More than one, since one may be disturbed.
@@ -296,6 +297,7 @@ class Keeper:
                     logger.warning("status.failed", extra={"reason": str(error)})
 
     def _step(self) -> None:
+        self._keep_up()
         self._judge()
         if self._needs_plan:
             if time.monotonic() >= self._retry_s or self._joined:
@@ -343,7 +345,7 @@ class Keeper:
             reason = ", ".join(dict.fromkeys(self._reasons)) or "the plan was lost"
             try:
                 plan = self._plan_now()
-                self._session.roll_out(plan, reason=reason)
+                self._replace(plan, reason)
             except (InfeasiblePlanError, ConfigError) as caught:
                 error = caught
                 break
@@ -353,7 +355,6 @@ class Keeper:
                 self._blame(plan, caught)
                 continue
             self._reasons.clear()
-            self._adopted(plan)
             if not self._news:
                 return
             self._judge()
@@ -388,7 +389,7 @@ class Keeper:
             plan = self._plan_now()
         except (InfeasiblePlanError, ConfigError):
             return
-        before_s, after_s = self.balancer.figure(self._session.plan), self.balancer.figure(plan)
+        before_s, after_s = self.balancer.figure(self._plan), self.balancer.figure(plan)
         is_worth_it = after_s < before_s * (1 - _JOIN_GAIN)
         logger.info(
             "worker.considered",
@@ -409,16 +410,34 @@ class Keeper:
     def _try(self, plan: Plan, reason: str) -> None:
         """Roll out a plan that is better; if that does not work, the one that runs goes on."""
         try:
-            self._session.roll_out(plan, reason=reason)
+            self._replace(plan, reason)
         except EdgeflowError as error:
             logger.warning("switch.failed", extra={"reason": str(error)})
             if not isinstance(error, WorkerOverloadedError):
                 self._blame(plan, error)
-        else:
+
+    def _replace(self, plan: Plan, reason: str) -> None:
+        """Roll out a plan in the place of the one that runs, unless somebody else was quicker."""
+        if self._session.replace(self._plan, plan, reason=reason):
             self._adopted(plan)
+        else:
+            logger.info("switch.overtaken", extra={"reason": reason})
+            self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Take note of the plan that runs, if somebody else has rolled it out."""
+        if self._session.plan is not self._plan:
+            self._adopted(self._session.plan)
 
     def _adopted(self, plan: Plan) -> None:
-        self.balancer.switched(plan, self._present(), time.monotonic())
+        if plan.graph.fingerprint != self._plan.graph.fingerprint:
+            self._plans.clear()
+        self._plan = plan
+        try:
+            cluster = self._present()
+        except InfeasiblePlanError:
+            cluster = self._cluster  # all are lost again
+        self.balancer.switched(plan, cluster, time.monotonic())
 
     # Who is there, and what they do.
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from edgeflow.balancer import Decision, Planner, Rebalancer
+from edgeflow.balancer import Decision, Rebalancer
 from edgeflow.cluster.device import Device
 from edgeflow.cost import CostModel, predict
 from edgeflow.errors import ClusterError, ConfigError, EdgeflowError
-from edgeflow.graph.ir import Array
-from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
+from edgeflow.graph.ir import Array, ModelGraph
+from edgeflow.graph.structure import check_same_inputs, flatten_inputs, unflatten_outputs
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.coordinator import ledger as led
@@ -59,13 +59,11 @@ class Care:
     """How a session goes on when workers fail or change their speed.
 
     Attributes:
-        planner: Makes a plan for who is there, under what is believed of them.
         cost: Costs on the plan's cluster as known when it was made.
         is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
         status_file: Where to write the session's status, for ``edgeflow top``.
     """
 
-    planner: Planner
     balancer: Rebalancer
     watch: Watch
     cost: CostModel | None = None
@@ -114,7 +112,8 @@ class Session:
         self._is_handling = False
         self._ids = itertools.count(1)
         self._inputs: dict[int, Mapping[str, Array]] = {}
-        self._outputs: dict[int, dict[str, Array]] = {}
+        #: Answers, with the graph that they are of.
+        self._outputs: dict[int, tuple[ModelGraph, dict[str, Array]]] = {}
         self._futures: dict[int, Future[Any]] = {}
         self._epochs: dict[int, Epoch] = {}
         self._keeper: Keeper | None = None
@@ -140,8 +139,9 @@ class Session:
             transport=self._transport,
             choice=transport,
             access=access,
-            contents=ContentTable(plan.graph),
         )
+        #: Of the graph that takes requests now.
+        self._contents = ContentTable(plan.graph)
         self._started_s = time.monotonic()
         try:
             self.roll_out(plan, reason="deployed")
@@ -153,7 +153,6 @@ class Session:
                 self,
                 plan.cluster,
                 self._addresses,
-                planner=care.planner,
                 balancer=care.balancer,
                 cost=care.cost,
                 access=access,
@@ -228,26 +227,40 @@ class Session:
         as before meanwhile. Then it takes the requests that wait and those that come. What the old plan has
         begun, it ends, and is then taken off its workers.
 
+        The plan may be of another graph: an answer has the structure of the graph that made it. A request
+        that has to begin again, because a worker was lost, is answered by the plan of that time.
+
         Args:
-            plan: For the graph of this session, on devices that it has addresses of.
+            plan: For a graph with the inputs of this session's, on devices that it has addresses of.
             reason: Why, for the log.
 
         Raises:
-            ConfigError: If the plan is for another graph, or for a device that the session has no address of.
+            ConfigError: If the plan's graph has other inputs, which the message shows; or if the plan is for
+                a device that the session has no address of.
             ClusterError: If a worker cannot take its part; the old plan goes on then.
         """
-        if plan.graph.fingerprint != self.plan.graph.fingerprint:
-            raise ConfigError("the plan is for another graph than the session's")
+        self._roll_out(plan, reason)
+
+    def replace(self, before: Plan, plan: Plan, *, reason: str) -> bool:
+        """`roll_out`, unless ``before`` is not the session's plan any more; return whether it was done."""
+        return self._roll_out(plan, reason, before)
+
+    def _roll_out(self, plan: Plan, reason: str, before: Plan | None = None) -> bool:
         with self._rolling:
+            if before is not None and before is not self.plan:
+                return False
+            check_same_inputs(self.plan.graph, plan.graph)
+            is_same = plan.graph.fingerprint == self.plan.graph.fingerprint
+            contents = self._contents if is_same else ContentTable(plan.graph)
             started_s = time.monotonic()
             opened: list[Epoch] = []
             try:
                 for way in plan.ways:
-                    opened.append(self._open(way))
+                    opened.append(self._open(way, contents))
                 with self._lock:
                     if self._is_closed:
                         raise ClusterError("the session is closed")
-                    self.plan = plan
+                    self.plan, self._contents = plan, contents
                     self._epochs |= {epoch.number: epoch for epoch in opened}
                     self._handle(led.Opened({epoch.number: _expected_s(epoch.plan) for epoch in opened}))
             except BaseException:
@@ -259,6 +272,7 @@ class Session:
             extra={
                 "reason": reason,
                 "epochs": [epoch.number for epoch in opened],
+                "graph": plan.graph.name,
                 "strategy": plan.strategy,
                 "devices": [plan.cluster.devices[rank].name for rank in plan.devices],
                 "predicted_latency_s": plan.predicted_latency_s,
@@ -266,6 +280,7 @@ class Session:
                 "seconds": time.monotonic() - started_s,
             },
         )
+        return True
 
     def join(self, address: str, device: Device) -> None:
         """Let another worker take part, now or when it comes up, if that helps.
@@ -375,7 +390,7 @@ class Session:
     # What epochs say; the lock is held.
 
     def on_answered(self, epoch: int, request_id: int, outputs: dict[str, Array], seconds: float) -> None:
-        self._outputs[request_id] = outputs
+        self._outputs[request_id] = self._epochs[epoch].plan.graph, outputs
         self._num_answered += 1
         self._latencies.append(seconds)
         self._handle(led.Answered(epoch, request_id, seconds))
@@ -513,12 +528,12 @@ class Session:
             self._handle(led.NoPlan(error))
 
     def _answer(self, request_id: int) -> None:
-        outputs = self._outputs.pop(request_id)
+        graph, outputs = self._outputs.pop(request_id)
         future = self._forget(request_id)
 
         def settle() -> None:
             try:
-                answer = unflatten_outputs(self.plan.graph, outputs)
+                answer = unflatten_outputs(graph, outputs)
             except Exception as error:  # the caller's own output type may raise
                 _settle(future, error=error)
             else:
@@ -533,7 +548,7 @@ class Session:
 
     # Helpers.
 
-    def _open(self, way: Plan) -> Epoch:
+    def _open(self, way: Plan, contents: ContentTable) -> Epoch:
         names = {rank: way.cluster.devices[rank].name for rank in way.programs if rank != CLIENT}
         for name in names.values():
             if name not in self._addresses:
@@ -547,6 +562,7 @@ class Session:
             new_epoch(),
             addresses,
             shared=self._shared,
+            contents=contents,
             timeout_s=self.timeout_s,
             connect_timeout_s=CONNECT_TIMEOUT_S if self._keeper is None else self._care_timeout_s,
         )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeflow.balancer import Observation, Rebalancer, Thresholds
+from edgeflow.balancer import Observation, Planner, Rebalancer, Thresholds
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
+from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT, Compute
 from edgeflow.planner import plan as make_plan
@@ -32,9 +32,9 @@ def cluster(*speeds: float) -> Cluster:
     return msgspec.structs.replace(made, devices=devices)
 
 
-def planner(strategy: str) -> Callable[[Cluster, CostModel], Plan]:
-    def best(cluster: Cluster, cost: CostModel) -> Plan:
-        return make_plan(GRAPH, cluster, strategy, cost=cost)
+def planner(strategy: str) -> Planner:
+    def best(graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
+        return make_plan(graph, cluster, strategy, cost=cost)
 
     return best
 
@@ -60,7 +60,7 @@ class World:
         self.hidden: dict[str, float] = {}
         self.now_s = 0.0
         self.balancer = Rebalancer(Thresholds(), planner=planner(strategy), cost=self.cost)
-        self.plan = planner(strategy)(self.cluster, self.cost)
+        self.plan = planner(strategy)(GRAPH, self.cluster, self.cost)
         self.switches: list[float] = []
         self.balancer.switched(self.plan, self.cluster, 0.0)
         self._probe(device.name for device in self.cluster.devices)
@@ -120,6 +120,11 @@ class World:
                     self.plan = chosen
                     self.switches.append(self.now_s)
                     self.balancer.switched(chosen, self.cluster, self.now_s)
+
+    def another_graph(self, graph: ModelGraph) -> None:
+        """Somebody rolls out a plan of it, on the devices that are believed to be best."""
+        self.plan = make_plan(graph, self.cluster, "single", cost=self.balancer.cost(self.cluster))
+        self.balancer.switched(self.plan, self.cluster, self.now_s)
 
     @property
     def used(self) -> set[str]:
@@ -294,7 +299,7 @@ def test_moving_has_to_pay() -> None:
 def test_families_are_told_apart() -> None:
     """Convolutions are slow on a device, products are not: costs are corrected for each."""
     made = Rebalancer(planner=planner("single"), cost=CostModel(cluster=cluster(1.0)))
-    made.switched(planner("single")(cluster(1.0), CostModel(cluster=cluster(1.0))), cluster(1.0), 0.0)
+    made.switched(planner("single")(GRAPH, cluster(1.0), CostModel(cluster=cluster(1.0))), cluster(1.0), 0.0)
     for number in range(15):
         stop_s = float(number)
         made.observe(
@@ -314,7 +319,7 @@ def test_families_are_told_apart() -> None:
 def test_a_link_that_got_slow_is_believed_slow() -> None:
     two = Cluster.local([1.0, 1.0], bandwidth="1 Gbit/s", latency="0.2 ms")
     made = Rebalancer(planner=planner("single"), cost=CostModel(cluster=two))
-    made.switched(planner("single")(two, CostModel(cluster=two)), two, 0.0)
+    made.switched(planner("single")(GRAPH, two, CostModel(cluster=two)), two, 0.0)
 
     def send(bytes_per_s: float, start_s: float) -> None:
         rng = random.Random(1)
@@ -342,3 +347,53 @@ def test_a_link_that_got_slow_is_believed_slow() -> None:
     assert found.bandwidth_bytes_per_s == pytest.approx(5e6, rel=0.05)
     assert found.latency_s == pytest.approx(0.0002, abs=1e-4)
     assert made.cost(two).cluster.link(1, 0).bandwidth_bytes_per_s == 125e6
+
+
+# Plans of another graph.
+
+OTHER = convs(3, 3, 3)
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_kernels_of_another_graph_are_not_compared_with_those_before(probes: bool) -> None:
+    """The cost model is right for one graph, and wrong by a factor for the other: no device is slow."""
+    world = World(1.0, 0.6, probes=probes)
+    world.run(10)
+    world.slow["device0"] = 3.0
+    world.run(10)
+    assert world.used == {"device1"}  # so both have been seen to compute
+    world.slow["device0"] = 1.0
+    world.run(60)
+    assert world.used == {"device0"}
+    world.bias = 3.0
+    world.switches.clear()
+    world.another_graph(OTHER)
+    world.run(60)
+    assert world.plan.graph is OTHER
+    assert world.used == {"device0"} and not world.switches
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_a_device_that_was_slow_before_is_slow_for_another_graph_too(probes: bool) -> None:
+    """Also while nothing of the other graph was measured; and when it was, it tells when that is over."""
+    world = World(1.0, 0.6, probes=probes)
+    world.run(20)
+    world.slow["device0"] = 3.0
+    world.run(4)
+    world.bias = 2.0
+    world.another_graph(OTHER)
+    assert world.used == {"device1"}
+    world.run(10)
+    assert world.used == {"device1"}
+    slowness = world.balancer.slowness(world.now_s)
+    assert slowness["device0"] > 1.3 * slowness["device1"]
+    world.slow["device0"] = 1.0
+    world.run(120)
+    assert world.used == {"device0"} and world.plan.graph is OTHER
+
+
+def test_a_fail_over_plans_the_graph_that_runs() -> None:
+    world = World(1.0, 0.6)
+    world.run(5)
+    world.another_graph(OTHER)
+    assert world.balancer.replan(cluster(1.0)).graph is OTHER

@@ -9,6 +9,7 @@ from edgeflow.balancer.history import BLOCK_S
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.errors import ConfigError, InfeasiblePlanError
+from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Plan
 from edgeflow.planner import plan as make_plan
 from edgeflow.simulator import (
@@ -34,8 +35,11 @@ def cluster() -> Cluster:
     return msgspec.structs.replace(made, devices=devices)
 
 
-def best(cluster: Cluster, cost: CostModel) -> Plan:
-    return make_plan(convs(3, 3), cluster, "single", cost=cost)
+GRAPH = convs(3, 3)
+
+
+def best(graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
+    return make_plan(graph, cluster, "single", cost=cost)
 
 
 def seen(device: str, slowness: float, stop_s: float) -> list[Observation]:
@@ -50,7 +54,7 @@ def seen(device: str, slowness: float, stop_s: float) -> list[Observation]:
 
 def policy(**thresholds: float) -> MeasuredSpeeds:
     made = MeasuredSpeeds(Thresholds(**thresholds), planner=best)
-    made.switched(best(cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
+    made.switched(best(GRAPH, cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
     return made
 
 
@@ -94,12 +98,12 @@ def test_old_news_is_forgotten() -> None:
 def test_the_same_beliefs_are_not_planned_for_twice() -> None:
     asked: list[float] = []
 
-    def counted(cluster: Cluster, cost: CostModel) -> Plan:
+    def counted(graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
         asked.append(1.0)
-        return best(cluster, cost)
+        return best(graph, cluster, cost)
 
     made = MeasuredSpeeds(Thresholds(cool_down_s=0.0), planner=counted)
-    made.switched(best(cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
+    made.switched(best(GRAPH, cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
 
     assert [made.decide(float(second)) for second in range(5)] == [None] * 5
     assert len(asked) == 1
@@ -117,16 +121,16 @@ def test_beliefs_hold_for_the_plan_after_a_loss() -> None:
 
 
 def best_alone_s() -> float:
-    return best(cluster(), CostModel(cluster=cluster())).predicted_latency_s
+    return best(GRAPH, cluster(), CostModel(cluster=cluster())).predicted_latency_s
 
 
 def test_where_nothing_fits_it_goes_on_as_it_is() -> None:
-    def none(cluster: Cluster, cost: CostModel) -> Plan:
+    def none(graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
         raise InfeasiblePlanError("too little memory", constraint="memory")
 
     made = MeasuredSpeeds(Thresholds(cool_down_s=0.0), planner=none)
     assert made.decide(1.0) is None  # it knows of no plan yet
-    made.switched(best(cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
+    made.switched(best(GRAPH, cluster(), CostModel(cluster=cluster())), cluster(), 0.0)
     assert made.decide(1.0) is None
 
 
