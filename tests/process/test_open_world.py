@@ -12,9 +12,8 @@ from edgeflow.cluster import Cluster
 from edgeflow.openworld.train import prepare
 from edgeflow.openworld.weights import shipped
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_three_unequal_workers_predict_what_one_device_does_on_the_whole_test_set() -> None:
     """Devices are slow and links fast, so that `auto` splits the model; batches hold the whole test set."""
     loaded = shipped()
