@@ -1,4 +1,7 @@
-"""Measure rows in turn: every row once a round, so that what else the machine does meets all alike."""
+"""Measure rows in turn: every row once a round, so that what else the machine does meets all alike.
+
+As many rows at once as the memory holds; one device alone is measured beside each such group.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import torch
 
 import edgeflow as ef
 from edgeflow.bench.child import Child
 from edgeflow.bench.machine import cores, pinned, place
-from edgeflow.bench.results import ModelResult, RowResult, Seconds, with_ratios
+from edgeflow.bench.results import ModelResult, RankTime, RowResult, Seconds, with_ratios
 from edgeflow.bench.rows import BASELINES, NETWORKS, Row
 from edgeflow.bench.subject import Job
 from edgeflow.cli.compare import compare, leaves
@@ -26,6 +30,9 @@ from edgeflow.testing import netns, zoo
 
 #: Rows that differ from one device by more than this, relative to the largest value, are wrong.
 TOLERANCE = 1e-3
+
+#: Share of the memory that has to be free for another row's processes.
+_ROOM_SHARE = 0.3
 
 
 def measure_model(
@@ -69,10 +76,10 @@ def measure_model(
                 runs_s=calibration_s,
             )
         results: dict[str, RowResult] = {}
+        seen: dict[str, Timing] = {}
         children: dict[str, Child] = {}
         for number, row in enumerate(rows):
             say(f"{model}: {row.name}")
-            result = RowResult(row=row)
             try:
                 job = Job(
                     row=row,
@@ -86,58 +93,84 @@ def measure_model(
                     executor=executor,
                     folder=folder / f"row{number}",
                 )
-                job.folder.mkdir()
-                if row.kind == "edgeflow":
-                    plan = _plan(graph, row, cost)
-                    plan.save(job.plan)
-                    result = _with_plan(result, plan)
-                child = Child(job)
-                held.callback(child.close)
+                results[row.name], child = _begin(job, graph, cost, expected)
             except EdgeflowError as error:
-                results[row.name] = msgspec.structs.replace(result, skipped=str(error))
-                continue
-            difference = compare(child.answer, expected, tolerance=TOLERANCE)
-            results[row.name] = msgspec.structs.replace(result, error=difference.relative)
-            if difference.passed:
+                results[row.name], child = RowResult(row=row, skipped=str(error)), None
+            if child is not None:
+                held.callback(child.close)
                 children[row.name] = child
-            else:
-                results[row.name] = msgspec.structs.replace(
-                    results[row.name], skipped=f"wrong: differs by {difference.relative:.2g} from one device"
-                )
-                child.close()
-        timings = in_turn(children, runs=runs, say=lambda text: say(f"{model}: {text}"))
-        for name, (latencies, periods, failure) in timings.items():
-            if failure:
-                results[name] = msgspec.structs.replace(results[name], skipped=failure)
+            if number < len(rows) - 1 and _has_room():
                 continue
-            results[name] = msgspec.structs.replace(
-                results[name],
-                latency=Seconds.of(latencies),
-                period=Seconds.of(periods),
-                times=children[name].explain() if explain else (),
-            )
+            for name, timing in in_turn(
+                children, runs=runs, say=lambda text: say(f"{model}: {text}")
+            ).items():
+                seen[name] = timing if name not in seen else seen[name].and_then(timing)
+                times = children[name].explain() if explain and not timing.failure else ()
+                results[name] = _with_timing(results[name], seen[name], times)
+            for name in [name for name in children if name not in BASELINES]:
+                children.pop(name).close()
     return ModelResult(model=model, rows=with_ratios([results[row.name] for row in rows], BASELINES))
 
 
-def in_turn(
-    children: Mapping[str, Any], *, runs: int, say: Callable[[str], None]
-) -> dict[str, tuple[list[float], list[float], str]]:
-    """Return name -> latencies, periods, and why it stopped if it did; one round before does not count."""
-    found: dict[str, tuple[list[float], list[float], str]] = {name: ([], [], "") for name in children}
+class Timing(msgspec.Struct, frozen=True):
+    """What the rounds of one row have said; why it stopped, if it did."""
+
+    latencies: tuple[float, ...] = ()
+    periods: tuple[float, ...] = ()
+    failure: str = ""
+
+    def and_then(self, later: Timing) -> Timing:
+        return Timing(
+            self.latencies + later.latencies, self.periods + later.periods, self.failure or later.failure
+        )
+
+
+def _begin(job: Job, graph: ef.ModelGraph, cost: Any, expected: list[Any]) -> tuple[RowResult, Child | None]:
+    """Start a row; no child where its answer is wrong."""
+    result = RowResult(row=job.row)
+    job.folder.mkdir()
+    if job.row.kind == "edgeflow":
+        plan = _plan(graph, job.row, cost)
+        plan.save(job.plan)
+        result = _with_plan(result, plan)
+    child = Child(job)
+    difference = compare(child.answer, expected, tolerance=TOLERANCE)
+    result = msgspec.structs.replace(result, error=difference.relative)
+    if difference.passed:
+        return result, child
+    child.close()
+    wrong = f"wrong: differs by {difference.relative:.2g} from one device"
+    return msgspec.structs.replace(result, skipped=wrong), None
+
+
+def _with_timing(result: RowResult, timing: Timing, times: tuple[RankTime, ...]) -> RowResult:
+    if timing.failure:
+        return msgspec.structs.replace(result, skipped=timing.failure)
+    return msgspec.structs.replace(
+        result, latency=Seconds.of(timing.latencies), period=Seconds.of(timing.periods), times=times
+    )
+
+
+def _has_room() -> bool:
+    """Whether the processes of another row fit into memory beside those that are there."""
+    memory = psutil.virtual_memory()
+    return bool(memory.available > _ROOM_SHARE * memory.total)
+
+
+def in_turn(children: Mapping[str, Any], *, runs: int, say: Callable[[str], None]) -> dict[str, Timing]:
+    """Return what every row takes in each round; one round before does not count."""
+    found = dict.fromkeys(children, Timing())
     for number in range(runs + 1):
         say(f"round {number} of {runs}")
         for name, child in children.items():
-            latencies, periods, failure = found[name]
-            if failure:
+            if found[name].failure:
                 continue
             try:
-                latency_s, period_s = child.latency_s(), child.stream_s()
+                timing = Timing((child.latency_s(),), (child.stream_s(),))
             except EdgeflowError as error:
-                found[name] = (latencies, periods, str(error))
-                continue
-            if number:
-                latencies.append(latency_s)
-                periods.append(period_s)
+                timing = Timing(failure=str(error))
+            if number or timing.failure:
+                found[name] = found[name].and_then(timing)
     return found
 
 

@@ -76,24 +76,22 @@ def bench(
         f"commit {where.commit or 'unknown'}"
     )
     report = Report(
-        environment=where,
-        settings={"runs": runs, "stream": stream, "executor": executor},
-        models=tuple(
-            measure_model(
-                name,
-                chosen[name],
-                runs=runs,
-                stream=stream,
-                executor=executor,
-                calibration_s=1.0 if quick else 10.0,
-                explain=explain,
-                say=note,
-            )
-            for name in names
-        ),
+        environment=where, settings={"runs": runs, "stream": stream, "executor": executor}, models=()
     )
-    if output is not None:
-        _save(report, output)
+    for name in names:
+        found = measure_model(
+            name,
+            chosen[name],
+            runs=runs,
+            stream=stream,
+            executor=executor,
+            calibration_s=1.0 if quick else 10.0,
+            explain=explain,
+            say=note,
+        )
+        report = msgspec.structs.replace(report, models=(*report.models, found))
+        if output is not None:  # after every model: the next may take minutes, or all of the memory
+            _save(report, output)
     if json:
         say_json(report)
         return

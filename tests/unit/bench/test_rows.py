@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeflow.bench.machine import place
-from edgeflow.bench.measure import in_turn
+from edgeflow.bench.measure import Timing, in_turn
 from edgeflow.bench.results import RowResult, Seconds, with_ratios
 from edgeflow.bench.rows import BASELINES, Row, choose, rows_for
 from edgeflow.errors import ConfigError
@@ -65,12 +65,17 @@ def test_rows_take_turns_and_the_first_round_does_not_count() -> None:
     log: list[str] = []
     found = in_turn({"a": _Child("a", log), "b": _Child("b", log)}, runs=2, say=lambda text: None)
     assert log == ["a", "b"] * 3
-    assert found["a"] == ([3.0, 5.0], [1.0, 1.0], "")
+    assert found["a"] == Timing((3.0, 5.0), (1.0, 1.0))
 
 
 def test_a_row_that_fails_does_not_stop_the_others() -> None:
     log: list[str] = []
     children = {"a": _Child("a", log, fails_at=1), "b": _Child("b", log)}
     found = in_turn(children, runs=2, say=lambda text: None)
-    assert found["a"] == ([], [], "gone")
-    assert len(found["b"][0]) == 2
+    assert found["a"] == Timing(failure="gone")
+    assert len(found["b"].latencies) == 2
+
+
+def test_rounds_of_one_row_beside_two_groups_count_together() -> None:
+    before, after = Timing((1.0,), (2.0,)), Timing((3.0,), (4.0,), "gone")
+    assert before.and_then(after) == Timing((1.0, 3.0), (2.0, 4.0), "gone")
