@@ -97,8 +97,8 @@ def test_local_workers_answer_and_end(module: Any, plan: Plan) -> None:
 def test_workers_exchange_narrow_activations(module: Any, plan: Plan, encoding: str) -> None:
     """They answer as one process does that runs the same programs, and not as one device does."""
     cluster = ef.Cluster.local([1.0, 1.0], bandwidth="100 Mbit/s")
-    narrow = ef.plan(plan.graph, cluster, strategy="coedge", activations=encoding)
-    exact = ef.plan(plan.graph, cluster, strategy="coedge")
+    narrow = ef.plan(plan.graph, cluster, strategy="modnn", activations=encoding)
+    exact = ef.plan(plan.graph, cluster, strategy="modnn")
     assert any(send.encoding for program in narrow.programs.values() for send in program.sends)
     with ef.deploy(narrow, local=True) as session:
         answer = session.run(image())
