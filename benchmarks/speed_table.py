@@ -28,18 +28,18 @@ _STREAM = "equal-2-throughput"
 
 
 def table(report: Report) -> str:
-    """Return rows of ratios to the fastest device alone, latency unless said otherwise."""
-    head = ["model", "one core", *_COLUMNS, "stream, two workers"]
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    """Return ratios to the fastest device alone, latency unless said otherwise; no column without numbers."""
+    lines = [["model", "one core", *_COLUMNS, "stream, two workers"]]
     for model in report.models:
         rows = {row.row.name: row for row in model.rows}
         fixed = next(name for name in rows if name.startswith("equal-2-") and name != _STREAM)
         alone = [row.latency.median_s for name in ("torch", "onnxruntime") if (row := rows[name]).latency]
         cells = [model.model, f"{min(alone) * 1e3:.1f} ms"]
         cells += [_ratio(rows.get(fixed if name == "equal-2-" else name)) for name in _COLUMNS.values()]
-        cells.append(_ratio(rows.get(_STREAM), stream=True))
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append([*cells, _ratio(rows.get(_STREAM), stream=True)])
+    columns = [column for column in zip(*lines, strict=True) if any(cell != "-" for cell in column[1:])]
+    head, *rest = zip(*columns, strict=True)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rest))
 
 
 def _ratio(row: RowResult | None, *, stream: bool = False) -> str:
