@@ -60,13 +60,14 @@ def family_s(cost: FamilyCost, work: Work) -> float:
 
 def profile_s(profile: DeviceProfile, work: Work) -> float:
     """Seconds of a kernel on a profiled device; of a family that was not measured, a roofline."""
-    factor = 1.0 if profile.learned is None else learned_factor(profile.learned, work)
     cost = profile.family(work.family)
     if cost is not None:
-        return factor * family_s(cost, work)
-    return factor * work.num_steps * profile.copy_s + max(
-        work.flops / profile.flops_per_second, work.num_bytes / profile.memory_bandwidth_bytes_per_s
-    )
+        seconds = family_s(cost, work)
+    else:
+        seconds = work.num_steps * profile.copy_s + max(
+            work.flops / profile.flops_per_second, work.num_bytes / profile.memory_bandwidth_bytes_per_s
+        )
+    return seconds if profile.learned is None else seconds * learned_factor(profile.learned, work)
 
 
 def learned_factor(model: LearnedModel, work: Work) -> float:

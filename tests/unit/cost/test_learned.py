@@ -101,9 +101,10 @@ def test_a_tree_of_a_file_that_has_no_end_is_refused(left: tuple[int, ...], said
 def test_a_profile_predicts_with_what_was_learned(model: LearnedModel) -> None:
     plain = profile(samples())
     learned = msgspec.structs.replace(plain, learned=model)
-    work = samples(1)[0].work
 
-    assert profile_s(learned, work) == profile_s(plain, work) * learned_factor(model, work)
+    # A family that was measured, and one that was not.
+    for work in (samples(1)[0].work, Work(family="linear", flops=10**6, output_bytes=10**6)):
+        assert profile_s(learned, work) == profile_s(plain, work) * learned_factor(model, work)
 
 
 def test_features_are_finite_for_the_smallest_kernel() -> None:
