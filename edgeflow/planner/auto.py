@@ -127,7 +127,7 @@ def _choices(task: Task, search: Search, layouts: Sequence[Layout]) -> Iterator[
             found = search.best([layouts] * count, seconds=price, joules=1.0)
             yield f"search with {price:g} J a second", found
     yield "search over all layouts", search.best([layouts] * count)
-    # By estimates many devices may look better than few, and be worse; so more devices never do harm.
+    # By estimates many devices may look better than few, and be worse: the exact prediction decides.
     size = max(len(layout.devices) for layout in layouts) // 2
     while size >= 2:
         few = [layout for layout in layouts if len(layout.devices) <= size]
