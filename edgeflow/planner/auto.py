@@ -1,6 +1,6 @@
 """`auto`: the union of all strategies, searched, and never worse than any of them under the cost model.
 
-1. Every other strategy's plan is a candidate.
+1. Every other strategy's plan is a candidate; of the best of them also what they make of fewer devices.
 2. Dynamic programming over stretches (`edgeflow.planner.search`): for each stretch one device, rows, columns
    or a grid with halos exchanged or recomputed, or heads and hidden columns with sums added directly,
    scattered or at a hub, on subsets of the devices. Searched with everything allowed and with kinds kept
@@ -28,6 +28,7 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.bound import lower_bound_s
 from edgeflow.planner.brute_force import MAX_PLANS, brute_force, num_plans
+from edgeflow.planner.fewer import on_part, parts
 from edgeflow.planner.groups import grouped
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.megatron import has_pairs
@@ -38,6 +39,8 @@ from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs,
 #: Exact predictions that one local search may make, and how many plans it starts from.
 _MAX_STEPS: Final = 5
 _MAX_STARTS: Final = 2
+#: How many of the other strategies are tried on fewer devices too.
+_MAX_RETRIED: Final = 2
 #: Prices of a second, in joules, for energy: from "only energy counts" upwards.
 _PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)
 
@@ -61,8 +64,8 @@ def explore(
 ) -> tuple[list[Plan], list[tuple[str, InfeasiblePlanError]]]:
     """Return every plan that `auto` weighs, and why others could not be."""
     pool = _Pool(task)
-    for rival in rivals:
-        pool.add(rival.__name__, partial(rival, task))
+    made = [(rival, pool.add(rival.__name__, partial(rival, task))) for rival in rivals]
+    _on_fewer(task, pool, [(rival, plan) for rival, plan in made if plan is not None])
     if task.graph.operators and len(task.cluster.devices) > 1:
         _search(task, pool)
         if num_plans(task) <= MAX_PLANS:
@@ -90,6 +93,15 @@ class _Pool:
             return None
         self.plans.append(plan)
         return plan
+
+
+def _on_fewer(task: Task, pool: _Pool, made: Sequence[tuple[Strategy, Plan]]) -> None:
+    """Add what the best strategies that split make of the nearest devices only."""
+    split = [(rival, plan) for rival, plan in made if len(plan.devices) > 1]
+    split.sort(key=lambda item: task.objective.score(item[1]))
+    for rival, _ in split[:_MAX_RETRIED]:
+        for ranks in parts(task, min(pool.plans, key=task.objective.score)):
+            pool.add(f"{rival.__name__} on {len(ranks)} devices", partial(on_part, task, ranks, rival))
 
 
 def _search(task: Task, pool: _Pool) -> None:

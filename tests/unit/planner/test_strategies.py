@@ -195,7 +195,7 @@ def test_auto_mixes_rows_and_tensor_parallelism_where_no_device_holds_everything
 
     Where messages cost little; else one device hands over to another.
     """
-    cluster = Cluster.local([1.0, 0.6, 0.4], memory="15 MiB", bandwidth="10 Gbit/s", latency="20 us")
+    cluster = Cluster.local([1.0, 0.9, 0.8], memory="15 MiB", bandwidth="10 Gbit/s", latency="20 us")
 
     made = plan(graph("openworld-small"), cluster)
 
