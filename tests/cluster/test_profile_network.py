@@ -61,7 +61,7 @@ def test_the_network_to_a_worker(workers: Workers, offered: str, asked: str, use
     assert link.name
     assert 0 < link.latency_s < 5
     assert link.bandwidth_bytes_per_s > 0
-    assert link.method.startswith(f"{used}: half of the shortest round trip")
+    assert link.method.startswith(f"{used}: half of the median round trip")
     assert workers.held_epochs == 0
 
 

@@ -57,8 +57,9 @@ def profile_device(
         WorkerUnreachableError: If a peer does not answer.
         ClusterError: If a peer refuses.
     """
+    message = measure_frames()
     links: tuple[PeerLink, ...] = tuple(
-        measure_peer(address, transport=transport, access=access) for address in peers
+        measure_peer(address, transport=transport, access=access, message=message) for address in peers
     )
     where = conditions(threads)
     memory_bytes = free_memory_bytes()
@@ -82,7 +83,7 @@ def profile_device(
         name or platform.node() or "device",
         samples,
         copy=measure_copies(),
-        message=measure_frames(),
+        message=message,
         where=where,
         memory_bytes=memory_bytes,
         power=power,
