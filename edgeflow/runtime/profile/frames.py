@@ -20,7 +20,7 @@ from edgeflow.runtime.wire import Frame, Header, Kind
 #: Sizes of payloads, and how many frames of each are sent.
 _SIZES: Final = ((1 << 10, 150), (1 << 18, 40), (1 << 21, 12))
 _TIMEOUT_S: Final = 20.0
-#: Read between frames: what a core has to itself does not hold it, as it does not hold the weights of a layer.
+#: Read between frames: what a core has to itself does not hold it, nor does it a layer's weights.
 DISPLACING_BYTES: Final = 16 << 20
 #: Small, within caches, beyond them.
 _COPY_SIZES: Final = (1 << 10, 1 << 18, 96 << 20)
