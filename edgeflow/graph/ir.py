@@ -114,6 +114,21 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, dict=
         return self.outputs[0]
 
     @cached_property
+    def used_outputs(self) -> tuple[str, ...]:
+        """The outputs that somebody reads."""
+        return tuple(name for name in self.outputs if name)
+
+    @property
+    def first_output(self) -> str:
+        """The first output that somebody reads; where there are several that can be cut, all are cut alike.
+
+        Examples:
+            >>> Operator(name="max", target="aten.max.dim", arguments=(), outputs=("", "at")).first_output
+            'at'
+        """
+        return self.used_outputs[0]
+
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Tensor arguments in order, once per position."""
         return tuple(ref.name for ref in iter_refs(self.arguments))
@@ -178,7 +193,7 @@ class ModelGraph:
     @cached_property
     def producer(self) -> Mapping[str, Operator]:
         """Tensor name -> the operator that makes it; inputs and weights have none."""
-        return {name: op for op in self.operators for name in op.outputs if name}
+        return {name: op for op in self.operators for name in op.used_outputs}
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Operator, ...]]:

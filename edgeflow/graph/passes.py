@@ -318,7 +318,7 @@ def fold_constants(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
 
 
 def _is_worth_storing(graph: ModelGraph, op: Operator) -> bool:
-    made = sum(graph.specs[name].num_bytes for name in op.outputs if name)
+    made = sum(graph.specs[name].num_bytes for name in op.used_outputs)
     read = sum(graph.specs[name].num_bytes for name in op.inputs)
     return made <= max(read, _MAX_CONSTANT_BYTES)
 

@@ -15,7 +15,7 @@ def verify_graph(graph: ModelGraph) -> None:
             spec.
     """
     made = set(graph.inputs) | set(graph.weights)
-    later = {name for op in graph.operators for name in op.outputs if name}
+    later = {name for op in graph.operators for name in op.used_outputs}
     names: set[str] = set()
     for op in graph.operators:
         if op.name in names:

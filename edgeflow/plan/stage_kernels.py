@@ -84,7 +84,7 @@ _MAX_KNOWN_KERNELS: Final = 200_000
 
 def _propagate(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels:
     operators = [graph.by_name[name] for name in stage.operators]
-    made_here = {name for op in operators for name in op.outputs if name}
+    made_here = {name for op in operators for name in op.used_outputs}
     wanted: dict[str, Region] = {}
     for name, piece in shard.outputs:
         if name not in made_here:
@@ -128,7 +128,7 @@ def _cut(
     region = wanted[asked[0]]
     if len(op.outputs) > 1 and not rule_of(op).is_joint:
         # Always made whole, and asked for by its first output, whichever is wanted.
-        region = Region.full(graph.specs[next(name for name in op.outputs if name)].shape)
+        region = Region.full(graph.specs[op.first_output].shape)
     for name in asked[1:] if rule_of(op).is_joint else ():
         region = region.hull(wanted[name])
     piece = shard.piece(asked[0])

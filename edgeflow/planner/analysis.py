@@ -67,7 +67,7 @@ class Analysis:
 
     def whole(self, op: Operator) -> Cut:
         """The cut that makes an operator's whole output."""
-        return self.cutter.cut(op, self.full(first_output(op)))
+        return self.cutter.cut(op, self.full(op.first_output))
 
     def full(self, tensor: str) -> Region:
         return Region.full(self.graph.specs[tensor].shape)
@@ -97,7 +97,7 @@ class Analysis:
                 if size > 1:
                     labels = self._carry({name: dim}, may_start=False)
                     split = sum(
-                        self.flops[op.name] for op in self.graph.operators if first_output(op) in labels
+                        self.flops[op.name] for op in self.graph.operators if op.first_output in labels
                     )
                     found.append((-split / self.total_flops, dim, self._carry({name: dim}, may_start=True)))
         found.sort(key=lambda item: (round(item[0], 6), item[1]))
@@ -118,7 +118,7 @@ class Analysis:
             if arriving or starts:
                 dim = self.carried_dim(op, labels)
                 if dim is not None:
-                    labels.update({name: dim for name in op.outputs if name})
+                    labels.update(dict.fromkeys(op.used_outputs, dim))
         return labels
 
     def carried_dim(self, op: Operator, labels: Labels) -> int | None:
@@ -127,7 +127,7 @@ class Analysis:
         Of two that read equally little the one that reads something of more of them: half of the channels
         of a concatenation reads one of its inputs whole, half of the rows reads half of each.
         """
-        region = self.full(first_output(op))
+        region = self.full(op.first_output)
         best: tuple[tuple[int, float], int] | None = None
         for dim, interval in enumerate(region.intervals):
             if interval.length < 2:
@@ -166,7 +166,7 @@ class Analysis:
         Seven rows of a window on a map of four: every output row reads every input row, and yet they are
         rows, and half of them is half of the work.
         """
-        region = self.full(first_output(op))
+        region = self.full(op.first_output)
         for name in self.graph.activation_inputs(op):
             dim = labels.get(name)
             if dim is None or self.graph.specs[name].ndim != len(region) or region[dim].length < 2:
@@ -282,7 +282,7 @@ class Analysis:
         """The output dim along which a weight of ``op`` is cut and its FLOPs halve, or None."""
         if len(op.outputs) != 1:
             return None
-        region = self.full(first_output(op))
+        region = self.full(op.first_output)
         for dim in reversed(range(len(region))):
             length = region[dim].length
             if length < 2:
@@ -331,11 +331,6 @@ class Analysis:
             and alive[index] <= alive[index - 1] * 1.01
             and alive[index] <= alive[index + 1] * 1.01
         }
-
-
-def first_output(op: Operator) -> str:
-    """The first output that somebody reads; where there are several that can be cut, all are cut alike."""
-    return next(name for name in op.outputs if name)
 
 
 def _length(region: Region | None, dim: int) -> int:

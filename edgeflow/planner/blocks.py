@@ -22,7 +22,7 @@ from edgeflow.cost.runs import MeasuredRuns
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece
 from edgeflow.planner.analysis import Analysis, Labels
-from edgeflow.planner.layout import Draft, names_of, outputs_of, single_draft
+from edgeflow.planner.layout import Draft, names_of, single_draft
 from edgeflow.planner.strips import Floats, Ints, StripCosts, Strips, Wires
 from edgeflow.sharding.region import Interval, split_interval
 
@@ -139,7 +139,7 @@ class Blocks:
         for op in operators:
             is_last_sum = op is operators[-1] and self.costs.is_sum(op)
             size = self.costs.of(op).size if is_last_sum else 0
-            for name in outputs_of(op):
+            for name in op.used_outputs:
                 full, dim = self.analysis.full(name), self._labels.get(name)
                 length = size if is_last_sum else full[dim].length if dim is not None else 0
                 intervals = split_interval(length, team.shares) if length else [Interval(0, 1)] * len(owned)
@@ -164,7 +164,7 @@ class Blocks:
         """Positions of an operator that each device makes: what it owns if it leaves, and what it lacks."""
         shape = (len(self.teams), self._num_ranks)
         found = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-        for name in outputs_of(op):
+        for name in op.used_outputs:
             if self._last_read(name) > last:
                 found = _hull(found, self._split(strips.size, is_copied=name not in self._labels))
             if name in wanted:

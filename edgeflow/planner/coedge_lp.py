@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
-from edgeflow.planner.layout import names_of, outputs_of
+from edgeflow.planner.layout import names_of
 from edgeflow.planner.levels import levels
 from edgeflow.planner.partition import rows_partition
 from edgeflow.planner.rows import owned_rows
@@ -207,7 +207,7 @@ class Programme:
         leaving = tuple(
             (name, Piece(self._task.analysis.full(name)))
             for op in self._operators
-            for name in outputs_of(op)
+            for name in op.used_outputs
             if name in graph.outputs
             or any(reader.name not in inside for reader in graph.consumers.get(name, ()))
         )
@@ -367,7 +367,7 @@ class _Terms:
             self.slope_j += away * rows * programme._task.cluster.devices[sink].joules_per_byte_received
 
     def _made(self) -> list[str]:
-        return [name for op in self._programme._operators for name in outputs_of(op)]
+        return [name for op in self._programme._operators for name in op.used_outputs]
 
     def _charge(self, num_bytes: float, *, source: int) -> None:
         away = np.array([rank != source for rank in self._ranks])

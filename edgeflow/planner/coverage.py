@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import msgspec
 
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.planner.analysis import Analysis, analysis_of, first_output
+from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.build import draft
 from edgeflow.planner.layout import Kind, Layout
 from edgeflow.sharding.region import Interval
@@ -179,7 +179,7 @@ def split_along(graph: ModelGraph, op: Operator) -> tuple[str, ...]:
     if rule_of(op) is BARRIER:
         return ()
     analysis = analysis_of(graph)
-    region, whole = analysis.full(first_output(op)), analysis.whole(op)
+    region, whole = analysis.full(op.first_output), analysis.whole(op)
     found = []
     for dim, interval in enumerate(region.intervals):
         if interval.length < 2:
@@ -197,7 +197,7 @@ def _why_whole(graph: ModelGraph, op: Operator) -> str:
     """Return the reason for which an operator splits along nothing."""
     if rule_of(op) is BARRIER:
         return SEVERAL_OUTPUTS if len(op.outputs) > 1 else NO_RULE
-    is_single = graph.specs[first_output(op)].num_elements == 1
+    is_single = graph.specs[op.first_output].num_elements == 1
     return ONE_ELEMENT if is_single else NEEDS_ALL
 
 
@@ -206,7 +206,7 @@ def _split_by(analysis: Analysis, layout: Layout) -> frozenset[str]:
     found = set()
     for item in draft(analysis, analysis.graph.operators, layout):
         for name in item.operators:
-            output = first_output(analysis.graph.by_name[name])
+            output = analysis.graph.by_name[name].first_output
             pieces = [mine[output] for mine in item.pieces.values() if output in mine]
             # Inside of a group there are no pieces: what a device makes there follows from the group's end.
             if all(piece.contraction or piece.region != analysis.full(output) for piece in pieces):

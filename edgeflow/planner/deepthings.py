@@ -165,7 +165,7 @@ def _seconds_alone(task: Task) -> list[float]:
     """Seconds of each operator, whole, on the gateway."""
     names = names_of(task.graph.operators)
     outputs = tuple(
-        (name, Piece(task.analysis.full(name))) for op in task.graph.operators for name in op.outputs if name
+        (name, Piece(task.analysis.full(name))) for op in task.graph.operators for name in op.used_outputs
     )
     rank = task.cluster.source_rank
     work = stage_kernels(

@@ -35,7 +35,7 @@ import numpy as np
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.plan import Plan
-from edgeflow.planner.layout import close, drafts_of_runs, outputs_of, single_draft
+from edgeflow.planner.layout import close, drafts_of_runs, single_draft
 from edgeflow.planner.partition import along
 from edgeflow.planner.rows import feeding_labelled, owned_rows
 from edgeflow.planner.strategy import Task, finish
@@ -161,7 +161,7 @@ class Division:
     def _make(self, op: Operator, bounds: Bounds | None, finish: Floats) -> None:
         if bounds is not None:
             self._send(self._costs.of(op), bounds)
-        for name in outputs_of(op):
+        for name in op.used_outputs:
             self.ready_s[name] = finish
             if bounds is not None and name in self._costs.labels:
                 self.bounds[name] = bounds

@@ -73,7 +73,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 def single_draft(analysis: Analysis, operators: Sequence[Operator], device: int) -> Draft:
     """One device makes everything."""
-    pieces = {name: Piece(analysis.full(name)) for op in operators for name in outputs_of(op)}
+    pieces = {name: Piece(analysis.full(name)) for op in operators for name in op.used_outputs}
     return Draft("single", names_of(operators), {device: pieces})
 
 
@@ -96,7 +96,7 @@ def drafts_of_runs(
     drafts = []
     for members in runs:
         pieces = {
-            device: {name: mine[name] for op in members for name in outputs_of(op) if name in mine}
+            device: {name: mine[name] for op in members for name in op.used_outputs if name in mine}
             for device, mine in owned.items()
         }
         busy = {device: mine for device, mine in pieces.items() if mine}
@@ -126,15 +126,10 @@ def _leaving(analysis: Analysis, item: Draft) -> list[str]:
     return [
         name
         for op_name in item.operators
-        for name in outputs_of(graph.by_name[op_name])
+        for name in graph.by_name[op_name].used_outputs
         if name in graph.outputs or any(reader.name not in inside for reader in graph.consumers.get(name, ()))
     ]
 
 
 def names_of(operators: Iterable[Operator]) -> tuple[str, ...]:
     return tuple(op.name for op in operators)
-
-
-def outputs_of(op: Operator) -> tuple[str, ...]:
-    """The results that somebody reads."""
-    return tuple(name for name in op.outputs if name)

@@ -258,7 +258,7 @@ def _alive(task: Task) -> list[list[str]]:
         read = {name for stretch in stretches[index:] for op in stretch for name in op.inputs}
         alive.append(sorted(made & (set(graph.outputs) if index == len(stretches) else read)))
         if index < len(stretches):
-            made |= {name for op in stretches[index] for name in op.outputs if name}
+            made |= {name for op in stretches[index] for name in op.used_outputs}
     return alive
 
 

@@ -6,8 +6,8 @@ from collections.abc import Container, Sequence
 
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece
-from edgeflow.planner.analysis import Analysis, Labels, first_output
-from edgeflow.planner.layout import Draft, Layout, drafts_by_level, outputs_of
+from edgeflow.planner.analysis import Analysis, Labels
+from edgeflow.planner.layout import Draft, Layout, drafts_by_level
 from edgeflow.planner.levels import Owned, levels
 from edgeflow.planner.partition import Partition, grid_partition, rows_partition
 from edgeflow.sharding.region import Region
@@ -55,7 +55,7 @@ def owned_rows(
     feeding = feeding_labelled(analysis, operators, labels)
     owned: dict[int, dict[str, Piece]] = {device: {} for device in devices}
     for op in operators:
-        for name in outputs_of(op):
+        for name in op.used_outputs:
             full = analysis.full(name)
             boxes = partition(name, full)
             sums = None if boxes is not None else _partial_sums(analysis, op, full, labels, partition)
@@ -97,8 +97,8 @@ def feeding_labelled(analysis: Analysis, operators: Sequence[Operator], labels: 
     wanted: set[str] = set()
     feeding: set[str] = set()
     for op in reversed(operators):
-        if first_output(op) in labels or any(name in wanted for name in op.outputs):
-            if first_output(op) not in labels:
+        if op.first_output in labels or any(name in wanted for name in op.outputs):
+            if op.first_output not in labels:
                 feeding.add(op.name)
             wanted.update(name for name in op.inputs if name not in labels)
     return feeding

@@ -59,7 +59,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 def whole_kernels(graph: ModelGraph) -> tuple[Kernel, ...]:
     """The kernels that make every result of the graph whole, in order."""
-    names = tuple(name for op in graph.operators for name in op.outputs if name)
+    names = tuple(name for op in graph.operators for name in op.used_outputs)
     pieces = tuple((name, Piece(Region.full(graph.specs[name].shape))) for name in names)
     stage = Stage(name="", kind="", operators=tuple(op.name for op in graph.operators), shards=())
     return stage_kernels(graph, stage, Shard(0, pieces)).kernels

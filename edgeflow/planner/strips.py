@@ -27,7 +27,6 @@ from edgeflow.plan.program import CLIENT, Kernel
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.planner.analysis import Analysis, Labels
-from edgeflow.planner.layout import outputs_of
 from edgeflow.sharding.region import Interval
 
 Ints = NDArray[np.int64]
@@ -141,7 +140,7 @@ class StripCosts:
 
     def _measure(self, op: Operator, *, is_whole: bool) -> Strips:
         analysis, labels = self.analysis, self.labels
-        name = outputs_of(op)[0]
+        name = op.first_output
         full, dim = analysis.full(name), labels.get(name)
         inputs = list(dict.fromkeys(op.inputs))
         activations = analysis.graph.activation_inputs(op)
@@ -197,7 +196,7 @@ class StripCosts:
 
     def _kernel(self, op: Operator, piece: Piece) -> Kernel:
         stage = Stage(name=op.name, kind="", operators=(op.name,), shards=())
-        (kernel,) = stage_kernels(self.analysis.graph, stage, Shard(0, ((outputs_of(op)[0], piece),))).kernels
+        (kernel,) = stage_kernels(self.analysis.graph, stage, Shard(0, ((op.first_output, piece),))).kernels
         return kernel
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece
 from edgeflow.planner.analysis import Analysis, Group
-from edgeflow.planner.layout import Draft, Layout, drafts_by_level, outputs_of
+from edgeflow.planner.layout import Draft, Layout, drafts_by_level
 from edgeflow.planner.levels import levels
 from edgeflow.planner.partition import along
 from edgeflow.planner.rows import labels_of
@@ -37,7 +37,7 @@ def tensor_drafts(analysis: Analysis, operators: Sequence[Operator], layout: Lay
     cuts = _Cuts(analysis, layout)
     for op in operators:
         group = groups.get(op.name)
-        for name in outputs_of(op):
+        for name in op.used_outputs:
             if group is None:
                 pieces = cuts.of(op, name, columns.get(op.name))
             elif op.name == group.root:
@@ -50,7 +50,7 @@ def tensor_drafts(analysis: Analysis, operators: Sequence[Operator], layout: Lay
     found = levels(analysis, operators, owned, units=units)
 
     def kind(members: Sequence[Operator]) -> str:
-        names = [name for op in members for name in outputs_of(op)]
+        names = [name for op in members for name in op.used_outputs]
         if any(op.name in groups for op in members) or cuts.columns.keys() & names:
             return "tensor"
         return "rows" if cuts.labels.keys() & names else "replicate"

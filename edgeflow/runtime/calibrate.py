@@ -168,7 +168,7 @@ def _passes(
 
 def _one_by_one(graph: ModelGraph, whole: StageKernels) -> Program:
     """A program that runs each operator, whole, as an instruction of its own, named like the operator."""
-    made = [name for op in graph.operators for name in op.outputs if name]
+    made = [name for op in graph.operators for name in op.used_outputs]
     numbers = {name: number for number, name in enumerate((*graph.inputs, *made))}
     computes = []
     for kernel in whole.kernels:

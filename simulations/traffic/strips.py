@@ -23,7 +23,7 @@ from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT, Send
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.hub import gathered
-from edgeflow.planner.layout import Draft, close, outputs_of
+from edgeflow.planner.layout import Draft, close
 from edgeflow.planner.partition import Partition, along, apportioned, rows_partition
 from edgeflow.planner.rows import drafts_of_rows, owned_rows
 from edgeflow.sharding.region import Region
@@ -67,7 +67,7 @@ def halos(count: int) -> Plan:
 def fused_between_pools(count: int) -> Plan:
     graph, drafts = vgg(), []
     for block in _blocks(graph):
-        made = [name for op in block for name in outputs_of(op)]
+        made = [name for op in block for name in op.used_outputs]
         drafts += _strips(analysis_of(graph), block, _by_remainders(count), count, recomputed=made)
         drafts.append(gathered(analysis_of(graph), made[-1], 0))
     return _plan(graph, drafts, count)
@@ -75,7 +75,7 @@ def fused_between_pools(count: int) -> Plan:
 
 def one_fused_block(count: int) -> Plan:
     graph = vgg()
-    made = [name for op in graph.operators for name in outputs_of(op)]
+    made = [name for op in graph.operators for name in op.used_outputs]
     drafts = _strips(analysis_of(graph), graph.operators, _by_remainders(count), count, recomputed=made)
     return _plan(graph, drafts, count)
 

@@ -43,7 +43,7 @@ class Case:
     @property
     def output(self) -> str:
         """The output that is looked at; an operator of several names no other."""
-        return next(name for name in self.op.outputs if name)
+        return self.op.first_output
 
     @property
     def shape(self) -> tuple[int, ...]:

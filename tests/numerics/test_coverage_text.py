@@ -15,7 +15,7 @@ import pytest
 
 import edgeflow as ef
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.planner.analysis import analysis_of, first_output
+from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.coverage import coverage
 from edgeflow.testing import zoo
 from edgeflow.testing.zoo_text import TEXT
@@ -94,7 +94,7 @@ def test_nearly_all_work_can_be_split(name: str) -> None:
 def test_tokens_or_batch_split_all_of_it(name: str) -> None:
     analysis = analysis_of(captured(name))
     carried = sum(
-        analysis.flops[op.name] for op in analysis.graph.operators if first_output(op) in analysis.labels
+        analysis.flops[op.name] for op in analysis.graph.operators if op.first_output in analysis.labels
     )
 
     assert carried >= _EXPECTED[name].carried * analysis.total_flops

@@ -21,7 +21,7 @@ _INNER_PARTS: Final = (0.5, 0.2)
 
 def slices(graph: ModelGraph, operator: Operator) -> Iterator[Case]:
     """One operator whole, in a part of each dim of its output, and as partial sums."""
-    shape = graph.specs[next(name for name in operator.outputs if name)].shape
+    shape = graph.specs[operator.first_output].shape
     whole = Region.full(shape)
     yield Case(graph, operator.name, whole)
     if len(operator.outputs) > 1:

@@ -190,12 +190,11 @@ def kernel_of(case: Case) -> Kernel:
 
 def _made(case: Case) -> StageKernels:
     operator = case.graph.by_name[case.operator]
-    tensor = next(name for name in operator.outputs if name)
     stage = Stage(
         name="measured",
         kind="single",
         operators=(operator.name,),
-        shards=(Shard(0, ((tensor, Piece(case.region, case.contraction)),)),),
+        shards=(Shard(0, ((operator.first_output, Piece(case.region, case.contraction)),)),),
     )
     return stage_kernels(case.graph, stage, stage.shards[0])
 

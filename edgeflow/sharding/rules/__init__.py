@@ -79,7 +79,7 @@ def cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None
         InvalidPlanError: If the region or the interval is empty or lies outside, or the operator cannot
             make partial sums.
     """
-    _check_region(op, region, specs[next(name for name in op.outputs if name)].shape)
+    _check_region(op, region, specs[op.first_output].shape)
     rule = rule_of(op)
     if contraction is not None and rule.contraction is not None:
         _check_contraction(op, contraction, rule.contraction(op, specs))

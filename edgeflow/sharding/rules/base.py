@@ -82,8 +82,8 @@ def refuse_contraction(op: Operator, contraction: Interval | None) -> None:
 def cut_whole(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
     """The barrier: the operator as it stands, on whole inputs."""
     refuse_contraction(op, contraction)
-    whole = Region.full(specs[next(name for name in op.outputs if name)].shape)
-    work = sum(specs[name].num_elements for name in op.outputs if name)
+    whole = Region.full(specs[op.first_output].shape)
+    work = sum(specs[name].num_elements for name in op.used_outputs)
     return Cut(steps=(localised(op, specs),), region=whole, flops=work)
 
 

@@ -28,7 +28,7 @@ def _cut_sorted(op: Operator, specs: Specs, region: Region, contraction: Interva
     source = region
     if shape:
         dim = normal_dim(op.arg("dim"), len(shape))
-        made = specs[next(name for name in op.outputs if name)].shape[dim]
+        made = specs[op.first_output].shape[dim]
         region, source = region.replace(dim, Interval(0, made)), region.replace(dim, Interval(0, shape[dim]))
     step = localised(op, specs, self=Slice(x, source))
     # A comparison for each halving of the dim; what is counted is only roughly what is done.
