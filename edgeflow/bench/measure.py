@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from edgeflow.bench.subject import Job
 from edgeflow.cli.compare import compare, leaves
 from edgeflow.errors import ConfigError, EdgeflowError
 from edgeflow.plan import Plan
+from edgeflow.telemetry.timing import in_turn
 from edgeflow.testing import netns, zoo
 
 #: Rows that differ from one device by more than this, relative to the largest value, are wrong.
@@ -80,7 +82,7 @@ def measure_model(
                 runs_s=calibration_s,
             )
         results: dict[str, RowResult] = {}
-        seen: dict[str, Timing] = {}
+        seen: dict[str, Rounds] = {}
         children: dict[str, Child] = {}
         for number, row in enumerate(rows):
             say(f"{model}: {row.name}")
@@ -105,26 +107,26 @@ def measure_model(
                 children[row.name] = child
             if number < len(rows) - 1 and len(children) < len(BASELINES) + _MAX_ROWS and _has_room():
                 continue
-            for name, timing in in_turn(
+            for name, rounds in measure_rounds(
                 children, runs=runs, say=lambda text: say(f"{model}: {text}")
             ).items():
-                seen[name] = timing if name not in seen else seen[name].and_then(timing)
-                times = children[name].explain() if explain and not timing.failure else ()
-                results[name] = _with_timing(results[name], seen[name], times)
+                seen[name] = rounds if name not in seen else seen[name].and_then(rounds)
+                times = children[name].explain() if explain and not rounds.failure else ()
+                results[name] = _with_rounds(results[name], seen[name], times)
             for name in [name for name in children if name not in BASELINES]:
                 children.pop(name).close()
     return ModelResult(model=model, rows=with_ratios([results[row.name] for row in rows], BASELINES))
 
 
-class Timing(msgspec.Struct, frozen=True):
+class Rounds(msgspec.Struct, frozen=True):
     """What the rounds of one row have said; why it stopped, if it did."""
 
     latencies: tuple[float, ...] = ()
     periods: tuple[float, ...] = ()
     failure: str = ""
 
-    def and_then(self, later: Timing) -> Timing:
-        return Timing(
+    def and_then(self, later: Rounds) -> Rounds:
+        return Rounds(
             self.latencies + later.latencies, self.periods + later.periods, self.failure or later.failure
         )
 
@@ -147,11 +149,11 @@ def _begin(job: Job, graph: ef.ModelGraph, cost: Any, expected: list[Any]) -> tu
     return msgspec.structs.replace(result, skipped=wrong), None
 
 
-def _with_timing(result: RowResult, timing: Timing, times: tuple[RankTime, ...]) -> RowResult:
-    if timing.failure:
-        return msgspec.structs.replace(result, skipped=timing.failure)
+def _with_rounds(result: RowResult, rounds: Rounds, times: tuple[RankTime, ...]) -> RowResult:
+    if rounds.failure:
+        return msgspec.structs.replace(result, skipped=rounds.failure)
     return msgspec.structs.replace(
-        result, latency=Seconds.of(timing.latencies), period=Seconds.of(timing.periods), times=times
+        result, latency=Seconds.of(rounds.latencies), period=Seconds.of(rounds.periods), times=times
     )
 
 
@@ -161,21 +163,37 @@ def _has_room() -> bool:
     return bool(memory.available > _ROOM_SHARE * memory.total)
 
 
-def in_turn(children: Mapping[str, Any], *, runs: int, say: Callable[[str], None]) -> dict[str, Timing]:
-    """Return what every row takes in each round; one round before does not count."""
-    found = dict.fromkeys(children, Timing())
-    for number in range(runs + 1):
-        say(f"round {number} of {runs}")
-        for name, child in children.items():
-            if found[name].failure:
-                continue
-            try:
-                timing = Timing((child.latency_s(),), (child.stream_s(),))
-            except EdgeflowError as error:
-                timing = Timing(failure=str(error))
-            if number or timing.failure:
-                found[name] = found[name].and_then(timing)
-    return found
+def measure_rounds(
+    children: Mapping[str, Any], *, runs: int, say: Callable[[str], None]
+) -> dict[str, Rounds]:
+    """Return what every row takes in each round; one round before does not count.
+
+    A row that fails is left out of the rounds behind, the others go on.
+    """
+    failures: dict[str, str] = {}
+
+    def once(name: str, child: Any) -> tuple[float, float] | None:
+        if name in failures:
+            return None
+        try:
+            return child.latency_s(), child.stream_s()
+        except EdgeflowError as error:
+            failures[name] = str(error)
+            return None
+
+    found = in_turn(
+        {name: partial(once, name, child) for name, child in children.items()},
+        rounds=runs,
+        on_round=lambda done, total: say(f"{done} of {total} rounds"),
+    )
+    return {
+        name: Rounds(
+            tuple(latency_s for latency_s, _ in filter(None, figures)),
+            tuple(period_s for _, period_s in filter(None, figures)),
+            failures.get(name, ""),
+        )
+        for name, figures in found.items()
+    }
 
 
 def export(example: zoo.Example, path: Path) -> None:

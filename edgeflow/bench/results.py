@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from edgeflow.bench.machine import Environment
 from edgeflow.bench.rows import Row
+from edgeflow.telemetry.timing import Timing
 
 
-class Seconds(msgspec.Struct, frozen=True, kw_only=True):
-    """Durations of one request, or of one of a stream."""
+class Seconds(Timing, frozen=True, kw_only=True):
+    """A timing of one request, or of one of a stream; saved results say ``runs`` for their number."""
 
-    median_s: float
-    min_s: float
-    max_s: float
-    runs: int
-
-    @staticmethod
-    def of(values: Sequence[float]) -> Seconds:
-        return Seconds(
-            median_s=statistics.median(values), min_s=min(values), max_s=max(values), runs=len(values)
-        )
+    num_requests: int = msgspec.field(name="runs")
 
 
 class RankTime(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,12 +13,12 @@ import msgspec
 
 from edgeflow.cli.compare import Difference, compare
 from edgeflow.cli.screen import bar, waiting
-from edgeflow.cli.timing import Timing, time_in_turn
 from edgeflow.cluster import Cluster
 from edgeflow.cluster.cluster import REFERENCE_FLOPS_PER_SECOND
 from edgeflow.errors import ConfigError, InfeasiblePlanError
 from edgeflow.plan import Plan
 from edgeflow.telemetry import Panel, TraceEvent, only_request, plot_panels, write_chrome_trace
+from edgeflow.telemetry.timing import Timing, time_in_turn
 from edgeflow.units import format_seconds
 
 if TYPE_CHECKING:

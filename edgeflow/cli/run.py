@@ -17,9 +17,9 @@ from edgeflow.cli.models import load_subject
 from edgeflow.cli.plans import make_plan
 from edgeflow.cli.screen import bar, say, say_json
 from edgeflow.cli.stream import stream
-from edgeflow.cli.timing import time_in_turn
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import Array
+from edgeflow.telemetry.timing import time_in_turn
 
 
 def run(

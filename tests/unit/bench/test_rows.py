@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from edgeflow.bench.machine import place
-from edgeflow.bench.measure import Timing, in_turn
+from edgeflow.bench.measure import Rounds, measure_rounds
 from edgeflow.bench.results import RowResult, Seconds, with_ratios
 from edgeflow.bench.rows import BASELINES, Row, choose, rows_for
 from edgeflow.errors import ConfigError
@@ -44,6 +45,12 @@ def test_ratios_are_to_the_faster_baseline() -> None:
     assert [item.stream_speedup for item in filled] == [1.0, 2 / 3, 2.0, None]
 
 
+def test_a_saved_timing_keeps_its_names() -> None:
+    seconds, saved = Seconds.of([1.0, 4.0, 2.0]), {"median_s": 2.0, "min_s": 1.0, "max_s": 4.0, "runs": 3}
+    assert msgspec.to_builtins(seconds) == saved
+    assert msgspec.convert(saved, Seconds) == seconds
+
+
 class _Child:
     """Says when it was asked, and fails at a call if told so."""
 
@@ -63,19 +70,19 @@ class _Child:
 
 def test_rows_take_turns_and_the_first_round_does_not_count() -> None:
     log: list[str] = []
-    found = in_turn({"a": _Child("a", log), "b": _Child("b", log)}, runs=2, say=lambda text: None)
+    found = measure_rounds({"a": _Child("a", log), "b": _Child("b", log)}, runs=2, say=lambda text: None)
     assert log == ["a", "b"] * 3
-    assert found["a"] == Timing((3.0, 5.0), (1.0, 1.0))
+    assert found["a"] == Rounds((3.0, 5.0), (1.0, 1.0))
 
 
 def test_a_row_that_fails_does_not_stop_the_others() -> None:
     log: list[str] = []
     children = {"a": _Child("a", log, fails_at=1), "b": _Child("b", log)}
-    found = in_turn(children, runs=2, say=lambda text: None)
-    assert found["a"] == Timing(failure="gone")
+    found = measure_rounds(children, runs=2, say=lambda text: None)
+    assert found["a"] == Rounds(failure="gone")
     assert len(found["b"].latencies) == 2
 
 
 def test_rounds_of_one_row_beside_two_groups_count_together() -> None:
-    before, after = Timing((1.0,), (2.0,)), Timing((3.0,), (4.0,), "gone")
-    assert before.and_then(after) == Timing((1.0, 3.0), (2.0, 4.0), "gone")
+    before, after = Rounds((1.0,), (2.0,)), Rounds((3.0,), (4.0,), "gone")
+    assert before.and_then(after) == Rounds((1.0, 3.0), (2.0, 4.0), "gone")

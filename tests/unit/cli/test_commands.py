@@ -18,8 +18,8 @@ from edgeflow.cli import demo
 from edgeflow.cli.app import app
 from edgeflow.cli.compare import compare
 from edgeflow.cli.demo_job import ModelReport, PlanReport
-from edgeflow.cli.timing import Timing
 from edgeflow.telemetry import TraceEvent
+from edgeflow.telemetry.timing import Timing
 
 
 def invoke(*arguments: str) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeflow.cli.timing import Timing, time_in_turn
+from edgeflow.telemetry.timing import Timing, time_in_turn
 
 
 class Clock:
