@@ -35,7 +35,8 @@ from edgeflow.cluster.device import REFERENCE_FLOPS_PER_SECOND, REFERENCE_MEMORY
 from edgeflow.cluster.network import Link, Segment
 from edgeflow.cluster.presets import PRESETS
 from edgeflow.cluster.profile import PROFILE_FORMAT, DeviceProfile
-from edgeflow.errors import ConfigError
+from edgeflow.errors import CodecError, ConfigError
+from edgeflow.files import read_json
 from edgeflow.units import (
     parse_bandwidth,
     parse_bytes,
@@ -182,14 +183,9 @@ class _ProfileFile(msgspec.Struct):
 
 def _profile(path: Path, what: str) -> DeviceProfile:
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_ProfileFile)
-    except OSError as error:
-        raise ConfigError(f"{what}.profile: cannot read {path}: {error.strerror or error}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{what}.profile: {path} is not an edgeflow profile: {error}") from error
-    if found.format != PROFILE_FORMAT:
-        raise ConfigError(f"{what}.profile: {path} is not of a known version: {found.format!r}")
-    return found.profile
+        return read_json(path, _ProfileFile, what="profile", format=PROFILE_FORMAT).profile
+    except (CodecError, ConfigError) as error:
+        raise ConfigError(f"{what}.profile: {error}") from error
 
 
 def _link(keys: Mapping[str, Any], what: str) -> Link:

@@ -6,15 +6,13 @@ JSON. `edgeflow.cluster.file` reads the condensed part alone; the samples are fo
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from edgeflow.cluster.profile import PROFILE_FORMAT, DeviceProfile
 from edgeflow.cost.kernels import Sample
-from edgeflow.errors import CodecError, ConfigError
-
-FORMAT: Final = PROFILE_FORMAT
+from edgeflow.errors import ConfigError
+from edgeflow.files import read_json
 
 
 class PeerLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +32,7 @@ class PeerLink(msgspec.Struct, frozen=True, kw_only=True):
 class ProfileFile(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that `edgeflow profile` found out."""
 
-    format: str = FORMAT
+    format: str = PROFILE_FORMAT
     profile: DeviceProfile
     samples: tuple[Sample, ...] = ()
     peers: tuple[PeerLink, ...] = ()
@@ -59,14 +57,4 @@ def load_profile(path: Path) -> ProfileFile:
         ConfigError: If there is no such file.
         CodecError: If it is not a profile, or of another version.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read profile {path}: {error.strerror or error}") from error
-    try:
-        found = msgspec.json.decode(content, type=ProfileFile)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CodecError(f"{path} is not an edgeflow profile: {error}") from error
-    if found.format != FORMAT:
-        raise CodecError(f"{path} is not an edgeflow profile of a known version: {found.format!r}")
-    return found
+    return read_json(path, ProfileFile, what="profile", format=PROFILE_FORMAT)

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from edgeflow.cluster.cluster import Cluster
-from edgeflow.errors import CodecError, ConfigError, InvalidPlanError
+from edgeflow.errors import InvalidPlanError
+from edgeflow.files import read_json
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Candidate, Plan
 from edgeflow.plan.stage import Stage
@@ -61,16 +62,7 @@ def save_plan(plan: Plan, path: Path) -> None:
 
 def load_plan(path: Path, graph: ModelGraph) -> Plan:
     """Read and check a plan; see `Plan.load`."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read plan {path}: {error.strerror or error}") from error
-    try:
-        data = msgspec.json.decode(content, type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CodecError(f"{path} is not an edgeflow plan: {error}") from error
-    if data.format != _FORMAT:
-        raise CodecError(f"{path} is not an edgeflow plan of a known version: {data.format!r}")
+    data = read_json(path, _File, what="plan", format=_FORMAT)
     if data.graph_fingerprint != graph.fingerprint:
         raise InvalidPlanError(
             f"{path} was made for graph {data.graph_name!r} ({data.graph_fingerprint}), "

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from edgeflow.errors import ConfigError
+from edgeflow.files import read_text
 from edgeflow.units import parse_seconds
 
 _EXAMPLES: Final = "closed:1, every:50 ms, poisson:20/s, trace:FILE"
@@ -96,11 +97,7 @@ class Recorded(msgspec.Struct, frozen=True):
             ConfigError: If it cannot be read, or a line is no time; names the line.
         """
         path = Path(path)
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"cannot read the trace of arrivals {path}: {reason}") from error
+        lines = read_text(path, "the trace of arrivals").splitlines()
         texts = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, 1)]
         times = tuple(parse_seconds(text, what=f"{path}:{number}") for number, text in texts if text)
         return Recorded(times, name=f"the trace of arrivals {path}")

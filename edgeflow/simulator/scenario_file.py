@@ -25,6 +25,7 @@ from typing import Any, Final
 import yaml
 
 from edgeflow.errors import ConfigError
+from edgeflow.files import read_text
 from edgeflow.simulator.scenario import Change, Scenario, Trace
 from edgeflow.units import parse_bandwidth, parse_seconds
 
@@ -40,7 +41,7 @@ def load_scenario(path: str | Path) -> Scenario:
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(_read(path, "scenario file"))
+        data = yaml.safe_load(read_text(path, "scenario file"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     try:
@@ -114,17 +115,8 @@ def _trace(data: Any, what: str, folder: Path) -> Trace:
 
 
 def _csv_rows(path: Path) -> list[Any]:
-    rows = list(csv.reader(_read(path, "trace").splitlines()))
+    rows = list(csv.reader(read_text(path, "trace").splitlines()))
     return rows[1:]
-
-
-def _read(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
 
 
 def _bandwidth(value: Any, what: str) -> float:

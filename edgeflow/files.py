@@ -1,0 +1,59 @@
+"""Reading files: one that is not there, or is not what it should be, is an error that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from edgeflow.errors import CodecError, ConfigError
+
+
+class Saved(Protocol):
+    """What a JSON file of ours holds: its format says what it is, and of which version."""
+
+    @property
+    def format(self) -> str: ...
+
+
+SavedT = TypeVar("SavedT", bound=Saved)
+
+
+def read_text(path: Path, what: str) -> str:
+    """Return what a text file in UTF-8 holds; ``what`` it is goes into the message.
+
+    Raises:
+        ConfigError: If it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+
+
+def read_json(path: Path, kind: type[SavedT], *, what: str, format: str) -> SavedT:
+    """Read a JSON file of ours.
+
+    Args:
+        kind: The struct that it holds.
+        what: Of ours it is, for messages: ``plan``.
+        format: That it has to say it is.
+
+    Raises:
+        ConfigError: If it cannot be read.
+        CodecError: If it is something else, or of another version.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {what} {path}: {error.strerror or error}") from error
+    try:
+        found = msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CodecError(f"{path} is not an edgeflow {what}: {error}") from error
+    if found.format != format:
+        raise CodecError(f"{path} is not an edgeflow {what} of a known version: {found.format!r}")
+    return found
