@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-import yaml
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import REFERENCE_FLOPS_PER_SECOND, REFERENCE_MEMORY_BANDWIDTH, Device
@@ -45,6 +44,7 @@ from edgeflow.units import (
     parse_seconds,
     parse_watts,
 )
+from edgeflow.yaml_ import read_yaml
 
 _NO_NETWORK: Final = (None, "none")
 
@@ -64,20 +64,6 @@ _QUANTITIES: Final[Mapping[str, tuple[str, Callable[..., float]]]] = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain data only, and a key that stands twice is an error: one of the two would be lost."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                line = node.start_mark.line + 1
-                raise ConfigError(
-                    f"key {key!r} is given {keys.count(key)} times in what begins on line {line}"
-                )
-        return super().construct_mapping(node, deep)
-
-
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file.
 
@@ -85,14 +71,7 @@ def load_cluster(path: Path) -> Cluster:
         ConfigError: If the file, or a profile that it names, is missing, is not YAML (JSON), or has an
             unknown key or a wrong value; the message names the file and the key.
     """
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"cannot read cluster file {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    data = read_yaml(path, "cluster file")
     try:
         return parse_cluster(data, default_name=path.stem, folder=path.parent)
     except ConfigError as error:

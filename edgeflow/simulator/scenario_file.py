@@ -22,12 +22,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from edgeflow.errors import ConfigError
 from edgeflow.files import read_text
 from edgeflow.simulator.scenario import Change, Scenario, Trace
 from edgeflow.units import parse_bandwidth, parse_seconds
+from edgeflow.yaml_ import read_yaml
 
 _EVENTS: Final = ("lose", "join", "slow", "recover")
 
@@ -40,10 +39,7 @@ def load_scenario(path: str | Path) -> Scenario:
             the file and the key.
     """
     path = Path(path)
-    try:
-        data = yaml.safe_load(read_text(path, "scenario file"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+    data = read_yaml(path, "scenario file")
     try:
         return parse_scenario(data, name=path.stem, folder=path.parent)
     except ConfigError as error:

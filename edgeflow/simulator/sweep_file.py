@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import ConfigError
@@ -35,6 +34,7 @@ from edgeflow.simulator.scenario import Scenario
 from edgeflow.simulator.scenario_file import load_scenario
 from edgeflow.simulator.sweep import Row, Setting, settings_of
 from edgeflow.units import parse_bandwidth
+from edgeflow.yaml_ import read_yaml
 
 
 class PlotSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,13 +84,9 @@ def load_sweep(path: str | Path) -> Sweep:
         ConfigError: If it is missing or malformed; the message names the file and the key.
     """
     path = Path(path)
+    data = read_yaml(path, "sweep file")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
         return msgspec.convert(data, Sweep)
-    except OSError as error:
-        raise ConfigError(f"cannot read sweep file {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from error
 

@@ -90,6 +90,9 @@ def test_a_file_is_named_in_its_errors(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"bad\.yaml: events\[0\]"):
         load_scenario(tmp_path / "bad.yaml")
+    (tmp_path / "twice.yaml").write_text("name: a\nname: b")
+    with pytest.raises(ConfigError, match=r"twice\.yaml: key 'name' is given 2 times"):
+        load_scenario(tmp_path / "twice.yaml")
     with pytest.raises(ConfigError, match="cannot read scenario file"):
         load_scenario(tmp_path / "none.yaml")
 
