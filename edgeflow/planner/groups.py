@@ -19,6 +19,7 @@ from edgeflow.planner.estimate import Estimator
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.space import shares_of, splits
 from edgeflow.planner.strategy import Run, Task
+from edgeflow.planner.stretches import operators_of, weight_bytes
 
 #: How many stages are tried.
 _COUNTS: Final = (2, 3, 4)
@@ -49,7 +50,7 @@ class _Sums(msgspec.Struct, frozen=True):
 def grouped(task: Task) -> Iterator[tuple[str, list[Run]]]:
     """Yield the best pipeline of each way to group the devices: a label, and its runs."""
     estimator = Estimator(task.analysis, task.cost)
-    weights = _weight_bytes(task)
+    weights = np.array(weight_bytes(task.analysis), np.float64)
     sums: dict[Layout, _Sums] = {}
     for groups in groupings(task):
         layouts = [_layouts(task, group) for group in groups]
@@ -60,18 +61,7 @@ def grouped(task: Task) -> Iterator[tuple[str, list[Run]]]:
         stages = _divide(layouts, sums, weights)
         if stages is not None:
             label = f"pipeline of {len(groups)} groups: {_sizes(groups)} devices"
-            yield label, [_run(task, item) for item in stages]
-
-
-def _weight_bytes(task: Task) -> Vector:
-    """``[i]``: of the first i stretches; a weight counts where it is first read."""
-    graph, seen, total, found = task.graph, set[str](), 0, [0]
-    for stretch in task.analysis.stretches:
-        fresh = {name for op in stretch for name in op.inputs if name in graph.weights} - seen
-        seen |= fresh
-        total += sum(graph.specs[name].num_bytes for name in fresh)
-        found.append(total)
-    return np.array(found, np.float64)
+            yield label, [Run(operators_of(task.analysis, s.start, s.stop), s.layout) for s in stages]
 
 
 def _room_bytes(task: Task, layout: Layout) -> float:
@@ -157,11 +147,6 @@ def _divide(
             stages.append(_Stage(start, stop, layout))
         stop = start
     return stages[::-1]
-
-
-def _run(task: Task, stage: _Stage) -> Run:
-    stretches = task.analysis.stretches[stage.start : stage.stop]
-    return Run(tuple(op for stretch in stretches for op in stretch), stage.layout)
 
 
 def _sizes(groups: Groups) -> str:

@@ -27,11 +27,12 @@ import numpy as np
 
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT, WeightSlice
+from edgeflow.plan.program import CLIENT
 from edgeflow.plan.stage import Piece
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.search import Search
 from edgeflow.planner.strategy import Run, Task, best_of, finish_runs
+from edgeflow.planner.stretches import operators_of, weight_bytes
 
 #: Answers that may turn out not to fit with their buffers before none is found.
 _MAX_TRIES: Final = 8
@@ -68,7 +69,7 @@ def pipeline(task: Task) -> Plan:
             break
         runs = [
             Run(
-                tuple(op for stretch in task.analysis.stretches[part.start : part.stop] for op in stretch),
+                operators_of(task.analysis, part.start, part.stop),
                 Layout(kind="single", devices=(part.rank,)),
             )
             for part in found
@@ -95,7 +96,7 @@ def _reserve(
     if error.constraint != "memory" or error.required is None or part is None:
         return False
     first = next((members[0] for members in _types(task) if part.rank in members), part.rank)
-    reserved[first] = int(error.required) - _weight_bytes(task, part.start, part.stop)
+    reserved[first] = int(error.required) - weight_bytes(task.analysis, part.start)[part.stop - part.start]
     return True
 
 
@@ -104,10 +105,10 @@ def _nothing_fits(task: Task) -> InfeasiblePlanError:
     devices = task.cluster.devices
     roomiest = max(devices, key=lambda device: device.memory_bytes)
     count = len(task.analysis.stretches)
-    total = _weight_bytes(task, 0, count)
+    total = weight_bytes(task.analysis)[-1]
     offered = sum(device.memory_bytes for device in devices)
     share = -(-total * roomiest.memory_bytes // offered)
-    required = max(share, *(_weight_bytes(task, index, index + 1) for index in range(count)))
+    required = max(share, *(weight_bytes(task.analysis, index)[1] for index in range(count)))
     if required <= roomiest.memory_bytes:  # there is room, but not in pieces that stretches fit
         required = total
     return InfeasiblePlanError(
@@ -118,17 +119,6 @@ def _nothing_fits(task: Task) -> InfeasiblePlanError:
         available=roomiest.memory_bytes,
         device=roomiest.name,
     )
-
-
-def _weights(task: Task, index: int) -> frozenset[WeightSlice]:
-    graph = task.graph
-    names = {name for op in task.analysis.stretches[index] for name in op.inputs if name in graph.weights}
-    return frozenset(WeightSlice(name, task.analysis.full(name), graph.specs[name].dtype) for name in names)
-
-
-def _weight_bytes(task: Task, start: int, stop: int) -> int:
-    held = frozenset[WeightSlice]().union(*(_weights(task, index) for index in range(start, stop)))
-    return sum(item.num_bytes for item in held)
 
 
 class _Costs(msgspec.Struct, frozen=True):
@@ -153,7 +143,9 @@ class _Programme:
         self._search = Search(task.analysis, task.cost, layouts)
         self._alive = _alive(task)
         estimates = [[items[layout] for items in self._search.estimates] for layout in layouts]
-        fits = [_fits(task, rank, reserved.get(rank, 0)) for rank in ranks]
+        held = [weight_bytes(task.analysis, start) for start in range(len(task.analysis.stretches))]
+        devices = task.cluster.devices
+        fits = [_fits(held, devices[rank].memory_bytes - reserved.get(rank, 0)) for rank in ranks]
         kinds = range(len(ranks))
         moves = {
             last: [self._hand_overs(CLIENT if last < 0 else ranks[last], ranks[kind]) for kind in kinds]
@@ -262,21 +254,11 @@ def _alive(task: Task) -> list[list[str]]:
     return alive
 
 
-def _fits(task: Task, rank: int, reserved_bytes: int) -> Matrix:
-    """1 where the weights of stretches ``[i, j)`` fit a device beside what is reserved, j > i."""
-    weights = [_weights(task, index) for index in range(len(task.analysis.stretches))]
-    memory = task.cluster.devices[rank].memory_bytes - reserved_bytes
-    fits = np.zeros((len(weights) + 1, len(weights) + 1))
-    for start in range(len(weights)):
-        held: set[WeightSlice] = set()
-        num_bytes = 0
-        for stop in range(start + 1, len(weights) + 1):
-            fresh = weights[stop - 1] - held
-            held |= fresh
-            num_bytes += sum(item.num_bytes for item in fresh)
-            if num_bytes > memory:
-                break
-            fits[start, stop] = 1.0
+def _fits(held: Sequence[Sequence[int]], memory_bytes: int) -> Matrix:
+    """1 where ``held[i][n]``, the bytes of weights of n stretches from i on, fit in, n > 0."""
+    fits = np.zeros((len(held) + 1, len(held) + 1))
+    for start, num_bytes in enumerate(held):
+        fits[start, start + 1 :] = np.array(num_bytes[1:]) <= memory_bytes
     return fits
 
 
