@@ -1,6 +1,6 @@
 """Profiles as files: what a cluster needs of a device, and the measurements that it was fitted to.
 
-JSON. `edgeflow.cluster.file` reads the condensed part alone; the samples are for refitting and learning.
+JSON. `edgeflow.cluster.file` reads the condensed part alone; the samples are for whoever fits something else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import msgspec
 from edgeflow.cluster.profile import PROFILE_FORMAT, DeviceProfile
 from edgeflow.cost.kernels import Sample
 from edgeflow.errors import ConfigError
-from edgeflow.files import read_json
 
 
 class PeerLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,13 +47,3 @@ def save_profile(found: ProfileFile, path: Path) -> None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     except OSError as error:
         raise ConfigError(f"cannot write profile {path}: {error.strerror or error}") from error
-
-
-def load_profile(path: Path) -> ProfileFile:
-    """Read a profile with its samples.
-
-    Raises:
-        ConfigError: If there is no such file.
-        CodecError: If it is not a profile, or of another version.
-    """
-    return read_json(path, ProfileFile, what="profile", format=PROFILE_FORMAT)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -13,7 +14,7 @@ from edgeflow.cli.app import app
 from edgeflow.cluster.presets import PRESETS
 from edgeflow.cluster.profile import Conditions, DeviceProfile, MeasuredPower, MessageCost
 from edgeflow.cost.kernels import Sample, fit_families
-from edgeflow.cost.profile_file import PeerLink, ProfileFile, load_profile
+from edgeflow.cost.profile_file import PeerLink, ProfileFile
 from edgeflow.cost.work import Work
 from edgeflow.runtime.profile import device
 from edgeflow.runtime.security import Access
@@ -53,6 +54,10 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["profile", *arguments])
 
 
+def saved(path: Path) -> ProfileFile:
+    return msgspec.json.decode(path.read_bytes(), type=ProfileFile)
+
+
 def test_it_says_what_was_measured_under_what_conditions(asked: list[dict[str, Any]]) -> None:
     result = invoke("--threads", "2", "--peers", "pi:7070, pi2:7070")
 
@@ -83,7 +88,7 @@ def test_it_is_saved_with_its_samples(asked: list[dict[str, Any]], tmp_path: Pat
     result = invoke("--output", str(tmp_path / "box.json"), "--json")
 
     assert result.exit_code == 0, result.output
-    assert load_profile(tmp_path / "box.json").samples == SAMPLES
+    assert saved(tmp_path / "box.json").samples == SAMPLES
     shown = json.loads(result.stdout)
     assert shown["profile"]["name"] == "box"
     assert shown["num_samples"] == 60
@@ -95,7 +100,7 @@ def test_learning_says_its_error_on_samples_held_out(asked: list[dict[str, Any]]
 
     assert result.exit_code == 0, result.output
     assert "learned from 60 samples: median error on samples held out" in result.output
-    assert load_profile(tmp_path / "box.json").profile.learned is not None
+    assert saved(tmp_path / "box.json").profile.learned is not None
 
 
 def test_presets_are_listed_with_their_sources(asked: list[dict[str, Any]]) -> None:
