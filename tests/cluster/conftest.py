@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgeflow.graph.ir import Array
+import edgeflow as ef
+from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.plan.program import Program
 from edgeflow.runtime.executor import Executor, Runnable, make_executor
 from edgeflow.runtime.worker import WorkerServer
@@ -32,6 +33,21 @@ def _no_thread_is_left() -> Iterator[None]:
 def _is_foreign(thread: threading.Thread) -> bool:
     """Libraries keep some threads of their own to the end of the process."""
     return any(name in thread.name.lower() for name in ("_channel_spin", "grpc", "tqdm"))
+
+
+@pytest.fixture(scope="module")
+def module() -> Any:
+    """A network of a few layers, for pictures of `tests.images`."""
+    from edgeflow.testing import models
+
+    return models.tiny_resnet()
+
+
+@pytest.fixture(scope="module")
+def graph(module: Any) -> ModelGraph:
+    import torch
+
+    return ef.capture(module, (torch.zeros(1, 3, 32, 32),))
 
 
 class Hooked:

@@ -22,7 +22,6 @@ from tests.cluster.test_transport import HELLO, TRANSPORTS, WAIT_S, Pair, Record
 
 torch = pytest.importorskip("torch")
 
-from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
 
 
@@ -39,8 +38,7 @@ class Blocked:
 
 
 @pytest.fixture(scope="module")
-def plan() -> ef.Plan:
-    graph = ef.capture(models.tiny_resnet(), (torch.zeros(1, 3, 32, 32),))
+def plan(graph: ef.ModelGraph) -> ef.Plan:
     return ef.plan(graph, slow([1.0, 0.6, 0.4]), strategy="coedge")
 
 

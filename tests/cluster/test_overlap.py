@@ -11,7 +11,6 @@ import edgeflow as ef
 
 torch = pytest.importorskip("torch")
 
-from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
 
 #: What a stage takes: a sleep, so that the test says the same on a busy machine and on one core.
@@ -20,8 +19,7 @@ COUNT = 8
 
 
 @pytest.fixture(scope="module")
-def plan() -> ef.Plan:
-    graph = ef.capture(models.tiny_resnet(), (torch.zeros(1, 3, 32, 32),))
+def plan(graph: ef.ModelGraph) -> ef.Plan:
     plan = ef.plan(graph, slow([1.0, 1.0]), strategy="pipeline", objective="throughput")
     assert len(plan.stages) == 2 and sorted(rank for rank in plan.programs if rank >= 0) == [0, 1]
     return plan

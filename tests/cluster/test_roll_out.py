@@ -24,32 +24,14 @@ torch = pytest.importorskip("torch")
 
 from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
+from tests.images import assert_close, images  # noqa: E402
 from tests.waiting import eventually  # noqa: E402
 
 TIMEOUT_S = 20.0
 
 
-@pytest.fixture(scope="module")
-def module() -> Any:
-    return models.tiny_resnet()
-
-
-@pytest.fixture(scope="module")
-def graph(module: Any) -> ef.ModelGraph:
-    return ef.capture(module, (torch.zeros(1, 3, 32, 32),))
-
-
 def plan_for(graph: ef.ModelGraph, strategy: str, speeds: tuple[float, ...] = (1.0, 0.6, 0.4)) -> Plan:
     return ef.plan(graph, slow(list(speeds)), strategy=strategy)
-
-
-def images(count: int) -> list[Any]:
-    generator = torch.Generator().manual_seed(count)
-    return [torch.randn(1, 3, 32, 32, generator=generator) for _ in range(count)]
-
-
-def assert_close(answer: Any, expected: Any) -> None:
-    assert (answer - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 @pytest.fixture

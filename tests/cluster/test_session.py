@@ -29,18 +29,9 @@ torch = pytest.importorskip("torch")
 
 from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
+from tests.images import assert_close, images  # noqa: E402
 
 TIMEOUT_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def module() -> Any:
-    return models.tiny_resnet()
-
-
-@pytest.fixture(scope="module")
-def graph(module: Any) -> ef.ModelGraph:
-    return ef.capture(module, (torch.zeros(1, 3, 32, 32),))
 
 
 def rows(graph: ef.ModelGraph, num_devices: int = 3) -> Plan:
@@ -49,16 +40,6 @@ def rows(graph: ef.ModelGraph, num_devices: int = 3) -> Plan:
     plan = ef.plan(graph, cluster, strategy="coedge")
     assert len(plan.programs) == num_devices + 1
     return plan
-
-
-def images(count: int) -> list[Any]:
-    generator = torch.Generator().manual_seed(count)
-    return [torch.randn(1, 3, 32, 32, generator=generator) for _ in range(count)]
-
-
-def assert_close(answer: Any, expected: Any) -> None:
-    assert answer.shape == expected.shape
-    assert (answer - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 @pytest.fixture
