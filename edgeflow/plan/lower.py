@@ -8,10 +8,8 @@ pipelined stages all come out of it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import cast
 
 import msgspec
 
@@ -19,22 +17,19 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.encoding import ENCODED_DTYPE, MAX_BYTES_PER_S, MIN_ELEMENTS
+from edgeflow.plan.machine import Held, Machine, Slot, finish
 from edgeflow.plan.program import (
     CLIENT,
     TOKEN,
     TOKEN_DTYPE,
     Assemble,
-    Buffer,
     Claim,
     Compute,
     Dispense,
-    Free,
-    Instruction,
     Part,
     Program,
     Receive,
     Send,
-    WeightSlice,
     token_receive,
     token_send,
 )
@@ -43,26 +38,6 @@ from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
 from edgeflow.sharding.region import Region, subtract_all
 
 _OUTPUTS = "outputs"
-
-#: Where a section stands in a program: the stage, and which of the device's shards in it.
-_Slot = tuple[int, int]
-
-
-@dataclass(slots=True)
-class _Section:
-    """One device's instructions in one stage; sends that later stages ask for are added behind."""
-
-    before: list[Instruction] = field(default_factory=list)
-    sends: list[Instruction] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Held:
-    """A finished region of a tensor in a buffer, and the section after which it can be sent."""
-
-    buffer: int
-    region: Region
-    section: _Slot
 
 
 @dataclass(slots=True)
@@ -74,26 +49,9 @@ class _Owner:
     """
 
     rank: int
-    held: _Held
+    held: Held
     piece: Piece
-    claimed: Mapping[int, _Held] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Machine:
-    """A program under construction."""
-
-    rank: int
-    buffers: list[Buffer] = field(default_factory=list)
-    sections: defaultdict[_Slot, _Section] = field(default_factory=lambda: defaultdict(_Section))
-    held: defaultdict[str, list[_Held]] = field(default_factory=lambda: defaultdict(list))
-    weights: dict[WeightSlice, None] = field(default_factory=dict)
-    inner_bytes: dict[_Slot, int] = field(default_factory=dict)
-    has_claims: bool = False
-
-    def new_buffer(self, tensor: str, region: Region, dtype: str) -> int:
-        self.buffers.append(Buffer(tensor, region, dtype))
-        return len(self.buffers) - 1
+    claimed: Mapping[int, Held] = field(default_factory=dict)
 
 
 def lower(
@@ -115,11 +73,11 @@ class _Lowering:
         self._graph = graph
         self._cluster = cluster
         self._activations = activations
-        self._machines: dict[int, _Machine] = {}
+        self._machines: dict[int, Machine] = {}
         self._owners: dict[str, list[_Owner]] = {}
         self._num_tags = 0
         #: While a task is written: where the client's sends for it go.
-        self._dispensed: _Slot | None = None
+        self._dispensed: Slot | None = None
 
     def run(self, stages: tuple[Stage, ...]) -> Mapping[int, Program]:
         client = self._machine(CLIENT)
@@ -137,7 +95,7 @@ class _Lowering:
             # An answer is handed over as exactly the tensor: a buffer that holds just that region.
             outputs.append((name, self._acquire(client, name, region, (len(stages), 0), _OUTPUTS).buffer))
         return {
-            rank: _finish(
+            rank: finish(
                 machine,
                 inputs=tuple(inputs) if rank == CLIENT else (),
                 outputs=tuple(outputs) if rank == CLIENT else (),
@@ -145,14 +103,14 @@ class _Lowering:
             for rank, machine in sorted(self._machines.items())
         }
 
-    def _machine(self, rank: int) -> _Machine:
+    def _machine(self, rank: int) -> Machine:
         if rank != CLIENT and rank not in self._cluster.ranks:
             raise InvalidPlanError(f"rank {rank} is not in a cluster of {len(self._cluster.devices)} devices")
-        return self._machines.setdefault(rank, _Machine(rank))
+        return self._machines.setdefault(rank, Machine(rank))
 
-    def _keep(self, machine: _Machine, tensor: str, region: Region, *, section: _Slot) -> _Held:
+    def _keep(self, machine: Machine, tensor: str, region: Region, *, section: Slot) -> Held:
         buffer = machine.new_buffer(tensor, region, self._graph.specs[tensor].dtype)
-        held = _Held(buffer, region, section)
+        held = Held(buffer, region, section)
         machine.held[tensor].append(held)
         return held
 
@@ -184,7 +142,7 @@ class _Lowering:
         """Every claimant gets the instructions of every task, and runs those of the tasks that it takes."""
         tags = {rank: tuple(self._new_tag() for _ in stage.shards) for rank in stage.claimants}
         ends = {rank: self._new_tag() for rank in stage.claimants}
-        made: list[dict[int, list[tuple[str, Piece, _Held]]]] = [{} for _ in stage.shards]
+        made: list[dict[int, list[tuple[str, Piece, Held]]]] = [{} for _ in stage.shards]
         for place, rank in enumerate(stage.claimants):
             machine = self._machine(rank)
             machine.has_claims = True
@@ -234,8 +192,8 @@ class _Lowering:
             machine.held[tensor] = [owner.held for owner in owners if owner.rank == machine.rank]
 
     def _compute(
-        self, slot: _Slot, stage: Stage, shard: Shard, machine: _Machine
-    ) -> list[tuple[str, Piece, _Held]]:
+        self, slot: Slot, stage: Stage, shard: Shard, machine: Machine
+    ) -> list[tuple[str, Piece, Held]]:
         work: StageKernels = stage_kernels(self._graph, stage, shard)
         inputs = tuple(
             (name, self._acquire(machine, name, region, slot, stage.name).buffer)
@@ -248,7 +206,7 @@ class _Lowering:
                 held = self._keep(machine, name, region, section=slot)
             else:  # a partial sum is not the tensor: nobody may read it as such
                 dtype = self._graph.specs[name].dtype
-                held = _Held(machine.new_buffer(name, region, dtype), region, slot)
+                held = Held(machine.new_buffer(name, region, dtype), region, slot)
             owned.append((name, Piece(region, piece.contraction), held))
             outputs.append((name, held.buffer))
         machine.sections[slot].before.append(
@@ -258,7 +216,7 @@ class _Lowering:
         machine.weights.update(dict.fromkeys(work.weights))
         return owned
 
-    def _acquire(self, machine: _Machine, tensor: str, region: Region, section: _Slot, stage: str) -> _Held:
+    def _acquire(self, machine: Machine, tensor: str, region: Region, section: Slot, stage: str) -> Held:
         """Return a buffer on ``machine`` that holds at least ``region``; fetch what is missing."""
         for held in machine.held[tensor]:
             exact_enough = held.region == region if stage == _OUTPUTS else held.region.contains(region)
@@ -289,7 +247,7 @@ class _Lowering:
         return held
 
     def _partial_parts(
-        self, machine: _Machine, tensor: str, region: Region, owners: list[_Owner], section: _Slot, stage: str
+        self, machine: Machine, tensor: str, region: Region, owners: list[_Owner], section: Slot, stage: str
     ) -> list[Part]:
         """Every owner's share of a sum, in rank order: all devices add in one order and agree to the bit."""
         parts = []
@@ -307,7 +265,7 @@ class _Lowering:
         return parts
 
     def _cover(
-        self, machine: _Machine, tensor: str, region: Region, owners: list[_Owner], section: _Slot, stage: str
+        self, machine: Machine, tensor: str, region: Region, owners: list[_Owner], section: Slot, stage: str
     ) -> list[Part]:
         """Parts that cover ``region``: what is here already, then the rest from the nearest owners."""
         parts = []
@@ -328,7 +286,7 @@ class _Lowering:
             else:
                 for overlap in overlaps:
                     buffer = self._transfer(owner, machine, tensor, overlap, section, stage)
-                    machine.held[tensor].append(_Held(buffer, overlap, section))
+                    machine.held[tensor].append(Held(buffer, overlap, section))
                     parts.append(Part(buffer, overlap))
             rest = tuple(piece for box in rest for piece in subtract_all(box, (owner.held.region,)))
         if rest:
@@ -349,19 +307,19 @@ class _Lowering:
         )
 
     def _transfer(
-        self, owner: _Owner, machine: _Machine, tensor: str, region: Region, section: _Slot, stage: str
+        self, owner: _Owner, machine: Machine, tensor: str, region: Region, section: Slot, stage: str
     ) -> int:
         """Send ``region`` as soon as the owner has it; receive it where it is needed. Returns the buffer."""
-        held = _Held(machine.new_buffer(tensor, region, self._graph.specs[tensor].dtype), region, section)
+        held = Held(machine.new_buffer(tensor, region, self._graph.specs[tensor].dtype), region, section)
         self._link({owner.rank: owner.held}, machine, held, tensor, stage)
         return held.buffer
 
-    def _collect(self, owner: _Owner, machine: _Machine, tensor: str, section: _Slot, stage: str) -> _Held:
+    def _collect(self, owner: _Owner, machine: Machine, tensor: str, section: Slot, stage: str) -> Held:
         """Take over what a task has made, from whichever rank claimed it; all of it."""
         region, own = owner.held.region, owner.claimed.get(machine.rank)
         dtype = self._graph.specs[tensor].dtype
         buffer = machine.new_buffer(tensor, region, dtype) if own is None else own.buffer
-        found = _Held(buffer, region, section)
+        found = Held(buffer, region, section)
         others = {rank: held for rank, held in owner.claimed.items() if rank != machine.rank}
         if others:
             self._link(others, machine, found, tensor, stage)
@@ -369,7 +327,7 @@ class _Lowering:
         return found
 
     def _link(
-        self, senders: Mapping[int, _Held], machine: _Machine, target: _Held, tensor: str, stage: str
+        self, senders: Mapping[int, Held], machine: Machine, target: Held, tensor: str, stage: str
     ) -> None:
         """One frame: whoever of ``senders`` has made it sends it, ``machine`` keeps it in ``target``."""
         dtype = self._graph.specs[tensor].dtype
@@ -412,135 +370,3 @@ class _Lowering:
             return ""
         slowest = min(self._cluster.link(rank, receiver).bandwidth_bytes_per_s for rank in senders)
         return self._activations if slowest <= MAX_BYTES_PER_S else ""
-
-
-def _finish(
-    machine: _Machine, *, inputs: tuple[tuple[str, int], ...], outputs: tuple[tuple[str, int], ...]
-) -> Program:
-    instructions: list[Instruction] = []
-    inner: dict[int, int] = {}
-    starts: dict[_Slot, int] = {}
-    for slot in sorted(machine.sections):
-        starts[slot] = len(instructions)
-        section = machine.sections[slot]
-        for instruction in section.before:
-            if isinstance(instruction, Compute):
-                inner[len(instructions)] = machine.inner_bytes[slot]
-            instructions.append(instruction)
-        instructions.extend(section.sends)
-    kept = {buffer for _, buffer in outputs}
-    loops = _loops(instructions, starts) if machine.has_claims else []
-    freed, positions, peak = _with_frees(
-        instructions, inner, machine.buffers, {buffer for _, buffer in inputs}, kept, loops
-    )
-    for loop in loops:
-        freed[positions[loop[0] - 1]] = _with_lengths(freed[positions[loop[0] - 1]], loop, positions)
-    return Program(
-        rank=machine.rank,
-        instructions=tuple(freed),
-        buffers=tuple(machine.buffers),
-        inputs=inputs,
-        outputs=outputs,
-        weights=tuple(machine.weights),
-        peak_bytes=peak,
-        has_claims=machine.has_claims,
-    )
-
-
-def _loops(instructions: Sequence[Instruction], starts: Mapping[_Slot, int]) -> list[list[int]]:
-    """Of each claim and dispense: where the parts behind it begin, and where the last one ends."""
-    by_position = {start: slot for slot, start in starts.items()}
-    found = []
-    for position, item in enumerate(instructions):
-        if isinstance(item, Claim | Dispense):
-            index, first = by_position[position]
-            parts = [starts[index, first + 1 + part] for part in range(len(item.lengths))]
-            after = [start for start in starts.values() if start > parts[-1]]
-            found.append([*parts, min(after, default=len(instructions))])
-    return found
-
-
-def _with_lengths(item: Instruction, loop: Sequence[int], positions: Sequence[int]) -> Instruction:
-    """``positions``: where each instruction stands in the program, and where that ends."""
-    bounds = [positions[start] for start in loop]
-    lengths = tuple(stop - start for start, stop in pairwise(bounds))
-    return msgspec.structs.replace(cast(Claim, item), lengths=lengths)
-
-
-def _reads(instruction: Instruction) -> tuple[int, ...]:
-    match instruction:
-        case Send(buffer=buffer):
-            return (buffer,) if buffer >= 0 else ()
-        case Assemble(parts=parts):
-            return tuple(part.buffer for part in parts)
-        case Compute(inputs=inputs):
-            return tuple(buffer for _, buffer in inputs)
-    return ()
-
-
-def _writes(instruction: Instruction) -> tuple[int, ...]:
-    match instruction:
-        case Receive(buffer=buffer) | Assemble(buffer=buffer):
-            return (buffer,)
-        case Compute(outputs=outputs):
-            return tuple(buffer for _, buffer in outputs)
-    return ()
-
-
-def _with_frees(
-    instructions: list[Instruction],
-    inner_bytes: Mapping[int, int],
-    buffers: list[Buffer],
-    filled: set[int],
-    kept: set[int],
-    loops: Sequence[Sequence[int]],
-) -> tuple[list[Instruction], list[int], int]:
-    """Insert a `Free` after each buffer's last use.
-
-    Returns:
-        The instructions; where each one stands among them, and where they end; the peak in bytes.
-    """
-    sizes = [buffer.num_bytes for buffer in buffers]
-    written = [_writes(instruction) for instruction in instructions]
-    first: dict[int, int] = dict.fromkeys(filled, -1)
-    last = dict(first)
-    for index, instruction in enumerate(instructions):
-        for buffer in written[index]:
-            first.setdefault(buffer, index)
-            last[buffer] = index
-        for buffer in _reads(instruction):
-            last[buffer] = index
-    for bounds in loops:
-        # Tasks are handed out in any order, so what was there before them stays until all are.
-        begin, stop = bounds[0], bounds[-1]
-        last |= {
-            buffer: stop - 1
-            for buffer, index in last.items()
-            if begin <= index < stop and first[buffer] < begin
-        }
-    dying: dict[int, list[int]] = {}
-    for buffer, index in last.items():
-        if buffer not in kept:
-            dying.setdefault(index, []).append(buffer)
-    # An input that nothing reads: a causal mask, for instance, can hide all of it.
-    unread = tuple(sorted(dying.get(-1, ())))
-    freed: list[Instruction] = [Free(unread)] if unread else []
-    positions: list[int] = []
-    held = set(filled)
-    peak = alive = sum(sizes[buffer] for buffer in held)
-    alive -= sum(sizes[buffer] for buffer in unread)
-    for index, instruction in enumerate(instructions):
-        positions.append(len(freed))
-        freed.append(instruction)
-        # A kernel's own intermediates are alive beside the buffers, its outputs among them.
-        peak = max(peak, alive + inner_bytes.get(index, 0))
-        for buffer in written[index]:
-            if buffer not in held:  # what is received may have been made here
-                held.add(buffer)
-                alive += sizes[buffer]
-        peak = max(peak, alive)
-        dead = dying.get(index)
-        if dead:
-            freed.append(Free(tuple(sorted(dead))))
-            alive -= sum(sizes[buffer] for buffer in dead)
-    return freed, [*positions, len(freed)], peak
