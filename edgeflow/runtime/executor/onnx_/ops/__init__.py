@@ -12,7 +12,10 @@ from types import MappingProxyType
 
 from edgeflow.runtime.executor.onnx_.emit import Emitter
 from edgeflow.runtime.executor.onnx_.ops import (
+    activation,
+    arithmetic,
     attention,
+    bounds,
     conv,
     index,
     linear,
@@ -20,6 +23,7 @@ from edgeflow.runtime.executor.onnx_.ops import (
     pointwise,
     pool,
     produce,
+    real,
     reduce,
     remap,
     resample,
@@ -28,7 +32,10 @@ from edgeflow.runtime.executor.onnx_.ops import (
 )
 
 _FAMILIES = (
+    activation,
+    arithmetic,
     attention,
+    bounds,
     conv,
     index,
     linear,
@@ -36,6 +43,7 @@ _FAMILIES = (
     pointwise,
     pool,
     produce,
+    real,
     reduce,
     remap,
     resample,
