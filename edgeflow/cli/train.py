@@ -18,9 +18,10 @@ from edgeflow.cli.screen import bar, note, say, say_json
 from edgeflow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from edgeflow.openworld.fit import Epoch
     from edgeflow.openworld.settings import TrainSettings
     from edgeflow.openworld.table import Row
-    from edgeflow.openworld.train import Epoch, Trained
+    from edgeflow.openworld.train import Trained
 
 
 def train(

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgeflow.errors import ConfigError
+from edgeflow.openworld.fit import Epoch
 from edgeflow.openworld.metrics import IntArray, contingency, matching
-from edgeflow.openworld.train import Epoch, Trained
+from edgeflow.openworld.train import Trained
 
 _COLOURS: Final = ("#3b75af", "#ef8636", "#519e3e", "#c53a32", "#8d69b8", "#84584e", "#d684bd", "#7f7f7f",
                    "#b6bd3a", "#39a7a7")  # fmt: skip

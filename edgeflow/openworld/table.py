@@ -18,9 +18,10 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from edgeflow.errors import ConfigError
+from edgeflow.openworld.fit import OnEpoch
 from edgeflow.openworld.metrics import Scores
 from edgeflow.openworld.settings import TrainSettings
-from edgeflow.openworld.train import OnEpoch, Result, fingerprint, train
+from edgeflow.openworld.train import Result, fingerprint, train
 
 #: Methods that are compared, and parts of LPS that are left out: name -> changed settings.
 COMPARED: Final[Mapping[str, Mapping[str, Any]]] = {

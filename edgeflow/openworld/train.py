@@ -1,18 +1,13 @@
-"""Training: SimCLR without labels, then a method; resumed after a kill as if nothing had been.
-
-All chance comes from generators that are made anew for each epoch from the seed, and a checkpoint is written
-after every epoch: a run that is killed anywhere repeats at most one epoch, and ends with the same weights to
-the last bit (on the same machine, with the same number of threads).
-"""
+"""Training: SimCLR without labels, then a method; each resumed where its last checkpoint is (`fit`)."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import torch
@@ -20,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgeflow.errors import ConfigError
-from edgeflow.openworld import checkpoint, losses, predict
+from edgeflow.openworld import losses, predict
 from edgeflow.openworld.augment import Augmentation, augment
 from edgeflow.openworld.data import load
+from edgeflow.openworld.fit import Epoch, Fit, OnEpoch, run_epochs
 from edgeflow.openworld.learner import Learner, freeze, pixel_statistics
 from edgeflow.openworld.methods import METHODS, Batch, Method, State, Terms
 from edgeflow.openworld.metrics import Scores, score
@@ -50,22 +46,6 @@ class Material:
     test_targets_N: Tensor
 
 
-class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one epoch ended with.
-
-    Attributes:
-        number: From 1.
-        loss: Mean of the sum of the terms.
-        terms: Mean of each term.
-        scores: On the unlabelled pictures; None during pre-training.
-    """
-
-    number: int
-    loss: float
-    terms: dict[str, float]
-    scores: Scores | None = None
-
-
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What a training came to.
 
@@ -88,10 +68,6 @@ class Trained:
     material: Material
     predictor: predict.Predictor
     result: Result
-
-
-#: Called after each epoch: phase, epochs done, epochs in all, the epoch.
-OnEpoch = Callable[[str, int, int, Epoch], None]
 
 
 def prepare(settings: TrainSettings) -> Material:
@@ -197,8 +173,8 @@ def pretrain(
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=settings.pretrain_learning_rate, weight_decay=settings.weight_decay
     )
-    return _fit(
-        _Fit(
+    return run_epochs(
+        Fit(
             phase="simclr",
             path=folder / f"simclr-{fingerprint(settings, _PRETRAINING)}.safetensors",
             learner=learner,
@@ -260,8 +236,8 @@ def learn(
         momentum=_MOMENTUM,
         weight_decay=settings.weight_decay,
     )
-    return _fit(
-        _Fit(
+    return run_epochs(
+        Fit(
             phase=settings.method,
             path=folder / f"{settings.method}-{fingerprint(settings)}.safetensors",
             learner=learner,
@@ -351,12 +327,6 @@ def fingerprint(settings: TrainSettings, names: tuple[str, ...] | None = None) -
     return hashlib.sha256(msgspec.json.encode(chosen)).hexdigest()[:12]
 
 
-def chance(seed: int, phase: str, epoch: int) -> torch.Generator:
-    """Return the generator of one epoch of one phase."""
-    digest = hashlib.sha256(f"{seed}/{phase}/{epoch}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
 def _batch(
     images_NCHW: Tensor,
     chosen: Tensor,
@@ -368,83 +338,3 @@ def _batch(
     return Batch(
         views=tuple(augment(x_NCHW, how, generator) for how in hows), labels=labels, generator=generator
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fit:
-    """All that the loop needs; both phases fill it in."""
-
-    phase: str
-    path: Path
-    learner: Learner
-    optimizer: torch.optim.Optimizer
-    learning_rate: float
-    warmup: float
-    epochs: int
-    steps: int
-    seed: int
-    state: State
-    terms: Callable[[Batch], Terms]
-    batches: Callable[[torch.Generator], Iterator[Batch]]
-    judge: Callable[[], Scores | None] | None
-    on_epoch: OnEpoch | None
-
-
-def _fit(fit: _Fit) -> list[Epoch]:
-    """Run the epochs that are not done yet; return all of them."""
-    history = _resume(fit)
-    for epoch in range(len(history), fit.epochs):
-        means = _one_epoch(fit, epoch)
-        scores = fit.judge() if fit.judge is not None else None
-        history.append(Epoch(number=epoch + 1, loss=sum(means.values()), terms=means, scores=scores))
-        _save(fit, history)
-        if fit.on_epoch is not None:
-            fit.on_epoch(fit.phase, epoch + 1, fit.epochs, history[-1])
-    return history
-
-
-def _one_epoch(fit: _Fit, epoch: int) -> dict[str, float]:
-    fit.learner.train()
-    sums: dict[str, Tensor] = {}
-    done = 0
-    for batch in fit.batches(chance(fit.seed, fit.phase, epoch)):
-        fit.state.progress = epoch / fit.epochs
-        _set_learning_rate(fit, (epoch * fit.steps + done) / (fit.epochs * fit.steps))
-        terms = fit.terms(batch)
-        fit.optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        fit.optimizer.step()
-        done += 1
-        for name, value in terms.items():
-            sums[name] = sums.get(name, torch.zeros(())) + value.detach()
-    return {name: float(value) / done for name, value in sums.items()}
-
-
-def _set_learning_rate(fit: _Fit, progress: float) -> None:
-    """Rise evenly for the share ``warmup`` of the training, then half a cosine to 0."""
-    if progress < fit.warmup:
-        factor = max(progress, 1 / fit.steps / fit.epochs) / fit.warmup
-    else:
-        factor = (1 + math.cos(math.pi * (progress - fit.warmup) / (1 - fit.warmup))) / 2
-    for group in fit.optimizer.param_groups:
-        group["lr"] = fit.learning_rate * factor
-
-
-def _save(fit: _Fit, history: list[Epoch]) -> None:
-    tensors = {
-        **checkpoint.pack("learner", fit.learner.state_dict()),
-        **checkpoint.pack("optimizer", checkpoint.optimizer_state(fit.optimizer)),
-        **checkpoint.pack("memory", fit.state.memory),
-    }
-    checkpoint.write_atomically(fit.path, tensors, {"history": msgspec.to_builtins(history)})
-
-
-def _resume(fit: _Fit) -> list[Epoch]:
-    if not fit.path.exists():
-        return []
-    tensors, about = checkpoint.read(fit.path)
-    checkpoint.load_weights(fit.learner, checkpoint.unpack("learner", tensors), where=fit.path)
-    checkpoint.restore_optimizer(fit.optimizer, checkpoint.unpack("optimizer", tensors))
-    fit.state.memory.update(checkpoint.unpack("memory", tensors))
-    history: Any = msgspec.convert(about["history"], list[Epoch])
-    return list(history)

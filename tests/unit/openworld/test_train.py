@@ -11,10 +11,11 @@ from torch import Tensor
 
 from edgeflow.errors import ConfigError
 from edgeflow.openworld import checkpoint
+from edgeflow.openworld.fit import Epoch
 from edgeflow.openworld.learner import blocks_of, freeze
 from edgeflow.openworld.methods import METHODS
 from edgeflow.openworld.settings import TrainSettings, settings_for
-from edgeflow.openworld.train import Epoch, fresh_learner, prepare, train
+from edgeflow.openworld.train import fresh_learner, prepare, train
 
 _FEW: dict[str, Any] = {
     "num_images": 60,
