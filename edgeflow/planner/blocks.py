@@ -169,7 +169,7 @@ class Blocks:
                 found = _hull(found, self._split(strips.size, is_copied=name not in self._labels))
             if name in wanted:
                 found = _hull(found, wanted.pop(name))
-        if strips.size > 1 and op.outputs[0] not in self._labels:  # a sum in parts
+        if strips.size > 1 and op.first_output not in self._labels:  # a sum in parts
             found = self._split(strips.size)
         return found
 
@@ -303,7 +303,7 @@ def pieces_of(costs: StripCosts) -> tuple[tuple[Operator, ...], ...]:
     before: str = "nothing"
     for op in costs.analysis.graph.operators:
         is_sum = costs.is_sum(op)
-        kind = "sum" if is_sum else "rows" if op.outputs[0] in costs.labels else "whole"
+        kind = "sum" if is_sum else "rows" if op.first_output in costs.labels else "whole"
         if kind != before or is_sum or (kind == "rows" and costs.of(op).has_halo):
             pieces.append([])
         pieces[-1].append(op)

@@ -199,7 +199,7 @@ def _end_of_cnn(task: Task) -> int:
     labels = task.analysis.labels
     end = 0
     for index, op in enumerate(task.graph.operators):
-        split = op.outputs[0] in labels or task.analysis.sums_along(op, labels)
+        split = op.first_output in labels or task.analysis.sums_along(op, labels)
         if is_windowed(op) and split:
             end = index + 1
     return end
@@ -210,10 +210,10 @@ def _thinnest(task: Task, operators: Sequence[Operator]) -> Mapping[int, int]:
     labels = task.analysis.labels
     limits: dict[int, int] = {}
     for op in operators:
-        if is_windowed(op) and op.outputs[0] in labels:
-            dim = labels[op.outputs[0]] - 2
+        if is_windowed(op) and op.first_output in labels:
+            dim = labels[op.first_output] - 2
             paddings = dict(op.arguments).get("padding", ())
             padding = paddings[dim % len(paddings)] if isinstance(paddings, tuple) and paddings else 0
-            size = task.graph.specs[op.outputs[0]].shape[labels[op.outputs[0]]]
+            size = task.graph.specs[op.first_output].shape[labels[op.first_output]]
             limits[size] = max(limits.get(size, 1), int(padding or 0))  # type: ignore[arg-type]
     return limits

@@ -121,7 +121,7 @@ class Division:
     def _add(self, op: Operator, *, is_everywhere: bool) -> None:
         strips = self._costs.of(op)
         layer = Layer(strips, self)
-        if op.outputs[0] in self._costs.labels:
+        if op.first_output in self._costs.labels:
             bounds = self._followed(op, strips)
             if bounds is None:
                 bounds = layer.divide()

@@ -150,7 +150,7 @@ def _seconds_alone(task: Task) -> list[float]:
     """Rank -> seconds of all operators that have rows; of all of them where none has."""
     costs = StripCosts(task.analysis, task.cost, task.analysis.labels)
     operators = task.graph.operators
-    split = [op for op in operators if op.outputs[0] in task.analysis.labels] or operators
+    split = [op for op in operators if op.first_output in task.analysis.labels] or operators
     return [max(1e-12, sum(costs.of(op).seconds[rank, -1] for op in split)) for rank in task.cluster.ranks]
 
 

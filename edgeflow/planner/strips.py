@@ -91,7 +91,7 @@ class StripCosts:
 
     def is_sum(self, op: Operator) -> bool:
         """Whether the operator sums over the labelled dim, and can do so in parts."""
-        return op.outputs[0] not in self.labels and self.analysis.sums_along(op, self.labels)
+        return op.first_output not in self.labels and self.analysis.sums_along(op, self.labels)
 
     def of(self, op: Operator, *, is_whole: bool = False) -> Strips:
         """Return an operator's strips; with ``is_whole``, as one strip even if it is a sum."""

@@ -49,7 +49,7 @@ def fusable(analysis: Analysis, edges: Sequence[Labels]) -> tuple[int, ...]:
     last_use |= dict.fromkeys(graph.outputs, len(graph.operators))
     found, reach = [], 0
     for index, op in enumerate(graph.operators):
-        dims = {labels.get(op.outputs[0]) for labels in edges}
+        dims = {labels.get(op.first_output) for labels in edges}
         if not edges or len(op.outputs) != 1 or None in dims or len(dims) < len(edges):
             break
         if reach <= index:

@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement, pairwise
 import msgspec
 import numpy as np
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from edgeflow.cluster.cluster import Cluster, Device, Link
 from edgeflow.cost import CostModel
@@ -186,3 +186,25 @@ def test_devices_without_a_link_do_not_share_layers() -> None:
     made = plan(graph("tiny-resnet"), cluster, strategy="edgeflow_paper")
 
     assert made.devices == (0, 1)
+
+
+class _Ranked(nn.Module):
+    """Channels in order of their values; nobody reads the values themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.after(self.before(x_NCHW).sort(dim=1).indices.float())
+
+
+def test_an_operator_whose_first_output_nobody_reads_is_divided() -> None:
+    model = captured(_Ranked(), 1, 3, 32, 32)
+    (ranked,) = (op for op in model.operators if op.target == "aten.sort.default")
+    assert ranked.outputs[0] == ""
+
+    made = plan(model, cluster_of((0.1, 0.06, 0.04)), strategy="edgeflow_paper")
+
+    (stage,) = (stage for stage in made.stages if ranked.name in stage.operators)
+    assert stage.kind == "rows" and len(stage.shards) == 3

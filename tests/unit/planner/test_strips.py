@@ -30,7 +30,7 @@ def costs_of(name: str) -> StripCosts:
 def test_what_strips_read_is_what_their_cuts_need(name: str) -> None:
     costs = costs_of(name)
     for op in costs.analysis.graph.operators:
-        dim = costs.labels.get(op.outputs[0])
+        dim = costs.labels.get(op.first_output)
         if dim is None:
             continue
         strips, full = costs.of(op), costs.analysis.full(op.output)
@@ -47,8 +47,8 @@ def test_what_strips_read_is_what_their_cuts_need(name: str) -> None:
 def test_seconds_of_a_power_of_two_and_of_the_whole_are_those_of_real_cuts(name: str) -> None:
     costs = costs_of(name)
     for op in costs.analysis.graph.operators:
-        dim = costs.labels.get(op.outputs[0])
-        strips, full = costs.of(op), costs.analysis.full(op.outputs[0])
+        dim = costs.labels.get(op.first_output)
+        strips, full = costs.of(op), costs.analysis.full(op.first_output)
         assert not strips.seconds[:, 0].any()
         if dim is None:
             continue
