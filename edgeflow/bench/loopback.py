@@ -8,16 +8,23 @@ from contextlib import closing
 from edgeflow.bench.machine import pin, pinned
 from edgeflow.cluster.network import Link
 from edgeflow.cluster.profile import MessageCost
+from edgeflow.cost.model import CostModel
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.profile.peers import measure_peer
 
 
-def measure_loopback(message: MessageCost, on: Sequence[int], *, executor: str) -> Link:
+def measure_loopback(cost: CostModel, on: Sequence[int], *, executor: str) -> Link:
     """Measure the way from this process, on the first of these cores, to a worker on the last one.
 
     Args:
-        message: What frames cost the processors, which is no part of the link.
+        cost: Says what frames cost the processors, which is no part of the link.
     """
+    message = MessageCost(
+        send_s=cost.message_overhead_s,
+        receive_s=cost.message_overhead_s,
+        send_s_per_byte=cost.message_s_per_byte,
+        receive_s_per_byte=cost.message_s_per_byte,
+    )
     with closing(LocalWorkers({0: 1.0}, threads=1, executor=executor)) as workers, pinned(on[:1]):
         pin(workers.pids[0], on[-1:])
         peer = measure_peer(workers.addresses[0], message=message)

@@ -20,11 +20,14 @@ import torch
 
 import edgeflow as ef
 from edgeflow.bench.child import Child
+from edgeflow.bench.loopback import measure_loopback
 from edgeflow.bench.machine import cores, pinned, place
 from edgeflow.bench.results import ModelResult, RankTime, RowResult, Seconds, with_ratios
 from edgeflow.bench.rows import BASELINES, NETWORKS, Row
 from edgeflow.bench.subject import Job
 from edgeflow.cli.compare import compare, leaves
+from edgeflow.cluster.network import Link
+from edgeflow.cost.model import CostModel
 from edgeflow.errors import ConfigError, EdgeflowError
 from edgeflow.plan import Plan
 from edgeflow.telemetry.timing import in_turn
@@ -81,6 +84,7 @@ def measure_model(
                 slices_s=calibration_s,
                 runs_s=calibration_s,
             )
+        loopback = measure_loopback(cost, cores(), executor=executor)
         results: dict[str, RowResult] = {}
         seen: dict[str, Rounds] = {}
         children: dict[str, Child] = {}
@@ -99,7 +103,7 @@ def measure_model(
                     executor=executor,
                     folder=folder / f"row{number}",
                 )
-                results[row.name], child = _begin(job, graph, cost, expected)
+                results[row.name], child = _begin(job, graph, cost, loopback, expected)
             except EdgeflowError as error:
                 results[row.name], child = RowResult(row=row, skipped=str(error)), None
             if child is not None:
@@ -115,7 +119,11 @@ def measure_model(
                 results[name] = _with_rounds(results[name], seen[name], times)
             for name in [name for name in children if name not in BASELINES]:
                 children.pop(name).close()
-    return ModelResult(model=model, rows=with_ratios([results[row.name] for row in rows], BASELINES))
+    return ModelResult(
+        model=model,
+        rows=with_ratios([results[row.name] for row in rows], BASELINES),
+        loopback=loopback,
+    )
 
 
 class Rounds(msgspec.Struct, frozen=True):
@@ -131,12 +139,14 @@ class Rounds(msgspec.Struct, frozen=True):
         )
 
 
-def _begin(job: Job, graph: ef.ModelGraph, cost: Any, expected: list[Any]) -> tuple[RowResult, Child | None]:
+def _begin(
+    job: Job, graph: ef.ModelGraph, cost: CostModel, loopback: Link, expected: list[Any]
+) -> tuple[RowResult, Child | None]:
     """Start a row; no child where its answer is wrong."""
     result = RowResult(row=job.row)
     job.folder.mkdir()
     if job.row.kind == "edgeflow":
-        plan = _plan(graph, job.row, cost)
+        plan = _plan(graph, job.row, cost, loopback)
         plan.save(job.plan)
         result = _with_plan(result, plan)
     child = Child(job)
@@ -214,9 +224,9 @@ def export(example: zoo.Example, path: Path) -> None:
         )
 
 
-def _plan(graph: ef.ModelGraph, row: Row, cost: Any) -> Plan:
-    network = NETWORKS[row.network]
-    cluster = ef.Cluster.local(row.speeds, bandwidth=network.bandwidth, latency=network.latency)
+def _plan(graph: ef.ModelGraph, row: Row, cost: CostModel, loopback: Link) -> Plan:
+    link = NETWORKS[row.network].link(loopback)
+    cluster = ef.Cluster.local(row.speeds, bandwidth=link.bandwidth_bytes_per_s, latency=link.latency_s)
     known = msgspec.structs.replace(cost, cluster=cluster)
     return ef.plan(graph, cluster, strategy=row.strategy, objective=row.objective, cost=known)
 

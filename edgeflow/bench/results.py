@@ -8,6 +8,7 @@ import msgspec
 
 from edgeflow.bench.machine import Environment
 from edgeflow.bench.rows import Row
+from edgeflow.cluster.network import Link
 from edgeflow.telemetry.timing import Timing
 
 
@@ -66,8 +67,15 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelResult(msgspec.Struct, frozen=True, kw_only=True):
+    """All rows of one model.
+
+    Attributes:
+        loopback: The loopback interface as a link, as it was measured and plans were made for.
+    """
+
     model: str
     rows: tuple[RowResult, ...]
+    loopback: Link | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
