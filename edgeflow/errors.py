@@ -10,7 +10,8 @@
     │   └── InvalidPlanError              the plan breaks its own contract, or belongs to another graph
     ├── ClusterError
     │   ├── WorkerUnreachableError        retry elsewhere
-    │   │   └── PeerLostError             one worker cannot reach another; carries both ranks
+    │   │   ├── PeerLostError             one worker cannot reach another; carries both ranks
+    │   │   └── LinkSilentError           nothing comes back over a connection that nobody has closed
     │   ├── WorkerOverloadedError         retry later
     │   │   └── WorkerOutOfMemoryError    retry elsewhere
     │   ├── OverloadedError               retry later: too many requests wait
@@ -111,13 +112,27 @@ class PeerLostError(WorkerUnreachableError):
         rank: Who says so.
         peer: Who it cannot reach.
         is_broken: Whether bytes came that were not what was sent, rather than none.
+        is_silent: Whether what was sent was not acknowledged, rather than the connection closed.
     """
 
-    def __init__(self, message: str, *, rank: int = -1, peer: int = -1, is_broken: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        rank: int = -1,
+        peer: int = -1,
+        is_broken: bool = False,
+        is_silent: bool = False,
+    ) -> None:
         super().__init__(message)
         self.rank = rank
         self.peer = peer
         self.is_broken = is_broken
+        self.is_silent = is_silent
+
+
+class LinkSilentError(WorkerUnreachableError):
+    """The machine at the other end of a connection acknowledges nothing; the packets are lost on the way."""
 
 
 class WorkerOverloadedError(ClusterError):

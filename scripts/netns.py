@@ -3,6 +3,8 @@
     python scripts/netns.py demo          latency before, during and after a slow-down, a kill and a restart
     python scripts/netns.py slow          one of three workers 3 times slower, against the best plan for that
     python scripts/netns.py soak          requests while workers fail at random; every answer is compared
+    python scripts/netns.py silence       two workers lose all that they send each other; one loses all others
+    python scripts/netns.py narrow        requests for which two workers have a slow link with a deep queue
 
 Needs root. What it prints are measurements on this machine, with whatever else runs on it.
 """
@@ -274,6 +276,52 @@ def soak(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
         return 1 if client.failed or client.wrong else 0
 
 
+def silence(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
+    """Packets are lost without a word, while every worker answers the coordinator all the time."""
+    said: dict[str, Any] = {"failed": 0, "wrong": 0}
+    for name, links in (("one link", [(0, 1)]), ("all links of one", [(0, 2), (1, 2)])):
+        with job.deploy(hosts.addresses, transport=options.transport) as session:
+            client = Client(session, job)
+            client.phase("usual", 1.0)
+            begun = len(client.latencies)
+            for a, b in links:
+                hosts.part(a, b)
+            client.phase(f"{name} cut", 4.0)
+            said[name] = {
+                "longest_outage_s": max(value for _, value in client.latencies[begun:]),
+                "is_split": len(_used(session)) == 2,
+            }
+            for a, b in links:
+                hosts.rejoin(a, b)
+            limit_s = time.monotonic() + 30.0
+            while len(_used(session)) < 3 and time.monotonic() < limit_s:
+                client.ask()
+            said[name]["is_used_again"] = len(_used(session)) == 3
+            said["failed"] += client.failed
+            said["wrong"] += client.wrong
+    print(json.dumps(said, indent=2))
+    return 1 if said["failed"] or said["wrong"] else 0
+
+
+def narrow(_: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
+    """Long transfers at 1 Mbit/s, with a queue of 2 s: slow, and nothing is wrong."""
+    job = Job(SIZE, is_spread=True)
+    with job.deploy(hosts.addresses, transport=options.transport) as session:
+        client = Client(session, job)
+        client.ask()
+        hosts.narrow(0, 1, "1mbit", "256kb")
+        started_s = time.monotonic()
+        answers = list(session.stream(job.inputs, max_in_flight=len(job.inputs)))
+        said = {
+            "seconds": time.monotonic() - started_s,
+            "wrong": sum(not job.is_right(number, answer) for number, answer in enumerate(answers)),
+            "replayed": session.status().num_replayed,
+            "used": len(_used(session)),
+        }
+        print(json.dumps(said, indent=2))
+        return 1 if said["wrong"] else 0
+
+
 class _Explained(logging.Handler):
     """Prints what the balancer weighs."""
 
@@ -285,10 +333,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["demo", "slow", "soak"])
+    parser.add_argument("what", choices=["demo", "slow", "soak", "silence", "narrow"])
     parser.add_argument("--seconds", type=float, default=12.0, help="of one phase")
     parser.add_argument("--requests", type=int, default=10_000, help="of the soak")
     parser.add_argument("--interval", type=float, default=0.03, help="between two requests of the soak")
+    parser.add_argument("--transport", default="auto", help="of silence and narrow")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", action="store_true", help="show warnings of the session")
     options = parser.parse_args()
@@ -299,7 +348,7 @@ def main() -> int:
         logging.getLogger("edgeflow.balancer").setLevel(logging.INFO)
         logging.getLogger("edgeflow.runtime.coordinator").setLevel(logging.INFO)
     torch.set_num_threads(1)
-    job = Job(32, is_spread=True) if options.what == "soak" else Job()
+    job = Job() if options.what in ("demo", "slow") else Job(32, is_spread=True)
     with (
         tempfile.TemporaryDirectory() as folder,
         NetnsCluster(SHARES, folder=Path(folder), rate="1gbit") as hosts,
@@ -307,7 +356,8 @@ def main() -> int:
         hosts.enter()
         rc = 1
         try:
-            rc = {"demo": demo, "slow": slow, "soak": soak}[options.what](job, hosts, options)
+            acts = {"demo": demo, "slow": slow, "soak": soak, "silence": silence, "narrow": narrow}
+            rc = acts[options.what](job, hosts, options)
         finally:
             for index in range(len(SHARES)):
                 if rc or options.log:

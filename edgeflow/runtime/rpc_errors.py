@@ -49,6 +49,7 @@ STATUS_CODES: Final[Mapping[type[EdgeflowError], grpc.StatusCode]] = {
     errors.ClusterError: grpc.StatusCode.UNAVAILABLE,
     errors.WorkerUnreachableError: grpc.StatusCode.UNAVAILABLE,
     errors.PeerLostError: grpc.StatusCode.UNAVAILABLE,
+    errors.LinkSilentError: grpc.StatusCode.UNAVAILABLE,
     errors.WorkerOutOfMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.WorkerOverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -147,9 +147,9 @@ class NetnsCluster:
     def mend(self, index: int) -> None:
         _run("ip", "-n", self._net, "link", "set", f"p{index}", "up")
 
-    def part(self, a: int, b: int) -> None:
-        """Let what two hosts send each other go nowhere."""
-        for mine, other in ((a, b), (b, a)):
+    def part(self, a: int, b: int, *, is_mutual: bool = True) -> None:
+        """Let what two hosts send each other, or the first the second, go nowhere."""
+        for mine, other in ((a, b), (b, a))[: 1 + is_mutual]:
             address = self.addresses[other].partition(":")[0]
             _run(
                 *("ip", "-n", self._host(mine), "neigh", "replace", address),
@@ -159,7 +159,28 @@ class NetnsCluster:
     def rejoin(self, a: int, b: int) -> None:
         for mine, other in ((a, b), (b, a)):
             address = self.addresses[other].partition(":")[0]
-            _run("ip", "-n", self._host(mine), "neigh", "del", address, "dev", "eth0")
+            _run("ip", "-n", self._host(mine), "neigh", "flush", "to", address, "dev", "eth0", "nud", "all")
+
+    def narrow(self, a: int, b: int, rate: str, queue: str) -> None:
+        """Let what two hosts send each other go over a link of its own; may be called once for a host.
+
+        Args:
+            rate: As ``tc`` writes it.
+            queue: What waits for its turn before packets are dropped, as ``tc`` writes it.
+        """
+        for mine, other in ((a, b), (b, a)):
+            host, address = self._host(mine), self.addresses[other].partition(":")[0]
+
+            def shape(kind: str, *what: str, host: str = host) -> None:
+                _run("tc", "-n", host, kind, "add", "dev", "eth0", *what)
+
+            _run("tc", "-n", host, "qdisc", "del", "dev", "eth0", "root")
+            shape("qdisc", "root", "handle", "7:", "htb", "default", "1")
+            shape("class", "parent", "7:", "classid", "7:1", "htb", "rate", self._rate)
+            shape("class", "parent", "7:", "classid", "7:2", "htb", "rate", rate, "burst", "3kb")
+            shape("qdisc", "parent", "7:2", "bfifo", "limit", queue)
+            match = ("u32", "match", "ip", "dst", f"{address}/32", "flowid", "7:2")
+            shape("filter", "parent", "7:", "protocol", "ip", *match)
 
     def slow(self, index: int, factor: float) -> None:
         """Give a worker so much less of its processor; 1 is what it had at first."""

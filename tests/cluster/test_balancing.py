@@ -12,7 +12,8 @@ import pytest
 
 import edgeflow as ef
 from edgeflow.balancer import Thresholds
-from edgeflow.errors import ConfigError
+from edgeflow.errors import ConfigError, WorkerUnreachableError
+from edgeflow.runtime.coordinator import members
 from edgeflow.telemetry.status import read_status
 
 torch = pytest.importorskip("torch")
@@ -121,3 +122,36 @@ def test_a_worker_without_memory_for_a_request_is_done_without(workers: Any) -> 
         workers.hooks[1].before_compute = fail
         assert torch.allclose(session.run(image), module(image), atol=1e-4)
         assert "device1" not in {session.plan.cluster.devices[rank].name for rank in session.plan.devices}
+
+
+def test_a_worker_that_answers_and_takes_no_frames_is_set_aside_and_tried_again(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every connection with it breaks at the first frame; it is well as far as pings can tell."""
+    monkeypatch.setattr(members, "_APART_S", 1.0)
+    module = models.tiny_resnet()
+    image = torch.ones(1, 3, 32, 32)
+    plan = ef.plan(ef.capture(module, (image,)), slow([1.0, 0.8, 0.6]), strategy="coedge")
+    addresses = workers.start(3)
+    worker = workers.servers[1].worker
+    admit = worker.admit
+    broken: list[int] = []
+
+    def refuse(epoch: int, rank: int, header: Any) -> None:
+        broken.append(epoch)
+        raise WorkerUnreachableError("the cable is loose")
+
+    def used() -> set[str]:
+        return {session.plan.cluster.devices[rank].name for rank in session.plan.devices}
+
+    with ef.deploy(plan, workers=addresses, timeout_s=60.0) as session:
+        monkeypatch.setattr(worker, "admit", refuse)
+        assert torch.allclose(session.run(image), module(image), atol=1e-4)
+        assert used() == {"device0", "device2"}
+        assert 2 <= len(set(broken)) <= 3
+        monkeypatch.setattr(worker, "admit", admit)
+        deadline_s = time.monotonic() + 20.0
+        while "device1" not in used():
+            assert time.monotonic() < deadline_s, "it is not tried again"
+            time.sleep(0.05)
+        assert torch.allclose(session.run(image), module(image), atol=1e-4)

@@ -36,7 +36,15 @@ from edgeflow.errors import (
 from edgeflow.plan import Plan
 from edgeflow.runtime.coordinator.client import WorkerClient
 from edgeflow.runtime.coordinator.epoch import Epoch
-from edgeflow.runtime.coordinator.members import Change, Joined, Lost, Members, Watch
+from edgeflow.runtime.coordinator.members import (
+    CLIENT_END,
+    Change,
+    Joined,
+    Lost,
+    Members,
+    SetAside,
+    Watch,
+)
 from edgeflow.runtime.coordinator.observe import Observer
 from edgeflow.runtime.security import Access
 from edgeflow.telemetry.status import DeviceStatus, Status, write_status
@@ -221,18 +229,18 @@ class Keeper:
         with contextlib.closing(client):
             while True:
                 with self._lock:
-                    wait_s = self.members.wait_s(device)
+                    wait_s, timeout_s = self.members.wait_s(device), self.members.ping_timeout_s(device)
                 if self._closed.wait(wait_s):
                     return
                 if client.address != self._addresses[device]:
                     client.close()
                     client = self._client(device)
-                self._ping(device, client)
+                self._ping(device, client, timeout_s)
 
-    def _ping(self, device: str, client: WorkerClient, *, is_suspect: bool = False) -> None:
+    def _ping(self, device: str, client: WorkerClient, timeout_s: float, *, is_suspect: bool = False) -> None:
         epochs = self._session.epochs_on(device)
         try:
-            pong = client.ping(epochs, timeout_s=self._watch.ping_timeout_s)
+            pong = client.ping(epochs, timeout_s=timeout_s)
         except EdgeflowError as error:
             with self._lock:
                 note = self.members.lost if is_suspect else None
@@ -263,19 +271,20 @@ class Keeper:
             self._wake.set()
 
     def _suspect(self, devices: Iterable[str]) -> list[str]:
-        """Ask workers now; return who does not answer, and is taken to be lost."""
-        asked = [name for name in dict.fromkeys(devices) if self.members.is_up(name)]
+        """Ask workers now; return who does not answer, and is taken to be lost, or is lost already."""
+        names = list(dict.fromkeys(devices))
+        asked = [name for name in names if self.members.is_up(name)]
 
         def ask(name: str) -> None:
             with contextlib.closing(self._client(name)) as client:
-                self._ping(name, client, is_suspect=True)
+                self._ping(name, client, self._watch.ping_timeout_s, is_suspect=True)
 
         threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in asked]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return [name for name in asked if not self.members.is_up(name)]
+        return [name for name in names if not self.members.is_up(name)]
 
     # Acting: one thread.
 
@@ -299,6 +308,8 @@ class Keeper:
     def _step(self) -> None:
         self._keep_up()
         self._judge()
+        with self._lock:
+            self._joined.extend(self.members.rested(time.monotonic()))
         if self._needs_plan:
             if time.monotonic() >= self._retry_s or self._joined:
                 self._recover()
@@ -317,22 +328,26 @@ class Keeper:
                     self.members.unfit(mine, time.monotonic(), _UNFIT_S)
                 self._reasons.append(f"{mine} ran out of memory")
             elif isinstance(error, PeerLostError) and error.rank >= 0:
-                self._part(epoch.device(error.rank), epoch.device(error.peer), str(error))
+                a, b = epoch.device(error.rank), epoch.device(error.peer)
+                self._part(a, b, str(error), is_certain=error.is_silent)
             elif isinstance(error, StalePlanError):
                 self._reasons.append(f"{mine} has forgotten the plan")
             else:
-                gone = self._suspect([mine])
-                if not gone:
-                    self._reasons.append(f"the connection with {mine} broke")
+                self._part(mine, CLIENT_END, str(error))
 
-    def _part(self, a: str, b: str, reason: str) -> None:
-        """Two workers have lost each other: is one of them gone, or the way between them?"""
-        if self._suspect([a, b]):
+    def _part(self, a: str, b: str, reason: str, *, is_certain: bool = False) -> None:
+        """Two ends have lost each other: is one of them gone, or the way between them, or what one sends?"""
+        if self._suspect(name for name in (a, b) if name != CLIENT_END):
             return
         with self._lock:
-            is_apart = self.members.strike(a, b, time.monotonic())
-        logger.warning("link.lost", extra={"a": a, "b": b, "is_apart": is_apart, "reason": reason})
-        self._reasons.append(f"{a} and {b} lost each other")
+            verdict = self.members.strike(a, b, time.monotonic(), is_certain=is_certain)
+        logger.warning("link.lost", extra={"a": a, "b": b, "verdict": str(verdict), "reason": reason})
+        if isinstance(verdict, SetAside):
+            self._reasons.append(f"{verdict.device} answers, and others lose it again and again")
+        elif b == CLIENT_END:
+            self._reasons.append(f"the connection with {a} broke")
+        else:
+            self._reasons.append(f"{a} and {b} lost each other")
 
     def _recover(self) -> None:
         """Bring some plan onto who is there."""
@@ -369,16 +384,18 @@ class Keeper:
         if isinstance(error, PeerLostError) and error.rank >= 0:
             devices = plan.cluster.devices
             a, b = devices[error.rank].name, devices[error.peer].name
-            with self._lock:
-                self.members.strike(a, b, time.monotonic())  # the second: it was tried anew
-            self._part(a, b, str(error))
+            self._part(a, b, str(error), is_certain=True)  # it was tried anew just now
             return
         gone = self._suspect(plan.cluster.devices[rank].name for rank in plan.devices)
         blamed = getattr(self._session, "blamed", None)
-        if not gone and blamed is not None and isinstance(error, WorkerOverloadedError):
+        if gone or blamed is None:
+            return
+        if isinstance(error, WorkerOverloadedError):
             with self._lock:
                 self.members.unfit(blamed, time.monotonic(), _UNFIT_S)
             self._reasons.append(f"{blamed} has no memory left")
+        elif not isinstance(error, StalePlanError):
+            self._part(blamed, CLIENT_END, str(error))
 
     def _consider(self) -> None:
         """Devices are there that were not: use them if that helps."""

@@ -1,7 +1,15 @@
-"""Which workers are there, and which of them cannot reach each other: events in, changes out; pure."""
+"""Which workers are there, and which of them cannot reach each other: events in, changes out; pure.
+
+A worker that answers pings may still be of no use: nobody reaches its data port, or what it sends is lost.
+It shows in plans that fail, and a failure names a link: two workers, or a worker and the client. A link that
+is lost again and again is not used for a while. A worker that several others lose, or the client, is what these
+failures have in common: it is set aside for a while. Either is tried again afterwards, and left alone for twice
+as long if it fails again.
+"""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +23,15 @@ _STRIKES_S: Final = 60.0
 _APART_S: Final = 15.0
 _MAX_APART_S: Final = 600.0
 
+#: What was good for so long after its rest begins anew.
+_FORGIVEN_S: Final = 300.0
+
+#: What is lost so soon after a worker came, or came back, was lost with the process or the way before.
+_FRESH_S: Final = 2.0
+
+#: The other end of a worker's link with whoever asks; no device has this name.
+CLIENT_END: Final = ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
@@ -22,7 +39,7 @@ class Watch:
 
     Attributes:
         interval_s: Between two pings of a worker.
-        ping_timeout_s: Of a ping.
+        ping_timeout_s: Of a ping of a worker that is lost, or under suspicion.
         lost_after_s: A worker that answers nothing for so long is lost.
         max_back_off_s: Between two tries to reach a worker that is lost; it begins at ``interval_s`` and
             doubles.
@@ -58,21 +75,69 @@ class Joined:
 Change = Lost | Joined
 
 
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Two workers are not used together for a while."""
+
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A worker is not used for a while, though it answers."""
+
+    device: str
+
+
+@dataclass(slots=True)
+class _Rest:
+    """For how long something is left alone."""
+
+    until_s: float = 0.0
+    seconds: float = 0.0
+    #: Whether nobody has asked since it ended.
+    is_news: bool = False
+
+    def begin(self, now_s: float) -> None:
+        """Begin, unless it rests already."""
+        if now_s < self.until_s:
+            return
+        before_s = self.seconds if self.is_doubted(now_s) else 0.0
+        self.seconds = min(_MAX_APART_S, max(_APART_S, 2 * before_s))
+        self.until_s = now_s + self.seconds
+        self.is_news = True
+
+    def is_doubted(self, now_s: float) -> bool:
+        """Whether it has had to rest not long ago."""
+        return self.seconds > 0 and now_s < self.until_s + _FORGIVEN_S
+
+    def has_just_ended(self, now_s: float) -> bool:
+        """Say so once."""
+        if not self.is_news or self.until_s > now_s:
+            return False
+        self.is_news = False
+        return True
+
+
 @dataclass(slots=True)
 class _Member:
     is_up: bool
     heard_s: float
     instance: str = ""
+    #: Since when it is there.
+    came_s: float = -math.inf
     back_off_s: float = 0.0
     #: Not to be used before.
     unfit_until_s: float = 0.0
+    aside: _Rest = field(default_factory=_Rest)
 
 
 @dataclass(slots=True)
-class _Pair:
+class _Link:
+    #: When it was lost, while both ends were there.
     strikes: list[float] = field(default_factory=list)
-    apart_until_s: float = 0.0
-    apart_s: float = 0.0
+    apart: _Rest = field(default_factory=_Rest)
 
 
 class Members:
@@ -85,7 +150,7 @@ class Members:
     def __init__(self, devices: Iterable[str], watch: Watch, now_s: float) -> None:
         self._watch = watch
         self._members = {name: _Member(True, now_s) for name in devices}
-        self._pairs: dict[frozenset[str], _Pair] = {}
+        self._links: dict[frozenset[str], _Link] = {}
 
     def add(self, device: str, now_s: float) -> None:
         """Watch for another worker, which is not there yet."""
@@ -98,8 +163,11 @@ class Members:
         if member.is_up and member.instance not in ("", instance):
             changes.append(Lost(device, "its process was restarted"))
             member.is_up = False
+            member.aside = _Rest()
+            self._forget_links(device)
         if not member.is_up:
             changes.append(Joined(device))
+            member.came_s = now_s
         member.is_up, member.heard_s, member.instance, member.back_off_s = True, now_s, instance, 0.0
         return changes
 
@@ -127,19 +195,54 @@ class Members:
         """A worker is there and cannot do its part."""
         self._members[device].unfit_until_s = now_s + seconds
 
-    def strike(self, a: str, b: str, now_s: float) -> bool:
-        """Two workers that are both there have lost each other; say whether they are kept apart now.
+    def strike(self, a: str, b: str, now_s: float, *, is_certain: bool = False) -> Apart | SetAside | None:
+        """Two ends that are both there have lost each other; return what is to be done without from now on.
 
         Once may be chance, and is tried again as it was.
+
+        Args:
+            a: A device.
+            b: Another one, or `CLIENT_END`.
+            is_certain: It is no chance, so two workers are kept apart at once. Of a worker and the client
+                the second failure decides all the same: without that worker nothing may be left.
         """
-        pair = self._pairs.setdefault(frozenset((a, b)), _Pair())
-        pair.strikes = [*(s for s in pair.strikes if s > now_s - _STRIKES_S), now_s]
-        if len(pair.strikes) < _STRIKES:
-            return False
-        pair.apart_s = min(_MAX_APART_S, max(_APART_S, 2 * pair.apart_s))
-        pair.apart_until_s = now_s + pair.apart_s
-        pair.strikes.clear()
-        return True
+        if any(now_s - self._members[name].came_s < _FRESH_S for name in (a, b) if name != CLIENT_END):
+            return None
+        pair = frozenset((a, b))
+        link = self._links.setdefault(pair, _Link())
+        link.strikes = [*(s for s in link.strikes if s > now_s - _STRIKES_S), now_s]
+        culprit = self._culprit(a, b, now_s)
+        if culprit is not None:
+            self._members[culprit].aside.begin(now_s)
+            self._forget_links(culprit)
+            return SetAside(culprit)
+        if CLIENT_END in pair or not (is_certain or len(link.strikes) >= _STRIKES):
+            return None
+        link.apart.begin(now_s)
+        return Apart(min(pair), max(pair))
+
+    def _culprit(self, a: str, b: str, now_s: float) -> str | None:
+        """The one end of a lost link that other failures, too, have in common; None if neither or both."""
+        lost = [
+            pair
+            for pair, link in self._links.items()
+            for strike_s in link.strikes
+            if strike_s > now_s - _STRIKES_S
+        ]
+
+        def is_suspect(device: str, other: str) -> bool:
+            mine = [pair for pair in lost if device in pair]
+            is_enough = len(mine) >= _STRIKES and (other == CLIENT_END or len(set(mine)) >= _STRIKES)
+            return is_enough or self._members[device].aside.is_doubted(now_s)
+
+        suspects = [
+            device for device, other in ((a, b), (b, a)) if device != CLIENT_END and is_suspect(device, other)
+        ]
+        return suspects[0] if len(suspects) == 1 else None
+
+    def _forget_links(self, device: str) -> None:
+        """What was held against a device's links is held against the device now, or against nobody."""
+        self._links = {pair: link for pair, link in self._links.items() if device not in pair}
 
     def wait_s(self, device: str) -> float:
         """How long until the next ping; some jitter, so that many coordinators do not ask at once."""
@@ -147,17 +250,36 @@ class Members:
         seconds = self._watch.interval_s if member.is_up else max(self._watch.interval_s, member.back_off_s)
         return seconds * random.uniform(0.8, 1.2)
 
+    def ping_timeout_s(self, device: str) -> float:
+        """How long the next ping may take.
+
+        The answer of a worker that is there may come late, behind what else its slow link carries.
+        """
+        return self._watch.lost_after_s if self.is_up(device) else self._watch.ping_timeout_s
+
     def is_up(self, device: str) -> bool:
         return self._members[device].is_up
 
     def usable(self, now_s: float) -> tuple[str, ...]:
-        """Devices that a plan may use."""
-        return tuple(
-            name for name, member in self._members.items() if member.is_up and member.unfit_until_s <= now_s
-        )
+        """Devices that a plan may use; those that are set aside only if there are no others."""
+        fit = [
+            (name, member)
+            for name, member in self._members.items()
+            if member.is_up and member.unfit_until_s <= now_s
+        ]
+        trusted = tuple(name for name, member in fit if member.aside.until_s <= now_s)
+        return trusted or tuple(name for name, _ in fit)
 
     def apart(self, now_s: float) -> tuple[tuple[str, str], ...]:
         """Pairs that no plan should let talk to each other."""
         return tuple(
-            sorted((min(pair), max(pair)) for pair, item in self._pairs.items() if item.apart_until_s > now_s)
+            sorted((min(pair), max(pair)) for pair, link in self._links.items() if link.apart.until_s > now_s)
         )
+
+    def rested(self, now_s: float) -> tuple[str, ...]:
+        """Devices that may do more than when this was asked before: they, or links of theirs, have rested."""
+        found = {name for name, member in self._members.items() if member.aside.has_just_ended(now_s)}
+        for pair, link in self._links.items():
+            if link.apart.has_just_ended(now_s):
+                found |= pair
+        return tuple(sorted(name for name in found if self._members[name].is_up))

@@ -568,6 +568,7 @@ class Session:
         )
         with self._lock:
             self._opening[epoch.number] = epoch
+        self.blamed = None
         try:
             epoch.open()
         except EdgeflowError:

@@ -19,9 +19,17 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from edgeflow.errors import WorkerUnreachableError
+from edgeflow.runtime.transport.silence import Heard
 
-#: What a connection that carries data and gets no acknowledgement may last.
+#: What a connection that carries data and gets no acknowledgement may last, where nobody looks at `heard`.
+#: Not shorter: the system also ends by it a connection whose receiver acknowledges and has no room.
 _USER_TIMEOUT_MS: Final = 15_000
+
+#: Of a connection that carries nothing the system itself asks that often whether the other side is there.
+_PROBE_S: Final = 1
+
+#: The head of Linux's ``struct tcp_info``: eight small fields, then words.
+_TCP_INFO: Final = struct.Struct("=8B17I")
 
 #: Encrypted bytes that are read at once: some records of TLS.
 _RECORDS_BYTES: Final = 1 << 16
@@ -45,6 +53,9 @@ class PlainStream:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_S)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_S)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def set_idle(self, seconds: float) -> None:
         """From now on `receive_into` waits no longer than this."""
@@ -82,6 +93,23 @@ class PlainStream:
     def num_unacknowledged(self) -> int:
         """Bytes that the system holds because the other side has not acknowledged them."""
         return int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
+
+    @property
+    def heard(self) -> Heard | None:
+        """What the system knows of the other side's; None where it does not say: only Linux does."""
+        if not hasattr(socket, "TCP_INFO"):
+            return None
+        try:
+            data = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+            _, _, _, probes, _, _, _, _, *words = _TCP_INFO.unpack(data)
+        except (OSError, struct.error):
+            return None
+        unacknowledged, last_ack_ms, round_trip_us, deviation_us = words[4], words[12], words[15], words[16]
+        return Heard(
+            is_due=unacknowledged > 0 or probes > 0,
+            ago_s=last_ack_ms * 1e-3,
+            round_trip_s=(round_trip_us + 4 * deviation_us) * 1e-6,
+        )
 
     def finish(self) -> None:
         """Send nothing more; the other side reads to the end."""

@@ -9,11 +9,13 @@ compressed: activations do not compress, and the time would be lost.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -24,6 +26,7 @@ from edgeflow.errors import (
     CodecError,
     ConfigError,
     EdgeflowError,
+    LinkSilentError,
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
@@ -48,8 +51,15 @@ MAX_STREAMS: Final = 64
 #: while Python computes; a process that is stopped, or a cable that is cut, answers none.
 _KEEPALIVE: Final = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
 
-CHANNEL_OPTIONS: Final = (
-    *_KEEPALIVE,
+#: A stream of frames is asked after sooner, by the side that has dialled it: a link that drops packets, while
+#: everything else can be reached, is known by nothing else. The stream ends if nothing at all comes for 1 + 2
+#: seconds; what comes from the other side meanwhile, acknowledgements of a window among it, is an answer.
+_STREAM_KEEPALIVE: Final = (("grpc.keepalive_time_ms", 1_000), ("grpc.keepalive_timeout_ms", 2_000))
+
+#: How gRPC says that: the system has ended the connection, or a ping was not answered.
+_SILENT: Final = (os.strerror(errno.ETIMEDOUT), "ping timeout", "keepalive")
+
+_CHANNEL_OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -68,7 +78,7 @@ SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
     # Without this two workers may bind one port, and each gets half of the calls.
     ("grpc.so_reuseport", 0),
     # Who connects must get through the handshakes of TLS and HTTP/2 in this time.
@@ -158,7 +168,7 @@ class _End:
                 if decoder.is_mid_frame:
                     error = fault = CodecError(f"the connection with {self.peer} ended in mid-frame")
         except grpc.RpcError as failure:
-            error = from_rpc_error(failure, where=self.peer)
+            error = _reason(failure, self.peer)
         except EdgeflowError as failure:
             error = fault = failure
         except Exception:
@@ -171,6 +181,13 @@ class _End:
     def end(self, fault: EdgeflowError | None) -> None:
         """End this side; ``fault`` is what the other side did wrong, and hears as the status of the call."""
         self.outbox.close(fault)
+
+
+def _reason(failure: grpc.RpcError, peer: str) -> EdgeflowError:
+    """Why a stream has ended; gRPC says in words alone that it was silence."""
+    error = from_rpc_error(failure, where=peer)
+    is_silent = type(error) is WorkerUnreachableError and any(words in str(error) for words in _SILENT)
+    return LinkSilentError(str(error)) if is_silent else error
 
 
 class _DialledEnd(_End):
@@ -189,7 +206,7 @@ class _DialledEnd(_End):
         self._handler = handler
         self._max_payload_bytes = max_payload_bytes
         self._answer: queue.SimpleQueue[EdgeflowError | None] = queue.SimpleQueue()
-        self._channel = open_channel(address, credentials)
+        self._channel = open_channel(address, credentials, keepalive=_STREAM_KEEPALIVE)
         self._call: Any = None
         self._started_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"edgeflow-read-{address}", daemon=True)
@@ -385,16 +402,19 @@ class GrpcTransport:
         self._ends.clear()
 
 
-def open_channel(address: str, credentials: Credentials | None) -> grpc.Channel:
+def open_channel(
+    address: str, credentials: Credentials | None, *, keepalive: Iterable[tuple[str, int]] = _KEEPALIVE
+) -> grpc.Channel:
     """Return a channel to ``HOST:PORT``; without credentials in the clear.
 
     Addresses come from files and from other machines, so they are never taken as a target of another kind:
     gRPC would open ``unix:docker.sock`` as a socket of this machine.
     """
     target = f"dns:///{address}"
+    options = (*keepalive, *_CHANNEL_OPTIONS)
     if credentials is None:
-        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
-    return grpc.secure_channel(target, credentials.channel_credentials(), options=CHANNEL_OPTIONS)
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, credentials.channel_credentials(), options=options)
 
 
 def bind_server(

@@ -7,8 +7,9 @@ a small frame costs no hand-over between threads, and a slow receiver still bloc
 connection reads, straight into the arrays that are delivered (`edgeflow.runtime.stream`).
 
 A connection ends with a goodbye, empty or with the reason; an end of the stream without one means that the
-other process is gone. Of an idle connection each side asks now and then whether the other is still there,
-because a machine that lost its power closes nothing.
+other process is gone. A link that drops packets, or a machine that lost its power, closes nothing: each side
+looks whether the other's system acknowledges what it should (`edgeflow.runtime.transport.silence`). Since not
+every system tells that, and a process may hang, it also asks an idle connection now and then.
 """
 
 from __future__ import annotations
@@ -24,16 +25,20 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from edgeflow.errors import CodecError, ConfigError, EdgeflowError, WorkerUnreachableError
+from edgeflow.errors import CodecError, ConfigError, EdgeflowError, LinkSilentError, WorkerUnreachableError
 from edgeflow.runtime.rpc_errors import decode_description, describe, encode_description, rebuild
 from edgeflow.runtime.stream import Allocate, FrameReader
 from edgeflow.runtime.transport.address import join_address, split_bind
 from edgeflow.runtime.transport.base import MAX_HELLO_BYTES, Accept, Connection, Handler, Hello
 from edgeflow.runtime.transport.bytestream import Credentials, PlainStream, handshake
 from edgeflow.runtime.transport.outbox import Outbox
+from edgeflow.runtime.transport.silence import Silence
 from edgeflow.runtime.wire import MAX_NOTICE_BYTES, MAX_PAYLOAD_BYTES, Frame, Header, Kind
 
 logger = logging.getLogger(__name__)
+
+#: Who hears nothing looks that often whether what was sent is acknowledged.
+_LOOK_S: Final = 0.25
 
 #: Who hears nothing for so long asks whether the other side is there.
 IDLE_S: Final = 5.0
@@ -70,6 +75,8 @@ class _End:
         self._outbox = Outbox(stream, peer)
         self._deadline_s: float | None = deadline_s
         self._is_ours_to_end = False
+        self._silence = Silence()
+        self._num_looks = 0
         self._num_silent = 0
         self._num_acknowledged = 0
         self._frames = self._read()
@@ -132,7 +139,7 @@ class _End:
     def run(self, handler: Handler, max_payload_bytes: int) -> None:
         """Deliver frames until the connection ends."""
         self._deadline_s = None
-        self._stream.set_idle(IDLE_S)
+        self._stream.set_idle(_LOOK_S)
         self._reader.max_payload_bytes = max_payload_bytes
         self._reader.admit = lambda header: None if _is_ours(header) else handler.admit(header)
         error, fault = self._deliver(handler)
@@ -172,17 +179,27 @@ class _End:
             try:
                 count = self._stream.receive_into(self._reader.target)
             except BlockingIOError:
-                self._ask()
+                self._look()
                 continue
             if count == 0:
                 return
-            self._num_silent = 0
+            self._num_looks = self._num_silent = 0
             yield from self._reader.filled(count)
 
-    def _ask(self) -> None:
-        """Nothing has come for a while: raise if nobody is there, or ask."""
+    def _look(self) -> None:
+        """Nothing has come for a while: raise if nobody is there."""
         if self._deadline_s is not None:
             raise TimeoutError(f"{self.peer} takes connections and says nothing")
+        silent_s = self._silence.look(self._stream.heard, time.monotonic())
+        if silent_s is not None:
+            raise LinkSilentError(f"{self.peer} has acknowledged nothing for {silent_s:.1f} s")
+        self._num_looks += 1
+        if self._num_looks * _LOOK_S >= IDLE_S:
+            self._num_looks = 0
+            self._ask()
+
+    def _ask(self) -> None:
+        """Ask whether somebody is there; raise if that was asked often enough."""
         if self._is_moving():
             return
         self._num_silent += 1

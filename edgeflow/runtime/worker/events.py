@@ -66,12 +66,14 @@ class PeerLost:
 
     Attributes:
         is_broken: Because of what came over it, not because nothing did.
+        is_silent: Nobody has closed it, and nothing is acknowledged.
     """
 
     epoch: int
     rank: int
     reason: str
     is_broken: bool = False
+    is_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,14 @@ class FailRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TellClient:
+    """Tell the client what is true of every request of the epoch, while none of them is here."""
+
+    epoch: int
+    error: EdgeflowError
+
+
+@dataclass(frozen=True, slots=True)
 class DropRequest:
     """Forget what is held for a request: its frames, its buffers."""
 
@@ -213,4 +223,6 @@ class FreeEpoch:
     epoch: int
 
 
-Instruction = Dial | Keep | Discard | StartRequest | Deliver | FailRequest | DropRequest | FreeEpoch
+Instruction = (
+    Dial | Keep | Discard | StartRequest | Deliver | FailRequest | TellClient | DropRequest | FreeEpoch
+)

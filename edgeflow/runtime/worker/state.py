@@ -51,6 +51,7 @@ from edgeflow.runtime.worker.events import (
     RequestFinished,
     RequestWaits,
     StartRequest,
+    TellClient,
     Tick,
 )
 
@@ -145,8 +146,8 @@ class WorkerState:
                 return self._free(epoch)
             case PeerConnected(epoch, rank):
                 return self._connect(epoch, rank)
-            case PeerLost(epoch, rank, reason, is_broken):
-                return self._lose(epoch, rank, reason, is_broken)
+            case PeerLost():
+                return self._lose(event)
             case FrameArrived():
                 return self._arrive(event)
             case CancelArrived(epoch, request_id):
@@ -258,7 +259,8 @@ class WorkerState:
         entry.connected.add(rank)
         return []
 
-    def _lose(self, epoch: int, rank: int, reason: str, is_broken: bool) -> list[Instruction]:
+    def _lose(self, event: PeerLost) -> list[Instruction]:
+        epoch, rank, reason = event.epoch, event.rank, event.reason
         entry = self._epochs.get(epoch)
         if entry is None:
             return []
@@ -268,8 +270,15 @@ class WorkerState:
         entry.lost[rank] = reason
         mine = entry.request.rank
         error = PeerLostError(
-            f"rank {mine} lost rank {rank}: {reason}", rank=mine, peer=rank, is_broken=is_broken
+            f"rank {mine} lost rank {rank}: {reason}",
+            rank=mine,
+            peer=rank,
+            is_broken=event.is_broken,
+            is_silent=event.is_silent,
         )
+        if not entry.schedule.pending:
+            # A request that was here may wait at the peer for what has been sent in vain.
+            return [TellClient(epoch, error)]
         return [*self._fail(epoch, entry.schedule.pending, error), *self._settle(epoch), *self._next()]
 
     # Requests.

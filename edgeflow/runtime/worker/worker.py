@@ -24,6 +24,7 @@ from edgeflow.errors import (
     CodecError,
     ConfigError,
     EdgeflowError,
+    LinkSilentError,
     PeerLostError,
     StalePlanError,
     WorkerUnreachableError,
@@ -51,6 +52,9 @@ logger = logging.getLogger(__name__)
 
 #: Records of finished requests that are kept per epoch until somebody asks for them.
 MAX_RECORDS: Final = 512
+
+#: What a failure notice names that is about no request; requests are counted from 1.
+NO_REQUEST: Final = 0
 
 #: Share of the memory limit that frames of requests which have not begun may take, per epoch.
 EARLY_SHARE: Final = 0.25
@@ -281,7 +285,8 @@ class Worker:
     def on_lost(self, epoch: int, rank: int, error: EdgeflowError | None) -> None:
         reason = "it closed the connection" if error is None else str(error)
         logger.info("peer.lost", extra={"epoch": epoch, "rank": rank, "reason": reason})
-        self._locked_handle(e.PeerLost(epoch, rank, reason, isinstance(error, CodecError)))
+        is_broken, is_silent = isinstance(error, CodecError), isinstance(error, LinkSilentError)
+        self._locked_handle(e.PeerLost(epoch, rank, reason, is_broken, is_silent))
 
     # What the runner calls.
 
@@ -320,7 +325,12 @@ class Worker:
                 array = self._epochs[epoch].frames.pop((request_id, key))
                 self._runner.resume((epoch, request_id), key, array)
             case e.FailRequest(epoch, request_id, error):
+                logger.info(
+                    "request.failed", extra={"epoch": epoch, "request": request_id, "reason": str(error)}
+                )
                 self._tell_client(epoch, request_id, error)
+            case e.TellClient(epoch, error):
+                self._tell_client(epoch, NO_REQUEST, error)
             case e.DropRequest(epoch, request_id):
                 frames = self._epochs[epoch].frames
                 for held in [held for held in frames if held[0] == request_id]:
@@ -379,7 +389,6 @@ class Worker:
                 entry.num_dropped += 1
 
     def _tell_client(self, epoch: int, request_id: int, error: EdgeflowError) -> None:
-        logger.info("request.failed", extra={"epoch": epoch, "request": request_id, "reason": str(error)})
         entry = self._epochs[epoch]
         connection = entry.connections.get(CLIENT)
         if connection is None:

@@ -6,6 +6,7 @@ import pytest
 
 from edgeflow.errors import (
     CodecError,
+    PeerLostError,
     StalePlanError,
     WorkerFailedError,
     WorkerOutOfMemoryError,
@@ -182,6 +183,18 @@ def test_a_lost_peer_fails_what_is_pending_and_what_comes() -> None:
     discard, failure, _ = state.handle(frame(3))
     assert discard == e.Discard("refused")
     assert isinstance(failure, e.FailRequest) and failure.request_id == 3
+
+
+def test_a_lost_peer_is_told_though_no_request_is_here() -> None:
+    """One that was may wait elsewhere for what has been sent in vain."""
+    state = committed()
+    state.handle(frame(1))
+    state.handle(frame(1, FROM_PEER))
+    state.handle(e.RequestFinished(1, 1))
+    (told,) = state.handle(e.PeerLost(1, 2, "nothing acknowledged", is_silent=True))
+    assert isinstance(told, e.TellClient) and told.epoch == 1
+    assert isinstance(told.error, PeerLostError)
+    assert (told.error.rank, told.error.peer, told.error.is_silent) == (1, 2, True)
 
 
 def test_a_lost_client_frees_the_epoch() -> None:
