@@ -180,6 +180,11 @@ class Epoch:
     def rank_of(self, device: str) -> int:
         return next(rank for rank in self.addresses if self.device(rank) == device)
 
+    def is_carrying(self, device: str) -> bool:
+        """Whether frames are on their way to or from a device's worker, and arrive."""
+        connection = self._connections.get(self.rank_of(device))
+        return connection is not None and connection.is_carrying
+
     @property
     def devices(self) -> tuple[str, ...]:
         """Names of the devices that take part."""

@@ -85,6 +85,9 @@ class Kept(Protocol):
     def epochs_on(self, device: str) -> list[int]:
         """Epochs that a worker is to hold."""
 
+    def is_carrying(self, device: str) -> bool:
+        """Whether frames are on their way to or from its worker, and arrive."""
+
     def lose_device(self, device: str, error: EdgeflowError) -> None:
         """What its worker was doing is not going to be answered."""
 
@@ -242,12 +245,12 @@ class Keeper:
         try:
             pong = client.ping(epochs, timeout_s=timeout_s)
         except EdgeflowError as error:
+            is_carrying = self._session.is_carrying(device)
             with self._lock:
-                note = self.members.lost if is_suspect else None
                 changes = (
-                    note(device, str(error))
-                    if note is not None
-                    else self.members.missed(device, str(error), time.monotonic())
+                    self.members.lost(device, str(error))
+                    if is_suspect and not is_carrying
+                    else self.members.missed(device, str(error), time.monotonic(), is_carrying=is_carrying)
                 )
         else:
             with self._lock:
@@ -395,7 +398,7 @@ class Keeper:
                 self.members.unfit(blamed, time.monotonic(), _UNFIT_S)
             self._reasons.append(f"{blamed} has no memory left")
         elif not isinstance(error, StalePlanError):
-            self._part(blamed, CLIENT_END, str(error))
+            self._part(blamed, CLIENT_END, str(error), is_certain=True)
 
     def _consider(self) -> None:
         """Devices are there that were not: use them if that helps."""

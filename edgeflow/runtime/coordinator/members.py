@@ -2,9 +2,9 @@
 
 A worker that answers pings may still be of no use: nobody reaches its data port, or what it sends is lost.
 It shows in plans that fail, and a failure names a link: two workers, or a worker and the client. A link that
-is lost again and again is not used for a while. A worker that several others lose, or the client, is what these
-failures have in common: it is set aside for a while. Either is tried again afterwards, and left alone for twice
-as long if it fails again.
+is lost again and again is not used for a while. A worker that several others lose, or the client, is what
+these failures have in common: it is set aside for a while. Either is tried again afterwards, and left alone
+for twice as long if it fails again.
 """
 
 from __future__ import annotations
@@ -171,9 +171,17 @@ class Members:
         member.is_up, member.heard_s, member.instance, member.back_off_s = True, now_s, instance, 0.0
         return changes
 
-    def missed(self, device: str, reason: str, now_s: float) -> list[Change]:
-        """A worker has not answered a ping, or refused the connection."""
+    def missed(self, device: str, reason: str, now_s: float, *, is_carrying: bool = False) -> list[Change]:
+        """A worker has not answered a ping, or refused the connection.
+
+        Args:
+            is_carrying: Frames are on their way to or from it, and arrive: a slow link is full of them, and
+                the ping waits behind.
+        """
         member = self._members[device]
+        if member.is_up and is_carrying:
+            member.heard_s = now_s
+            return []
         if not member.is_up:
             member.back_off_s = min(
                 max(self._watch.interval_s, 2 * member.back_off_s), self._watch.max_back_off_s
@@ -206,7 +214,8 @@ class Members:
             is_certain: It is no chance, so two workers are kept apart at once. Of a worker and the client
                 the second failure decides all the same: without that worker nothing may be left.
         """
-        if any(now_s - self._members[name].came_s < _FRESH_S for name in (a, b) if name != CLIENT_END):
+        devices = [name for name in (a, b) if name != CLIENT_END]
+        if not is_certain and any(now_s - self._members[name].came_s < _FRESH_S for name in devices):
             return None
         pair = frozenset((a, b))
         link = self._links.setdefault(pair, _Link())

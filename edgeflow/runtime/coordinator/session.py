@@ -418,6 +418,12 @@ class Session:
             epochs = (*self._epochs.values(), *self._opening.values())
             return [epoch.number for epoch in epochs if device in epoch.devices]
 
+    def is_carrying(self, device: str) -> bool:
+        """Whether frames are on their way to or from a device's worker, and arrive."""
+        with self._lock:
+            epochs = tuple(self._epochs.values())
+            return any(epoch.is_carrying(device) for epoch in epochs if device in epoch.devices)
+
     def lose_device(self, device: str, error: EdgeflowError) -> None:
         """Begin elsewhere what a device was doing, and give up the roll-outs that want it."""
         with self._lock:

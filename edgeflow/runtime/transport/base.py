@@ -78,6 +78,13 @@ class Connection(Protocol):
             WorkerUnreachableError: If the connection has ended.
         """
 
+    @property
+    def is_carrying(self) -> bool:
+        """Whether data is on its way, either way, and arrives: what else goes there may have to wait for it.
+
+        False where that is not known.
+        """
+
     def close(self) -> None:
         """Send what is queued, then end; may be called twice, and from a handler."""
 

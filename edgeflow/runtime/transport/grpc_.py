@@ -149,6 +149,10 @@ class _End:
     def send(self, frame: Frame) -> None:
         self.outbox.put(frame)
 
+    @property
+    def is_carrying(self) -> bool:
+        return False  # gRPC does not say it
+
     def close(self) -> None:
         self._is_ours_to_end = True
         self.outbox.close()

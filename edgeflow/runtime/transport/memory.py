@@ -52,6 +52,10 @@ class _End:
             for message in messages:
                 self.peer._inbox.put(message)
 
+    @property
+    def is_carrying(self) -> bool:
+        return False  # nothing is ever on its way
+
     def close(self) -> None:
         with self._lock:
             if self._is_closed:

@@ -1,10 +1,10 @@
 """When a connection is dead though nobody has closed it: a link that drops packets says nothing; pure.
 
 What is looked at is whether the other side's *system* acknowledges, not whether its process answers: a
-process may be busy, stopped, or wait for the interpreter's lock, and its system acknowledges all the same. Nor
-is it whether bytes advance: a receiver that has no room for more acknowledges that. On a slow link with a deep
-queue acknowledgements keep coming while a long frame drains, each a packet's time after the one before; only
-the first waits for what others have put into the queue.
+process may be busy, stopped, or wait for the interpreter's lock, and its system acknowledges all the same.
+Nor is it whether bytes advance: a receiver that has no room for more acknowledges that. On a slow link with a
+deep queue acknowledgements keep coming while a long frame drains, each a packet's time after the one before;
+only the first waits for what others have put into the queue.
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 #: Who hears nothing looks that often whether what was sent is acknowledged.
 _LOOK_S: Final = 0.25
 
+#: What has moved so lately is moving.
+_CARRYING_S: Final = 1.0
+
 #: Who hears nothing for so long asks whether the other side is there.
 IDLE_S: Final = 5.0
 
@@ -85,6 +88,12 @@ class _End:
 
     def send(self, frame: Frame) -> None:
         self._outbox.put(frame)
+
+    @property
+    def is_carrying(self) -> bool:
+        heard = self._stream.heard
+        is_taken = heard is not None and heard.is_due and heard.ago_s < _CARRYING_S
+        return is_taken or (self._reader.is_mid_frame and self._num_looks * _LOOK_S < _CARRYING_S)
 
     def close(self) -> None:
         self._is_ours_to_end = True

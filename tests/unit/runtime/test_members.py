@@ -148,3 +148,10 @@ def test_a_new_device_is_not_there_until_it_is_heard() -> None:
     made.add("c", 1.0)
     assert made.usable(1.0) == ("a",)
     assert made.heard("c", "z", 2.0) == [Joined("c")]
+
+
+def test_a_ping_that_waits_behind_frames_is_not_missed() -> None:
+    made = members()
+    assert made.missed("a", "no answer", 3.0, is_carrying=True) == []
+    assert made.missed("a", "no answer", 4.0) == []
+    assert [type(change) for change in made.missed("a", "no answer", 5.0)] == [Lost]
