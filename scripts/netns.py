@@ -219,6 +219,10 @@ def _faults(hosts: NetnsCluster, index: int) -> dict[str, tuple[Callable[[], Non
         "stopped": (lambda: hosts.stop(index), lambda: hosts.go_on(index)),
         "cut off": (lambda: hosts.cut(index), lambda: hosts.mend(index)),
         "parted": (lambda: hosts.part(index, other), lambda: hosts.rejoin(index, other)),
+        "not heard": (
+            lambda: hosts.part(index, other, is_mutual=False),
+            lambda: hosts.rejoin(index, other),
+        ),
         "10x slower": (lambda: hosts.slow(index, 10.0), lambda: hosts.slow(index, 1.0)),
     }
 
