@@ -169,6 +169,18 @@ def test_an_idle_connection_stays(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
     assert pair.there.lost.empty() and pair.here.lost.empty()
 
 
+def test_a_frame_is_on_its_way_until_nothing_moves(pair: Pair) -> None:
+    mine, theirs = pair.connect()
+    assert not theirs.is_carrying
+    stream = mine._stream  # type: ignore[attr-defined]
+    stream.send_now(stream.seal([memoryview(encode_header(tensor(1)))[:10]]))
+    for is_carrying in (True, False):
+        deadline_s = time.monotonic() + WAIT_S
+        while theirs.is_carrying != is_carrying:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+
+
 def test_a_port_that_takes_connections_and_says_nothing() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

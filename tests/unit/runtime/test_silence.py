@@ -5,7 +5,12 @@ from __future__ import annotations
 import socket
 import time
 
+import grpc
+import pytest
+
+from edgeflow.errors import LinkSilentError, WorkerUnreachableError
 from edgeflow.runtime.transport.bytestream import PlainStream
+from edgeflow.runtime.transport.grpc_ import _reason
 from edgeflow.runtime.transport.silence import SILENT_S, Heard, Silence
 
 NEAR_S = 0.001
@@ -73,3 +78,33 @@ def test_a_process_that_reads_nothing_is_not_silent() -> None:
     finally:
         for item in (connected, other, server):
             item.close()
+
+
+class Ended(grpc.RpcError):
+    """What gRPC raises on a stream that has ended."""
+
+    def __init__(self, details: str) -> None:
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return self._details
+
+
+@pytest.mark.parametrize(
+    ("details", "is_silent"),
+    [
+        ("Stream removed (recvmsg:Connection timed out (110))", True),
+        ("ping timeout", True),
+        ("Stream removed (recvmsg:Connection reset by peer (104))", False),
+        ("Socket closed", False),
+    ],
+)
+def test_a_stream_that_ended_in_silence_is_told_from_one_that_was_closed(
+    details: str, is_silent: bool
+) -> None:
+    error = _reason(Ended(details), "pi4:7000")
+    assert isinstance(error, WorkerUnreachableError) and "pi4:7000" in str(error)
+    assert isinstance(error, LinkSilentError) == is_silent
