@@ -232,12 +232,14 @@ class Keeper:
         with contextlib.closing(client):
             while True:
                 with self._lock:
-                    wait_s, timeout_s = self.members.wait_s(device), self.members.ping_timeout_s(device)
+                    wait_s = self.members.wait_s(device)
                 if self._closed.wait(wait_s):
                     return
                 if client.address != self._addresses[device]:
                     client.close()
                     client = self._client(device)
+                with self._lock:
+                    timeout_s = self.members.ping_timeout_s(device, time.monotonic())
                 self._ping(device, client, timeout_s)
 
     def _ping(self, device: str, client: WorkerClient, timeout_s: float, *, is_suspect: bool = False) -> None:

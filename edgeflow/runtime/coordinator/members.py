@@ -23,6 +23,13 @@ _STRIKES_S: Final = 60.0
 _APART_S: Final = 15.0
 _MAX_APART_S: Final = 600.0
 
+#: A worker that several others lose in such a time is what these failures have in common: long enough for a
+#: link to be tried again, and not so long that faults of several links meet by chance.
+_COMMON_S: Final = 30.0
+
+#: The end of a ping is after the time at which its worker counts as lost.
+_LATE_S: Final = 0.02
+
 #: What was good for so long after its rest begins anew.
 _FORGIVEN_S: Final = 300.0
 
@@ -236,7 +243,7 @@ class Members:
             pair
             for pair, link in self._links.items()
             for strike_s in link.strikes
-            if strike_s > now_s - _STRIKES_S
+            if strike_s > now_s - _COMMON_S
         ]
 
         def is_suspect(device: str, other: str) -> bool:
@@ -259,12 +266,15 @@ class Members:
         seconds = self._watch.interval_s if member.is_up else max(self._watch.interval_s, member.back_off_s)
         return seconds * random.uniform(0.8, 1.2)
 
-    def ping_timeout_s(self, device: str) -> float:
-        """How long the next ping may take.
+    def ping_timeout_s(self, device: str, now_s: float) -> float:
+        """How long a ping that begins now may take.
 
-        The answer of a worker that is there may come late, behind what else its slow link carries.
+        The answer of a worker that is there may come late, behind what else its slow link carries; so there
+        is one ping until it is lost rather than several that each end too soon.
         """
-        return self._watch.lost_after_s if self.is_up(device) else self._watch.ping_timeout_s
+        member = self._members[device]
+        left_s = member.heard_s + self._watch.lost_after_s - now_s + _LATE_S if member.is_up else 0.0
+        return max(self._watch.ping_timeout_s, left_s)
 
     def is_up(self, device: str) -> bool:
         return self._members[device].is_up

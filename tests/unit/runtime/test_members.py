@@ -83,6 +83,12 @@ def test_a_worker_that_two_others_lose_is_set_aside_and_its_links_are_not() -> N
     assert made.usable(18.5) == ("a", "b", "c")
 
 
+def test_two_links_of_a_worker_that_fail_long_after_each_other_are_two_links() -> None:
+    made = members("a", "b", "c")
+    made.strike("a", "c", 0.0, is_certain=True)
+    assert made.strike("b", "c", 45.0, is_certain=True) == Apart("b", "c")
+
+
 def test_a_worker_that_the_client_loses_twice_is_set_aside() -> None:
     made = members("a", "b")
     assert made.strike("a", CLIENT_END, 0.0, is_certain=True) is None
@@ -131,9 +137,11 @@ def test_another_process_begins_without_blame() -> None:
 
 def test_an_answer_may_come_as_late_as_a_loss_is_declared() -> None:
     made = members()
-    assert made.ping_timeout_s("a") == WATCH.lost_after_s
-    made.lost("a", "gone")
-    assert made.ping_timeout_s("a") == WATCH.ping_timeout_s
+    made.heard("a", "x", 10.0)
+    timeout_s = made.ping_timeout_s("a", 10.5)
+    assert WATCH.lost_after_s - 0.5 <= timeout_s < WATCH.lost_after_s
+    assert made.missed("a", "no answer", 10.5 + timeout_s)
+    assert made.ping_timeout_s("a", 13.0) == WATCH.ping_timeout_s
 
 
 def test_an_unfit_worker_rests() -> None:
