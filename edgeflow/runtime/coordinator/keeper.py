@@ -373,6 +373,7 @@ class Keeper:
                 error = caught
                 logger.warning("recovery.failed", extra={"reason": str(caught)})
                 self._blame(plan, caught)
+                self._judge()
                 continue
             self._reasons.clear()
             if not self._news:

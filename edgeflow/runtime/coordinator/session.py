@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from edgeflow.balancer import Decision, Rebalancer
 from edgeflow.cluster.device import Device
 from edgeflow.cost import CostModel, predict
-from edgeflow.errors import ClusterError, ConfigError, EdgeflowError
+from edgeflow.errors import ClusterError, ConfigError, EdgeflowError, PeerLostError, StalePlanError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.graph.structure import check_same_inputs, flatten_inputs, unflatten_outputs
 from edgeflow.plan import Plan
@@ -403,7 +403,17 @@ class Session:
         lost = self._epochs.get(epoch)
         if lost is not None and self._keeper is not None and epoch in self._ledger.open_ways:
             self._keeper.on_trouble(lost, rank, error)
+        if lost is not None and isinstance(error, PeerLostError) and error.is_silent:
+            ranks = {error.rank, error.peer} & set(lost.addresses)  # a worker may say anything
+            if len(ranks) == 2:
+                self._give_up_openings({lost.device(rank) for rank in ranks}, error)
         self._lose(epoch, error)
+
+    def _give_up_openings(self, ends: set[str], error: EdgeflowError) -> None:
+        """A roll-out that wants a silent link too would wait for it, and all else for the roll-out."""
+        for opening in self._opening.values():
+            if ends <= set(opening.devices):
+                opening.interrupt(StalePlanError(f"planned before this was known: {error}"))
 
     # What the keeper asks and says.
 
