@@ -7,8 +7,9 @@
    apart, and for energy with several prices of a second.
 3. Local search on the exact prediction, from the best few: shares follow what devices were busy for, one run
    of stretches takes the layout beside it, a device is left out.
-4. For throughput: ways that run beside each other, a split on some devices and replicas on the rest.
-5. On tiny inputs, everything (`edgeflow.planner.brute_force`).
+4. For latency: of the best few, what others wait for is made first (`edgeflow.planner.borders`).
+5. For throughput: ways that run beside each other, a split on some devices and replicas on the rest.
+6. On tiny inputs, everything (`edgeflow.planner.brute_force`).
 
 Step 2 takes stages as barriers and step 3 stops at a local optimum, so the result carries a lower bound, from
 which its gap can be read.
@@ -16,6 +17,7 @@ which its gap can be read.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -26,6 +28,7 @@ import msgspec
 from edgeflow.cost.timeline import predict_programs
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
+from edgeflow.planner.borders import borders_first
 from edgeflow.planner.bound import lower_bound_s
 from edgeflow.planner.brute_force import MAX_PLANS, brute_force, num_plans
 from edgeflow.planner.fewer import on_part, parts
@@ -70,6 +73,8 @@ def explore(
         _search(task, pool)
         if num_plans(task) <= MAX_PLANS:
             pool.add("brute_force", partial(brute_force, task))
+        if task.objective.kind == "latency":
+            _borders_first(task, pool)
         if task.objective.kind == "throughput":
             for label, runs in grouped(task):
                 pool.add(label, partial(finish_runs, task, runs, strategy="auto", label=label))
@@ -102,6 +107,15 @@ def _on_fewer(task: Task, pool: _Pool, made: Sequence[tuple[Strategy, Plan]]) ->
     for rival, _ in split[:_MAX_RETRIED]:
         for ranks in parts(task, min(pool.plans, key=task.objective.score)):
             pool.add(f"{rival.__name__} on {len(ranks)} devices", partial(on_part, task, ranks, rival))
+
+
+def _borders_first(task: Task, pool: _Pool) -> None:
+    """Add the best plans with what others wait for made first."""
+    for plan in sorted(pool.plans, key=task.objective.score)[:_MAX_STARTS]:
+        with contextlib.suppress(InfeasiblePlanError):  # it was there without, and fits
+            changed = borders_first(task, plan)
+            if changed is not None:
+                pool.plans.append(changed)
 
 
 def _search(task: Task, pool: _Pool) -> None:
