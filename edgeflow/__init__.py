@@ -29,15 +29,17 @@ if TYPE_CHECKING:
     from edgeflow.cost.timeline import predict
     from edgeflow.deploying import deploy
     from edgeflow.graph.capture import capture
+    from edgeflow.graph.capture_batch import capture_batch
     from edgeflow.graph.onnx_.capture import capture_onnx
     from edgeflow.runtime.calibrate import calibrate
-    from edgeflow.runtime.coordinator import Session
+    from edgeflow.runtime.coordinator import Batcher, Session
     from edgeflow.runtime.local import execute
     from edgeflow.simulator import simulate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batcher",
     "Cluster",
     "EdgeflowError",
     "ModelGraph",
@@ -45,6 +47,7 @@ __all__ = [
     "Session",
     "calibrate",
     "capture",
+    "capture_batch",
     "capture_onnx",
     "deploy",
     "execute",
@@ -59,9 +62,11 @@ __all__ = [
 
 #: Public name -> module that holds it; imported on first use.
 _LAZY = {
+    "Batcher": "edgeflow.runtime.coordinator",
     "Session": "edgeflow.runtime.coordinator",
     "calibrate": "edgeflow.runtime.calibrate",
     "capture": "edgeflow.graph.capture",
+    "capture_batch": "edgeflow.graph.capture_batch",
     "capture_onnx": "edgeflow.graph.onnx_.capture",
     "deploy": "edgeflow.deploying",
     "execute": "edgeflow.runtime.local",

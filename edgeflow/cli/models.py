@@ -18,6 +18,8 @@ from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Structure, Tensor
 if TYPE_CHECKING:
     import torch
 
+    from edgeflow.graph.batch import Batch
+
 #: Who answers where there is nobody else to ask.
 _GRAPH: Final = "the graph, its operators run whole, one after the other"
 
@@ -42,6 +44,7 @@ class Subject:
         reference: Returns what one device answers to them, without a plan: the module's own output; for an
             ONNX file that of ONNX Runtime, where it is there and takes the file; else that of the graph's
             operators one after the other.
+        batch: Captures the model again, for that many requests at once; see `edgeflow.capture_batch`.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Subject:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     reference: Callable[[], Reference]
+    batch: Callable[[int], Batch]
 
 
 def load_subject(
@@ -141,7 +145,13 @@ def _captured(
         with torch.inference_mode():
             return Reference(answer=module(*args, **kwargs), by="the module, run by PyTorch")
 
-    return Subject(name=name, graph=graph, args=args, kwargs=kwargs, reference=reference)
+    def batch(size: int) -> Batch:
+        from edgeflow.graph.capture_batch import capture_batch
+
+        with waiting(f"capturing {name} for {size} requests at once"):
+            return capture_batch(module, args, kwargs, size=size, single=graph)
+
+    return Subject(name=name, graph=graph, args=args, kwargs=kwargs, reference=reference, batch=batch)
 
 
 def _from_file(path: str, *, seed: int) -> Subject:
@@ -150,12 +160,20 @@ def _from_file(path: str, *, seed: int) -> Subject:
     with waiting(f"reading {path}"):
         graph = load_graph(path)
     args, kwargs = random_inputs(graph, seed=seed)
+
+    def batch(size: int) -> Batch:
+        raise ConfigError(
+            f"{path} is a saved graph, whose shapes are fixed; batches need the module or the ONNX file "
+            "that it was captured from"
+        )
+
     return Subject(
         name=Path(path).stem,
         graph=graph,
         args=args,
         kwargs=kwargs,
         reference=lambda: Reference(answer=run_graph(graph, args, kwargs), by=_GRAPH),
+        batch=batch,
     )
 
 
@@ -176,7 +194,23 @@ def _from_onnx(path: str, input_shapes: Mapping[str, tuple[int, ...]], *, seed: 
             why = f"ONNX Runtime cannot run the file: {str(error).strip().splitlines()[0][:200]}"
         return Reference(answer=run_graph(graph, args, kwargs), by=f"{_GRAPH} ({why})")
 
-    return Subject(name=graph.name, graph=graph, args=args, kwargs=kwargs, reference=reference)
+    def batch(size: int) -> Batch:
+        from edgeflow.graph.capture_batch import try_batch
+
+        with waiting(f"reading {path} for {size} requests at once"):
+            shapes = {name: _stacked(graph.specs[name].shape, size) for name in graph.inputs}
+            return try_batch(
+                graph,
+                capture_onnx(path, input_shapes=shapes),
+                size=size,
+                example=dict(zip(graph.inputs, args, strict=True)),
+            )
+
+    return Subject(name=graph.name, graph=graph, args=args, kwargs=kwargs, reference=reference, batch=batch)
+
+
+def _stacked(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    return (size * shape[0], *shape[1:]) if shape else shape
 
 
 def _onnxruntime(path: str, inputs: Mapping[str, Array]) -> Reference:
@@ -197,14 +231,11 @@ def _onnxruntime(path: str, inputs: Mapping[str, Array]) -> Reference:
 
 
 def run_graph(graph: ModelGraph, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Run every operator of a graph whole, one after the other: the plainest way there is."""
-    from edgeflow.graph.aten import evaluate
+    """Return what a graph answers, its operators run whole, one after the other."""
+    from edgeflow.graph.aten import evaluate_graph
     from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
 
-    values = {**graph.weights, **flatten_inputs(graph, args, kwargs)}
-    for op in graph.operators:
-        values.update(zip(op.outputs, evaluate(op, values), strict=True))
-    return unflatten_outputs(graph, values)
+    return unflatten_outputs(graph, evaluate_graph(graph, flatten_inputs(graph, args, kwargs)))
 
 
 def random_inputs(graph: ModelGraph, *, seed: int) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -56,6 +56,15 @@ def serve(
     queue: Annotated[
         int, typer.Option(min=1, help="Requests in flight; more are told that the server is overloaded.")
     ] = 64,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Answer up to so many waiting requests by one run; needs a model with them in dim 0."
+        ),
+    ] = 1,
+    batch_wait: Annotated[
+        str, typer.Option(metavar="TIME", help="With --batch: how long a request waits for others.")
+    ] = "2 ms",
     timeout: Annotated[str, typer.Option(metavar="TIME", help="Of a request.")] = "60 s",
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
@@ -77,6 +86,8 @@ def serve(
 
     Both speak the Open Inference Protocol v2 (KServe, Triton); /metrics is for Prometheus.
     """
+    from edgeflow.runtime.coordinator.batcher import Batcher
+    from edgeflow.runtime.coordinator.session import default_in_flight
     from edgeflow.runtime.security import Access
     from edgeflow.runtime.worker.server import check_bind
 
@@ -92,7 +103,9 @@ def serve(
     check_bind(f"{host}:{port}", insecure=insecure, access=access if tls else Access())
     timeout_s = parse_seconds(timeout, what="--timeout")
     wait_s = parse_seconds(wait, what="--wait")
+    batch_wait_s = parse_seconds(batch_wait, what="--batch-wait")
     try:
+        from edgeflow.runtime.serving.metrics import Metrics
         from edgeflow.runtime.serving.server import serve_model
         from edgeflow.runtime.serving.service import ModelService
     except ImportError as error:
@@ -103,7 +116,9 @@ def serve(
     )
     subject = load_subject(model, seed=seed, input_shapes=shapes)
     # Outputs are wanted as flat tensors, not as the class that the module returns.
-    subject = replace(subject, graph=replace(subject.graph, unflatten=None))
+    single = replace(subject.graph, unflatten=None)
+    together = replace(subject.batch(batch), single=single) if batch > 1 else None
+    subject = replace(subject, graph=single if together is None else together.graph)
     with waiting("planning"):
         made = make_plan(subject, chosen, strategy=strategy, file=plan)
     with ExitStack() as stack:
@@ -123,13 +138,26 @@ def serve(
         )
         if found is not None:
             found.follow(partial(_join, session, {device.name: device for device in made.cluster.devices}))
+        metrics = Metrics()
+        backend = session
+        if together is not None:
+            backend = stack.enter_context(
+                Batcher(
+                    session,
+                    together,
+                    max_wait_s=batch_wait_s,
+                    max_in_flight=default_in_flight(made),
+                    on_begin=metrics.batch.observe,
+                )
+            )
         service = ModelService(
             name or subject.name,
-            made.graph,
-            session,
+            single,
+            backend,
             timeout_s=timeout_s,
             limit=queue,
             is_ready=lambda: getattr(session, "is_ready", True),
+            metrics=metrics,
         )
 
         def announce(http: str, grpc: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edgeflow.errors import UnsupportedOperatorError
-from edgeflow.graph.ir import Array, Operator, Symbol, TensorRef
+from edgeflow.graph.ir import Array, ModelGraph, Operator, Symbol, TensorRef
 from edgeflow.graph.structure import to_array, to_torch
 
 
@@ -64,6 +64,18 @@ def evaluate(op: Operator, values: Mapping[str, Array]) -> list[Array]:
         result = call_overload(overload(op.target), [(name, resolve(value)) for name, value in op.arguments])
     results = list(result) if isinstance(result, list | tuple) else [result]
     return [to_array(item.contiguous()) for item in results]
+
+
+def evaluate_graph(graph: ModelGraph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run every operator whole, one after the other, and return the outputs: the plainest way there is."""
+    values = {**graph.weights, **inputs}
+    last = {name: op for op in graph.operators for name in op.inputs}
+    for op in graph.operators:
+        values.update(zip(op.outputs, evaluate(op, values), strict=True))
+        for name in set(op.inputs):
+            if last[name] is op and name not in graph.outputs:
+                del values[name]
+    return {name: values[name] for name in graph.outputs}
 
 
 def call_overload(function: Any, arguments: list[tuple[str, Any]]) -> Any:

@@ -97,6 +97,14 @@ def flatten_inputs(
     }
 
 
+def unflatten_inputs(
+    graph: ModelGraph, arrays: Mapping[str, Array]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Undo `flatten_inputs`: return positional and keyword arguments, as the module takes them."""
+    args, kwargs = _build(graph.input_structure, iter([arrays[name] for name in graph.inputs]))
+    return tuple(args), dict(kwargs)
+
+
 def check_same_inputs(graph: ModelGraph, other: ModelGraph) -> None:
     """Refuse ``other`` unless each call of ``graph`` is the same call for it.
 

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,19 +206,12 @@ class Session:
         """
         if max_in_flight < 0:
             raise ValueError(f"max_in_flight must not be negative, got {max_in_flight}")
-        limit = max_in_flight or max(4, 2 * len(self.plan.ways))
-        pending: deque[Future[Any]] = deque()
-        try:
-            for item in items:
-                args, kwargs = arguments_of(item)
-                pending.append(self._submit(flatten_inputs(self.plan.graph, args, kwargs), None))
-                if len(pending) == limit:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        limit = max_in_flight or default_in_flight(self.plan)
+
+        def submit(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Future[Any]:
+            return self._submit(flatten_inputs(self.plan.graph, args, kwargs), None)
+
+        return in_order(items, submit, limit)
 
     def roll_out(self, plan: Plan, *, reason: str) -> None:
         """Let another plan answer requests from now on; nothing that is under way is lost.
@@ -530,7 +523,7 @@ class Session:
                 self._answer(request_id)
             case led.Fail(request_id, error):
                 future = self._forget(request_id)
-                self._runner.call(functools.partial(_settle, future, error=error))
+                self._runner.call(functools.partial(settle, future, error=error))
             case led.Drained(way):
                 self._closers.submit(self._epochs.pop(way).close, is_idle=True)
 
@@ -547,16 +540,8 @@ class Session:
         graph, outputs = self._outputs.pop(request_id)
         future = self._forget(request_id)
 
-        def settle() -> None:
-            try:
-                answer = unflatten_outputs(graph, outputs)
-            except Exception as error:  # the caller's own output type may raise
-                _settle(future, error=error)
-            else:
-                _settle(future, result=answer)
-
         # Not here: whoever waits for the future may run code of his own, and the lock is held.
-        self._runner.call(settle)
+        self._runner.call(functools.partial(settle_answer, future, graph, outputs))
 
     def _forget(self, request_id: int) -> Future[Any] | None:
         self._inputs.pop(request_id, None)
@@ -613,7 +598,31 @@ def _expected_s(way: Plan) -> float:
     return max(predict(way, with_events=False).latency_s, 1e-9)
 
 
-def _settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:
+def default_in_flight(plan: Plan) -> int:
+    """How many requests keep the workers of a plan busy."""
+    return max(4, 2 * len(plan.ways))
+
+
+def in_order(
+    items: Iterable[Any],
+    submit: Callable[[tuple[Any, ...], Mapping[str, Any]], Future[Any]],
+    limit: int,
+) -> Generator[Any, None, None]:
+    """Yield the answers to ``items`` in order, ``limit`` of them under way; leaving early cancels those."""
+    pending: deque[Future[Any]] = deque()
+    try:
+        for item in items:
+            pending.append(submit(*arguments_of(item)))
+            if len(pending) == limit:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:
     """Give a future its outcome, unless it was cancelled."""
     if future is None:
         return
@@ -622,6 +631,16 @@ def _settle(future: Future[Any] | None, *, result: Any = None, error: BaseExcept
             future.set_exception(error)
         else:
             future.set_result(result)
+
+
+def settle_answer(future: Future[Any] | None, graph: ModelGraph, outputs: Mapping[str, Array]) -> None:
+    """Give a future what the module would return."""
+    try:
+        answer = unflatten_outputs(graph, outputs)
+    except Exception as error:  # the caller's own output type may raise
+        settle(future, error=error)
+    else:
+        settle(future, result=answer)
 
 
 def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BATCH_BUCKETS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 class Metrics:
@@ -35,6 +36,13 @@ class Metrics:
         self.limit = Gauge("edgeflow_serve_limit", "Requests that may be in flight.", registry=self._registry)
         self.ready = Gauge(
             "edgeflow_serve_ready", "1 if requests are answered, else 0.", registry=self._registry
+        )
+
+        self.batch = Histogram(
+            "edgeflow_serve_batch_requests",
+            "Requests that were answered together, by batch; empty without --batch.",
+            buckets=_BATCH_BUCKETS,
+            registry=self._registry,
         )
 
     def text(self) -> bytes:

@@ -19,9 +19,9 @@ from edgeflow.errors import (
     WorkerUnreachableError,
 )
 from edgeflow.graph.ir import Array, ModelGraph
-from edgeflow.graph.structure import to_array
+from edgeflow.graph.structure import to_array, unflatten_inputs
 from edgeflow.runtime.serving.metrics import Metrics
-from edgeflow.runtime.serving.tensors import arguments, input_infos, leaves, output_infos
+from edgeflow.runtime.serving.tensors import input_infos, leaves, output_infos
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ DEFAULT_LIMIT: Final = 64
 
 
 class Backend(Protocol):
-    """What answers: a session of `edgeflow.deploy`."""
+    """What answers: a session of `edgeflow.deploy`, or a batcher before one."""
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]: ...
 
@@ -47,6 +47,7 @@ class ModelService:
         timeout_s: Of a request, where it does not bring a shorter one.
         limit: Requests that may be in flight; further ones are refused at once.
         is_ready: Whether the backend answers.
+        metrics: Where to count, if the backend counts there too.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ModelService:
         timeout_s: float,
         limit: int = DEFAULT_LIMIT,
         is_ready: Callable[[], bool] = lambda: True,
+        metrics: Metrics | None = None,
     ) -> None:
         if limit < 1:
             raise ConfigError(f"at least 1 request must be admitted at a time, got {limit}")
@@ -65,7 +67,7 @@ class ModelService:
         self.version = VERSION
         self.inputs = input_infos(graph)
         self.outputs = output_infos(graph)
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.metrics.limit.set(limit)
         self._graph = graph
         self._backend = backend
@@ -105,7 +107,7 @@ class ModelService:
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         started_s = time.monotonic()
         with self._counted(protocol):
-            args, kwargs = arguments(self._graph, inputs)
+            args, kwargs = unflatten_inputs(self._graph, inputs)
             # A submission may wait for a lock while a plan is replaced; others must not wait for that.
             future = await asyncio.to_thread(self._backend.submit, *args, **kwargs)
             try:

@@ -63,13 +63,6 @@ def output_infos(graph: ModelGraph) -> tuple[TensorInfo, ...]:
     return tuple(_info(graph, tensor, name) for name, tensor in zip(names, graph.outputs, strict=True))
 
 
-def arguments(graph: ModelGraph, arrays: Mapping[str, Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return positional and keyword arguments of a request, as the module takes them."""
-    leaves = iter([arrays[name] for name in graph.inputs])
-    args, kwargs = _build(graph.input_structure, leaves)
-    return tuple(args), dict(kwargs)
-
-
 def leaves(answer: Any) -> Iterator[Any]:
     """The tensors of an answer, in the graph's flat order."""
     if isinstance(answer, Mapping):
@@ -178,14 +171,3 @@ def _paths(structure: Structure, path: str) -> Iterator[str]:
     else:
         for index, item in enumerate(structure.items):
             yield from _paths(item, f"{path}.{index}" if path else "")
-
-
-def _build(structure: Structure, values: Iterator[Array]) -> Any:
-    if structure.kind == "tensor":
-        return next(values)
-    if structure.kind == "const":
-        return structure.value
-    items = [_build(item, values) for item in structure.items]
-    if structure.kind == "dict":
-        return dict(zip(structure.keys, items, strict=True))
-    return tuple(items) if structure.kind == "tuple" else items
