@@ -201,7 +201,7 @@ def _from_onnx(path: str, input_shapes: Mapping[str, tuple[int, ...]], *, seed: 
             shapes = {name: _stacked(graph.specs[name].shape, size) for name in graph.inputs}
             return try_batch(
                 graph,
-                capture_onnx(path, input_shapes=shapes),
+                lambda: capture_onnx(path, input_shapes=shapes),
                 size=size,
                 example=dict(zip(graph.inputs, args, strict=True)),
             )

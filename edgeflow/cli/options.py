@@ -64,6 +64,12 @@ Activations = Annotated[
         show_default=False,
     ),
 ]
+Batch = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Answer up to N requests by one run; the model must have them in dim 0."
+    ),
+]
 Deadline = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Latency to keep, such as `80 ms`.", show_default=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,7 @@ def plan(
     objective: options.Objective = "latency",
     deadline: options.Deadline = None,
     activations: options.Activations = "",
+    batch: options.Batch = 1,
     pareto: Annotated[
         bool,
         typer.Option("--pareto", help="Show the plans that are best in latency, throughput or energy."),
@@ -50,6 +52,8 @@ def plan(
     check_writable(output)
     deadline_s = None if deadline is None else parse_seconds(deadline, what="--deadline")
     subject = load_subject(model, input_shapes=shapes)
+    if batch > 1:
+        subject = replace(subject, graph=subject.batch(batch).graph)
     if pareto:
         front = make_front(subject, chosen)
         if json:

@@ -56,12 +56,7 @@ def serve(
     queue: Annotated[
         int, typer.Option(min=1, help="Requests in flight; more are told that the server is overloaded.")
     ] = 64,
-    batch: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Answer up to so many waiting requests by one run; needs a model with them in dim 0."
-        ),
-    ] = 1,
+    batch: options.Batch = 1,
     batch_wait: Annotated[
         str, typer.Option(metavar="TIME", help="With --batch: how long a request waits for others.")
     ] = "2 ms",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,24 +61,33 @@ def capture_batch(
         return value.repeat(size, *[1] * (value.ndim - 1))
 
     many = pytree.tree_map(repeated, (args, dict(kwargs or {})))
-    try:
-        graph = capture(module, *many, name=single.name)
-    except EdgeflowError as error:
-        raise ConfigError(f"{single.name} cannot be captured for {size} requests at once: {error}") from error
-    return try_batch(single, graph, size=size, example=flatten_inputs(single, args, kwargs))
+    return try_batch(
+        single,
+        lambda: capture(module, *many, name=single.name),
+        size=size,
+        example=flatten_inputs(single, args, kwargs),
+    )
 
 
-def try_batch(single: ModelGraph, graph: ModelGraph, *, size: int, example: Mapping[str, Array]) -> Batch:
-    """Return the batch of two graphs, after ``size`` different requests were answered in both ways.
+def try_batch(
+    single: ModelGraph, capture_many: Callable[[], ModelGraph], *, size: int, example: Mapping[str, Array]
+) -> Batch:
+    """Return the batch of a model, after ``size`` different requests were answered alone and together.
 
     It takes about as long as twice ``size`` requests on this machine, operator by operator.
 
     Args:
+        single: The model for one request.
+        capture_many: Captures it for ``size`` of them.
         example: Inputs of one request; the others are made out of it.
 
     Raises:
-        ConfigError: If the graphs' shapes do not fit, or the answers differ; see `check_apart`.
+        ConfigError: If it cannot be captured so, the graphs' shapes do not fit, or the answers differ.
     """
+    try:
+        graph = capture_many()
+    except EdgeflowError as error:
+        raise ConfigError(f"{single.name} cannot be captured for {size} requests at once: {error}") from error
     batch = make_batch(single, graph, size=size)
     requests = list(_different(example, size))
     try:

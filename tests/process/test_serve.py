@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgeflow as ef
 from edgeflow.runtime.certificates import make_authority, make_host
 
 torch = pytest.importorskip("torch")
@@ -126,6 +129,48 @@ def test_tritons_client_is_served(tmp_path: Path) -> None:
     assert 'edgeflow_serve_requests_total{outcome="answered",protocol="grpc"} 2.0' in metrics
     assert 'edgeflow_serve_requests_total{outcome="late",protocol="grpc"} 1.0' in metrics
     assert "edgeflow_serve_in_flight 0.0" in metrics and "edgeflow_serve_ready 1.0" in metrics
+
+
+def test_requests_that_come_at_once_are_answered_together(tmp_path: Path) -> None:
+    from tests.process.served_model import make  # type: ignore[import-not-found,unused-ignore]
+
+    module, example = make()
+    rng = np.random.default_rng(6)
+    questions = [
+        (rng.standard_normal((1, 3, 16, 16)).astype(np.float32), rng.random((1, 5)).astype(np.float32))
+        for _ in range(8)
+    ]
+
+    def ask_one(arrays: tuple[Any, Any]) -> dict[str, Any]:
+        inputs = [
+            {"name": name, "datatype": "FP32", "shape": array.shape, "data": array.reshape(-1).tolist()}
+            for name, array in zip(("image", "mask"), arrays, strict=True)
+        ]
+        body = json.dumps({"inputs": inputs}).encode()
+        with urllib.request.urlopen(f"{http}/v2/models/small/infer", body, timeout=30) as answer:
+            outputs = json.load(answer)["outputs"]
+        return {item["name"]: np.reshape(item["data"], item["shape"]) for item in outputs}
+
+    plan = tmp_path / "plan.json"
+    batch = ef.capture_batch(module, example, size=4)
+    ef.plan(batch.graph, ef.Cluster.local([1, 0.5]), strategy="modnn").save(plan)
+    command = serve("--plan", str(plan), "--local", "--batch", "4", "--batch-wait", "200 ms")
+    with process(*command, folder=tmp_path) as line:
+        http, _ = addresses(line)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask_one, questions))
+        metadata = json.load(urllib.request.urlopen(f"{http}/v2/models/small", timeout=5))
+        metrics = urllib.request.urlopen(f"{http}/metrics", timeout=5).read().decode()
+
+    for arrays, answer in zip(questions, answers, strict=True):
+        with torch.inference_mode():
+            expected = module(*(torch.from_numpy(array) for array in arrays))
+        for name in ("scores", "features"):
+            np.testing.assert_allclose(answer[name], expected[name].numpy(), rtol=1e-5, atol=1e-6)
+    assert [item["shape"] for item in metadata["inputs"]] == [[1, 3, 16, 16], [1, 5]]
+    assert "edgeflow_serve_batch_requests_sum 8.0" in metrics
+    found = re.search(r"edgeflow_serve_batch_requests_count (\d+)", metrics)
+    assert found is not None and int(found[1]) < 8
 
 
 @pytest.mark.slow

@@ -101,6 +101,16 @@ def test_plan_as_json_is_only_json_and_saves_the_plan(tmp_path: Path) -> None:
     assert str(path) in result.stderr
 
 
+def test_a_plan_of_a_batch_is_for_another_graph_than_one_of_a_request(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    command = ("plan", "mlp", "--speeds", "1,0.5", "--strategy", "megatron", "--batch", "2", "-o", str(path))
+    assert invoke(*command).exit_code == 0
+
+    result = invoke("serve", "mlp", "--plan", str(path), "--local")
+    assert result.exit_code != 0
+    assert "was made for graph 'mlp'" in str(result.exception) + result.stderr
+
+
 def test_verify_passes_in_this_process(tmp_path: Path) -> None:
     result = invoke("verify", "tiny-vit", "--speeds", "1,0.6,0.4", "--strategy", "megatron", "--json")
 

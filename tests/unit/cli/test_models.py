@@ -92,6 +92,18 @@ def test_a_saved_graph_answers_as_the_module_does(tmp_path: Path) -> None:
     assert compare(subject.reference().answer, expected).relative < 1e-6
 
 
+def test_a_factory_makes_batches_and_a_saved_graph_says_why_it_does_not(folder: str, tmp_path: Path) -> None:
+    subject = load_subject(f"{folder}:three")
+    batch = subject.batch(3)
+    save_graph(subject.graph, tmp_path / "net.edgeflow")
+
+    assert [batch.graph.specs[name].shape for name in batch.graph.inputs] == [(3, 4), (3, 2)]
+    with pytest.raises(
+        ConfigError, match="is a saved graph, whose shapes are fixed"
+    ):
+        load_subject(str(tmp_path / "net.edgeflow")).batch(3)
+
+
 def test_random_inputs_follow_the_seed_and_the_structure(tmp_path: Path) -> None:
     class Net(torch.nn.Module):
         def forward(self, pair: tuple[torch.Tensor, torch.Tensor], *, ids: torch.Tensor) -> torch.Tensor:

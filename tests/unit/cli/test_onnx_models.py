@@ -143,6 +143,28 @@ def test_the_reference_is_the_graph_where_onnx_runtime_refuses_the_file(
     assert "ONNX Runtime cannot run the file: no kernel for that)" in reference.by
 
 
+def test_a_file_whose_batch_is_open_takes_several_requests(tmp_path: Path) -> None:
+    node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node("GlobalAveragePool", ["image"], ["y"])],
+        "net",
+        [info("image", 1, ["batch", 3, 4, 4])],
+        [info("y", 1, None)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=10)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    batch = load_subject(str(tmp_path / "net.onnx"), input_shapes={"image": (1, 3, 4, 4)}).batch(4)
+
+    assert batch.graph.specs["image"].shape == (4, 3, 4, 4)
+    assert batch.single.specs["image"].shape == (1, 3, 4, 4)
+
+
+def test_a_file_with_an_input_that_all_requests_share_takes_one_at_a_time(path: str) -> None:
+    subject = load_subject(path, input_shapes={"image": (1, 3, 32, 24)})
+    with pytest.raises(ConfigError, match="net cannot be captured for 5 requests at once"):
+        subject.batch(5)
+
+
 def test_the_reference_of_a_module_is_the_module() -> None:
     result = invoke("verify", "mlp", "--speeds", "1,1", "--strategy", "megatron")
 
