@@ -126,6 +126,24 @@ def test_a_session_that_is_closed_ends_what_is_asked(batch: Batch, session: ef.S
             batcher.run(images(1)[0])
 
 
+def test_a_batch_goes_on_without_a_worker_that_is_lost(module: Any, batch: Batch, workers: Any) -> None:
+    plan = ef.plan(batch.graph, slow([1.0, 0.6]), strategy="coedge")
+    computing = threading.Event()
+    inputs = images(SIZE)
+    with (
+        ef.deploy(plan, workers=workers.start(2), timeout_s=TIMEOUT_S) as session,
+        ef.Batcher(session, batch, max_wait_s=5.0) as batcher,
+    ):
+        workers.hooks[1].before_compute = computing.set
+        futures = [batcher.submit(image) for image in inputs]
+        assert computing.wait(TIMEOUT_S)
+        workers.servers[1].stop()
+        for image, future in zip(inputs, futures, strict=True):
+            assert_close(future.result(TIMEOUT_S), module(image))
+        again = [batcher.submit(image) for image in inputs]
+        assert_close(again[-1].result(TIMEOUT_S), module(inputs[-1]))
+
+
 # What the workers do is played from here on: when they answer is what matters.
 
 

@@ -37,7 +37,8 @@ class Batcher:
 
     Frames between devices and the start of kernels are paid once for all of them. Answers are those of the
     single graph but for the order of float sums, so their last bits may depend on how many were together.
-    What a batch fails with, each of its requests fails with.
+    What a batch fails with, each of its requests fails with. A batch that is not full takes as long as one
+    that is.
 
     Its methods may be called from several threads.
 

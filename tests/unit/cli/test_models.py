@@ -98,9 +98,7 @@ def test_a_factory_makes_batches_and_a_saved_graph_says_why_it_does_not(folder: 
     save_graph(subject.graph, tmp_path / "net.edgeflow")
 
     assert [batch.graph.specs[name].shape for name in batch.graph.inputs] == [(3, 4), (3, 2)]
-    with pytest.raises(
-        ConfigError, match="is a saved graph, whose shapes are fixed"
-    ):
+    with pytest.raises(ConfigError, match="is a saved graph, whose shapes are fixed"):
         load_subject(str(tmp_path / "net.edgeflow")).batch(3)
 
 
