@@ -41,7 +41,7 @@ class Edgeflow:
                     hosts = held.enter_context(
                         NetnsCluster(list(job.row.speeds), folder=job.folder, rate=rate)
                     )
-                hosts.enter()
+                hosts.enter(plan.cluster.source_rank)  # where requests arrive, as the planner is told
                 self._session = held.enter_context(deploy(plan, hosts.addresses))
                 pids = hosts.pids
             else:

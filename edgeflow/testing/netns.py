@@ -186,10 +186,11 @@ class NetnsCluster:
         """Give a worker so much less of its processor; 1 is what it had at first."""
         self._ration(index, 1 / factor)
 
-    def enter(self) -> None:
-        """Move this thread, and all that it starts from now on, to the coordinator's host."""
+    def enter(self, index: int | None = None) -> None:
+        """Move this thread, and all that it starts from now on, to the coordinator's host, or a worker's."""
         libc = ctypes.CDLL(None, use_errno=True)
-        with Path(f"/run/netns/{self._tag}c").open("rb") as file:
+        name = f"{self._tag}c" if index is None else self._host(index)
+        with Path(f"/run/netns/{name}").open("rb") as file:
             if libc.setns(file.fileno(), _CLONE_NEWNET):
                 raise ConfigError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
 
