@@ -361,7 +361,7 @@ def test_a_coordinator_that_vanishes_leaves_nothing_on_the_workers(
 ) -> None:
     session = ef.deploy(rows(graph), workers=workers.start(3), timeout_s=TIMEOUT_S, replan=None)
     assert workers.held_epochs == 3
-    for epoch in session._epochs.values():
+    for epoch in list(session._epochs.values()):  # it takes them out when they end
         epoch._disconnect()  # as its death would
     workers.wait_until_free()
     session.close()

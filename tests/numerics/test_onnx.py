@@ -148,6 +148,31 @@ class _Pictures:
         raise NotImplementedError
 
 
+def _saturates(onnxruntime: Any) -> bool:
+    """Whether two products of bytes that add up to more than 16 bits come out wrong, as without VNNI."""
+    from onnx import TensorProto, helper
+
+    def value(name: str, kind: int, *shape: int) -> Any:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    weight = helper.make_tensor("w", TensorProto.INT8, (4, 1), [127] * 4)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+        "product",
+        [value("x", TensorProto.UINT8, 1, 4)],
+        [value("y", TensorProto.INT32, 1, 1)],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {"x": np.full((1, 4), 255, np.uint8)})
+    return bool(found[0, 0] != 4 * 255 * 127)
+
+
 @pytest.mark.parametrize("how", ["weights", "all"])
 @pytest.mark.parametrize("name", ["tiny-resnet", "openworld-tiny"])
 def test_a_quantised_model_answers_as_the_file_says(name: str, how: str, tmp_path: Path) -> None:
@@ -158,6 +183,8 @@ def test_a_quantised_model_answers_as_the_file_says(name: str, how: str, tmp_pat
     """
     onnxruntime = pytest.importorskip("onnxruntime", reason="the onnxruntime package is not installed")
     quantization = pytest.importorskip("onnxruntime.quantization")
+    if how == "weights" and _saturates(onnxruntime):
+        pytest.skip("onnxruntime's products of signed and unsigned bytes saturate on this processor")
     _, (x,) = _exported(name, "script", 17, tmp_path / "model.onnx")
     path = tmp_path / "int8.onnx"
     if how == "weights":
