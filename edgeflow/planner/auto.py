@@ -42,8 +42,6 @@ from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs,
 #: Exact predictions that one local search may make, and how many plans it starts from.
 _MAX_STEPS: Final = 5
 _MAX_STARTS: Final = 2
-#: How many of the other strategies are tried on fewer devices too.
-_MAX_RETRIED: Final = 2
 #: Prices of a second, in joules, for energy: from "only energy counts" upwards.
 _PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)
 
@@ -101,12 +99,16 @@ class _Pool:
 
 
 def _on_fewer(task: Task, pool: _Pool, made: Sequence[tuple[Strategy, Plan]]) -> None:
-    """Add what the best strategies that split make of the nearest devices only."""
+    """Add what the best strategy that splits makes of fewer devices, the nearest, until that is worse."""
     split = [(rival, plan) for rival, plan in made if len(plan.devices) > 1]
-    split.sort(key=lambda item: task.objective.score(item[1]))
-    for rival, _ in split[:_MAX_RETRIED]:
-        for ranks in parts(task, min(pool.plans, key=task.objective.score)):
-            pool.add(f"{rival.__name__} on {len(ranks)} devices", partial(on_part, task, ranks, rival))
+    if not split:
+        return
+    rival, best = min(split, key=lambda item: task.objective.score(item[1]))
+    for ranks in parts(task, min(pool.plans, key=task.objective.score)):
+        plan = pool.add(f"{rival.__name__} on {len(ranks)} devices", partial(on_part, task, ranks, rival))
+        if plan is None or task.objective.score(plan) > task.objective.score(best):
+            return
+        best = plan
 
 
 def _borders_first(task: Task, pool: _Pool) -> None:
