@@ -7,7 +7,6 @@ from contextlib import closing
 
 from edgeflow.bench.machine import pin, pinned
 from edgeflow.cluster.network import Link
-from edgeflow.cluster.profile import MessageCost
 from edgeflow.cost.model import CostModel
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.profile.peers import measure_peer
@@ -19,13 +18,7 @@ def measure_loopback(cost: CostModel, on: Sequence[int], *, executor: str) -> Li
     Args:
         cost: Says what frames cost the processors, which is no part of the link.
     """
-    message = MessageCost(
-        send_s=cost.message_overhead_s,
-        receive_s=cost.message_overhead_s,
-        send_s_per_byte=cost.message_s_per_byte,
-        receive_s_per_byte=cost.message_s_per_byte,
-    )
     with closing(LocalWorkers({0: 1.0}, threads=1, executor=executor)) as workers, pinned(on[:1]):
         pin(workers.pids[0], on[-1:])
-        peer = measure_peer(workers.addresses[0], message=message)
+        peer = measure_peer(workers.addresses[0], message=cost.message_cost(0))
     return Link(bandwidth_bytes_per_s=peer.bandwidth_bytes_per_s, latency_s=peer.latency_s)

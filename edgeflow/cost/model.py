@@ -194,7 +194,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         """Processor seconds that one frame costs on a rank's side, sent or received: the dearer of both."""
         if rank < 0:
             return 0.0
-        cost = self._message(rank)
+        cost = self.message_cost(rank)
         return max(
             cost.send_s + num_bytes * cost.send_s_per_byte,
             cost.receive_s + num_bytes * cost.receive_s_per_byte,
@@ -209,7 +209,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         """
         if rank < 0:
             return 0.0
-        cost = self._message(rank)
+        cost = self.message_cost(rank)
         per_byte = cost.send_s_per_byte
         if not is_contiguous(frame.region, within):
             per_byte += cost.pack_s_per_byte
@@ -219,7 +219,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         """Processor seconds that a rank spends to receive a frame."""
         if rank < 0:
             return 0.0
-        cost = self._message(rank)
+        cost = self.message_cost(rank)
         return cost.receive_s + frame.num_bytes * cost.receive_s_per_byte + self._encoding_s(rank, frame)
 
     def _encoding_s(self, rank: int, frame: Send | Receive) -> float:
@@ -250,7 +250,8 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
     def _device(self, rank: int) -> Device:
         return self.cluster.devices[rank if rank >= 0 else self.cluster.source_rank]
 
-    def _message(self, rank: int) -> MessageCost:
+    def message_cost(self, rank: int) -> MessageCost:
+        """What frames cost a device's processor: by its profile, else the model's own figures."""
         profile = self.cluster.devices[rank].profile
         if profile is not None and profile.message is not None:
             return profile.message

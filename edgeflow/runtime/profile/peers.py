@@ -25,7 +25,7 @@ from edgeflow.cost.profile_file import PeerLink
 from edgeflow.errors import CodecError, EdgeflowError, WorkerUnreachableError
 from edgeflow.plan.program import CLIENT, Buffer, Program, Receive, Send
 from edgeflow.runtime.coordinator.client import WorkerClient
-from edgeflow.runtime.profile.frames import DISPLACING_BYTES
+from edgeflow.runtime.profile.frames import displacer
 from edgeflow.runtime.proof import new_epoch, new_key, prove
 from edgeflow.runtime.rpc_errors import decode_description, rebuild
 from edgeflow.runtime.security import Access
@@ -101,10 +101,10 @@ def measure_peer(
 
 def _ping(exchange: _Exchange) -> float:
     """Return the median round trip, with something else to do before each."""
-    displacing = np.ones(DISPLACING_BYTES, np.uint8)
+    displace = displacer()
     seconds = []
     for _ in range(_NUM_PINGS):
-        displacing.max()
+        displace()
         seconds.append(exchange())
     return statistics.median(seconds)
 

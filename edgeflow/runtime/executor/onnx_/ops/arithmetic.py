@@ -87,21 +87,7 @@ def _integer_quotient(g: Graph, x: Operand, y: Operand, dtype: str, *, floor: bo
     if not floor:
         return quotient
     rest = g.sub(g.of(x, dtype), g.mul(quotient, g.of(y, dtype)))
-    zero = g.constant(0, dtype)
-    is_below = g.node(
-        "And",
-        [
-            g.unary("Not", g.compare("Equal", rest, zero)),
-            g.node(
-                "Xor",
-                [g.compare("Less", rest, zero), g.compare("Less", g.of(y, dtype), zero)],
-                quotient.shape,
-                "bool",
-            ),
-        ],
-        quotient.shape,
-        "bool",
-    )
+    is_below = _has_other_sign(g, rest, g.of(y, dtype))
     return g.sub(quotient, g.cast(is_below, dtype))
 
 
@@ -110,18 +96,22 @@ def _floor_quotient(g: Graph, x: Operand, y: Operand, dtype: str) -> Value:
     top, bottom = g.of(x, dtype), g.of(y, dtype)
     rest = g.node("Mod", [top, bottom], broadcast_shapes(top.shape, bottom.shape), dtype, fmod=1)
     quotient = g.binary("Div", g.sub(top, rest), bottom)
-    zero = g.constant(0, dtype)
-    has_rest = g.unary("Not", g.compare("Equal", rest, zero))
-    differs = g.node(
-        "Xor", [g.compare("Less", rest, zero), g.compare("Less", bottom, zero)], rest.shape, "bool"
-    )
-    is_below = g.node("And", [has_rest, differs], rest.shape, "bool")
-    lowered = g.sub(quotient, g.cast(is_below, dtype))
+    lowered = g.sub(quotient, g.cast(_has_other_sign(g, rest, bottom), dtype))
     floor = g.unary("Floor", lowered)
     far = g.compare("Greater", g.sub(lowered, floor), 0.5)
     whole = g.add(floor, g.cast(far, dtype))
     infinite = g.binary("Div", top, bottom)
-    return g.where(g.compare("Equal", bottom, zero), infinite, whole)
+    return g.where(g.compare("Equal", bottom, g.constant(0, dtype)), infinite, whole)
+
+
+def _has_other_sign(g: Graph, rest: Value, bottom: Value) -> Value:
+    """Where there is a rest, and its sign is not the divisor's: rounding down goes one further there."""
+    zero = g.constant(0, rest.dtype)
+    has_rest = g.unary("Not", g.compare("Equal", rest, zero))
+    differs = g.node(
+        "Xor", [g.compare("Less", rest, zero), g.compare("Less", bottom, zero)], rest.shape, "bool"
+    )
+    return g.node("And", [has_rest, differs], rest.shape, "bool")
 
 
 def _remainder(g: Graph, a: Arguments) -> Value:
@@ -135,10 +125,7 @@ def _remainder(g: Graph, a: Arguments) -> Value:
     if dtype not in FLOATS:
         return g.node("Mod", [top, bottom], shape, dtype)
     rest = g.node("Mod", [top, bottom], shape, dtype, fmod=1)
-    zero = g.constant(0, dtype)
-    has_rest = g.unary("Not", g.compare("Equal", rest, zero))
-    differs = g.node("Xor", [g.compare("Less", rest, zero), g.compare("Less", bottom, zero)], shape, "bool")
-    return g.where(g.node("And", [has_rest, differs], shape, "bool"), g.add(rest, bottom), rest)
+    return g.where(_has_other_sign(g, rest, bottom), g.add(rest, bottom), rest)
 
 
 def _fmod(g: Graph, a: Arguments) -> Value:
