@@ -171,14 +171,18 @@ def test_an_idle_connection_stays(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_frame_is_on_its_way_until_nothing_moves(pair: Pair) -> None:
     mine, theirs = pair.connect()
-    assert not theirs.is_carrying
-    stream = mine._stream  # type: ignore[attr-defined]
-    stream.send_now(stream.seal([memoryview(encode_header(tensor(1)))[:10]]))
-    for is_carrying in (True, False):
+
+    def wait_until_carrying(expected: bool) -> None:
         deadline_s = time.monotonic() + WAIT_S
-        while theirs.is_carrying != is_carrying:
+        while theirs.is_carrying != expected:
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
+
+    wait_until_carrying(False)  # what opened the connection is acknowledged a moment later
+    stream = mine._stream  # type: ignore[attr-defined]
+    stream.send_now(stream.seal([memoryview(encode_header(tensor(1)))[:10]]))
+    wait_until_carrying(True)
+    wait_until_carrying(False)
 
 
 def test_a_port_that_takes_connections_and_says_nothing() -> None:
