@@ -27,8 +27,10 @@ References:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import inf, isfinite
 
 import numpy as np
 
@@ -39,7 +41,7 @@ from edgeflow.planner.layout import close, drafts_of_runs, single_draft
 from edgeflow.planner.partition import along
 from edgeflow.planner.rows import feeding_labelled, owned_rows
 from edgeflow.planner.strategy import Task, finish
-from edgeflow.planner.strips import Floats, Ints, Reads, StripCosts, Strips, Wires, linked_devices
+from edgeflow.planner.strips import StripCosts, Strips, Wires, linked_devices
 from edgeflow.sharding.region import Interval, Region
 
 #: Relative precision of a layer's finishing time.
@@ -76,14 +78,15 @@ class Division:
         #: Tensor -> who owns which of its positions: `Bounds` in the order of the devices.
         self.bounds: dict[str, Bounds] = {}
         #: Tensor -> ``[device]``: when each has its part; infinite for one that never has.
-        self.ready_s: dict[str, Floats] = {}
+        self.ready_s: dict[str, list[float]] = {}
         #: Operators that stand in one stage.
         self.layers: list[list[Operator]] = []
         self.rest: int = 0
         self._task = task
         self._costs = StripCosts(task.analysis, task.cost, task.analysis.labels)
         self._transfers = _Transfers(task, self.devices)
-        self._free_s = np.zeros(len(self.devices))
+        #: When each device is done with all that it was given.
+        self.free_s = [0.0] * len(self.devices)
         self._has_rest = False
         feeding = feeding_labelled(task.analysis, task.graph.operators, task.analysis.labels)
         for op in task.graph.operators:
@@ -149,23 +152,21 @@ class Division:
         self.layers.append([op])
         strips = self._costs.of(op, is_whole=True)
         layer = Layer(strips, self)
-        finish = np.array([layer.from_start_s(index, 0)[0] for index in range(len(self.devices))])
+        finish = [layer.done_s(index, 0, 1) for index in range(len(self.devices))]
         if not is_everywhere:
             if not self._has_rest:
-                self.rest, self._has_rest = int(finish.argmin()), True
-            alone = np.full(len(self.devices), np.inf)
-            alone[self.rest] = finish[self.rest]
-            finish = alone
+                self.rest, self._has_rest = finish.index(min(finish)), True
+            finish = [end if index == self.rest else inf for index, end in enumerate(finish)]
         self._make(op, None, finish)
 
-    def _make(self, op: Operator, bounds: Bounds | None, finish: Floats) -> None:
+    def _make(self, op: Operator, bounds: Bounds | None, finish: list[float]) -> None:
         if bounds is not None:
             self._send(self._costs.of(op), bounds)
         for name in op.used_outputs:
             self.ready_s[name] = finish
             if bounds is not None and name in self._costs.labels:
                 self.bounds[name] = bounds
-        self._free_s = np.where(np.isfinite(finish), finish, self._free_s)
+        self.free_s = [end if isfinite(end) else free for end, free in zip(finish, self.free_s, strict=True)]
 
     def _send(self, strips: Strips, bounds: Bounds) -> None:
         """Frames that a layer asks for cost their senders processor time."""
@@ -178,7 +179,7 @@ class Division:
                     first, last = int(reads.first[start]), int(reads.stop[stop - 1])
                     for sender, (a, b) in enumerate(pairwise(owned)):
                         if sender != index and min(b, last) > max(a, first):
-                            self._free_s[sender] += self._transfers.frame_s[sender]
+                            self.free_s[sender] += self._transfers.frame_s[sender]
 
     def bounds_now(self, strips: Strips) -> Bounds | None:
         """Where the boundaries would lie if rows stayed where they are; None if all are at the client."""
@@ -192,75 +193,85 @@ class Division:
 
     # What a strip waits for
 
-    def arrival_s(self, index: int, reads: Reads, first: int, stops: Ints) -> Floats:
-        """When device ``index`` has positions ``first .. stop`` of a tensor, for each of ``stops``."""
-        num_bytes = self._costs.position_bytes(reads.tensor)
-        bounds = self.bounds.get(reads.tensor)
+    def arrival_s(self, index: int, tensor: str, first: int, stop: int) -> float:
+        """When device ``index`` has positions ``first .. stop`` of a tensor with rows."""
+        if stop <= first:
+            return 0.0
+        num_bytes = self._costs.position_bytes(tensor)
+        bounds = self.bounds.get(tensor)
         if bounds is None:  # an input
-            count = np.maximum(stops - first, 0)
-            return np.where(count > 0, self._transfers.from_client_s(index, count * num_bytes), 0.0)
+            return self._transfers.from_client_s(index, (stop - first) * num_bytes)
+        ready_s = self.ready_s[tensor]
+        arrival_s, num_received = 0.0, 0
         # Only those that own something of it take part: most strips need their own rows and a neighbour's.
-        owned = np.array(bounds)
-        near = np.flatnonzero((owned[:-1] < stops[-1]) & (owned[1:] > first))
-        count = np.minimum(stops, owned[1:][near, None]) - np.maximum(first, owned[:-1][near, None])
-        is_sent = count > 0
-        ready = self.ready_s[reads.tensor][near, None]
-        times = ready + self._transfers.between_s(index, count * num_bytes, near)
-        sent = np.where(is_sent, times, 0.0).max(axis=0, initial=0.0)
-        num_received = is_sent[near != index].sum(axis=0)
-        arrival: Floats = np.maximum(sent, self.free_s(index) + num_received * self._transfers.frame_s[index])
-        return arrival
+        owner = bisect_right(bounds, first) - 1
+        while owner < len(ready_s) and bounds[owner] < stop:
+            count = min(stop, bounds[owner + 1]) - max(first, bounds[owner])
+            if count > 0:
+                sent_s = self._transfers.between_s(owner, index, count * num_bytes)
+                arrival_s = max(arrival_s, ready_s[owner] + sent_s)
+                num_received += owner != index
+            owner += 1
+        return max(arrival_s, self.free_s[index] + num_received * self._transfers.frame_s[index])
 
     def arrival_of_whole_s(self, index: int, tensor: str) -> float:
         """When device ``index`` has a tensor without rows."""
         num_bytes = self._costs.position_bytes(tensor)
-        ready = self.ready_s.get(tensor)
-        if ready is None:
-            return float(self._transfers.from_client_s(index, np.array([num_bytes]))[0])
-        if np.isfinite(ready[index]) and not self._is_partial(tensor):
-            return float(ready[index])
-        count = np.full((len(self.devices), 1), num_bytes)
-        everyone = np.arange(len(self.devices))
-        sent = ready + self._transfers.between_s(index, count, everyone)[:, 0]
-        has_it = np.isfinite(ready)
-        return float(sent[has_it].max() if self._is_partial(tensor) else sent[has_it].min())
+        ready_s = self.ready_s.get(tensor)
+        if ready_s is None:
+            return self._transfers.from_client_s(index, num_bytes)
+        is_partial = self._is_partial(tensor)
+        if isfinite(ready_s[index]) and not is_partial:
+            return ready_s[index]
+        sent_s = [
+            ready + self._transfers.between_s(owner, index, num_bytes)
+            for owner, ready in enumerate(ready_s)
+            if isfinite(ready)
+        ]
+        return max(sent_s) if is_partial else min(sent_s)
 
     def _is_partial(self, tensor: str) -> bool:
         op = self._task.graph.producer[tensor]
         return self._costs.is_sum(op) and self._costs.of(op).reads[0].tensor in self.bounds
-
-    def free_s(self, index: int) -> float:
-        return float(self._free_s[index])
-
-    def kernel_s(self, index: int, strips: Strips) -> Floats:
-        """``[n]``: of n positions."""
-        seconds: Floats = strips.seconds[self.devices[index]]
-        return seconds
 
 
 class Layer:
     """One operator whose boundaries are to be chosen."""
 
     def __init__(self, strips: Strips, division: Division) -> None:
-        self._strips = strips
+        self.size = strips.size
+        #: Boundaries with which rows stay where they are, or nearly; None if all are at the client.
+        self.wanted = division.bounds_now(strips)
         self._division = division
-        self._known: dict[tuple[int, int], Floats] = {}
-        self._whole: dict[int, float] = {}
+        self._reads = [(item.tensor, item.first.tolist(), item.stop.tolist()) for item in strips.reads]
+        self._arrival_s: dict[tuple[int, str, int, int], float] = {}
+        #: ``[device][n]``: seconds of n positions.
+        self._seconds: list[list[float]] = strips.seconds[list(division.devices)].tolist()
+        #: Device -> when it is free and has what every strip reads whole.
+        self._begin_s = [
+            max([free, *(division.arrival_of_whole_s(index, name) for name in strips.whole)])
+            for index, free in enumerate(division.free_s)
+        ]
 
     def divide(self) -> Bounds:
         """Return the boundaries with which the last device is done first, moving as few rows as can be."""
-        count, size = len(self._division.devices), self._strips.size
-        alone = [float(self.from_start_s(index, 0)[-1]) for index in range(count)]
-        index = int(np.argmin(alone))
+        count, size = len(self._begin_s), self.size
+        alone = [self.done_s(index, 0, size) for index in range(count)]
+        index = alone.index(min(alone))
         best: Bounds = (*[0] * (index + 1), *[size] * (count - index))
-        low, high = 0.0, alone[index]
+        low, high = min(self._begin_s), alone[index]
+        if self.wanted is not None:  # rows stay where they are: often nearly as good as can be
+            high = min(high, max(self._ends_s(self.wanted)))
+        best = self._sweep(high)[0] or best
+        part = 1 / 16
         while high - low > _PRECISION * high:
-            middle = (low + high) / 2
-            bounds = self._sweep(middle)
+            until_s = high - part * (high - low)
+            bounds, next_s = self._sweep(until_s)
             if bounds is None:
-                low = middle
+                low, part = next_s, 1 / 2
             else:
-                best, high = bounds, float(np.nanmax(self.finish_s(bounds, idle=np.nan)))
+                best, high = bounds, max(self._ends_s(bounds))
+                part = min(2 * part, 1 / 2)
         return self._nearest(best, high)
 
     def _nearest(self, latest: Bounds, until_s: float) -> Bounds:
@@ -269,19 +280,19 @@ class Layer:
         Args:
             latest: The boundaries of the sweep: none can lie further to the right.
         """
-        wanted = self._division.bounds_now(self._strips)
+        wanted = self.wanted
         if wanted is None:
             return latest
-        earliest = [self._strips.size]
+        if max(self._ends_s(wanted)) <= until_s:
+            return wanted
+        earliest = [self.size]
         for index in reversed(range(1, len(latest) - 1)):
             earliest.append(self._earliest_start(index, earliest[-1], until_s))
         earliest = [0, *reversed(earliest)]
         bounds = [0]
         for index in range(len(latest) - 1):
-            start, reach = bounds[-1], bounds[-1]
-            if start < self._strips.size:
-                reach += int(np.searchsorted(self.from_start_s(index, start), until_s, side="right"))
-            bounds.append(max(min(wanted[index + 1], reach), earliest[index + 1], start))
+            reach, _ = self._reach(index, bounds[-1], until_s)
+            bounds.append(max(min(wanted[index + 1], reach), earliest[index + 1], bounds[-1]))
         return tuple(bounds)
 
     def _earliest_start(self, index: int, stop: int, until_s: float) -> int:
@@ -289,75 +300,75 @@ class Layer:
         low, high = 0, stop  # from `high`, with nothing to do, it is
         while low < high:
             middle = (low + high) // 2
-            if self.from_start_s(index, middle)[stop - middle - 1] <= until_s:
+            if self.done_s(index, middle, stop) <= until_s:
                 high = middle
             else:
                 low = middle + 1
         return high
 
-    def _sweep(self, until_s: float) -> Bounds | None:
-        """Let each device take as much as it can do in time; None if something is left."""
-        bounds = [0]
-        for index in range(len(self._division.devices)):
-            start = bounds[-1]
-            taken = 0
-            if start < self._strips.size:
-                taken = int(np.searchsorted(self.from_start_s(index, start), until_s, side="right"))
-            bounds.append(start + taken)
-        return tuple(bounds) if bounds[-1] == self._strips.size else None
+    def _sweep(self, until_s: float) -> tuple[Bounds | None, float]:
+        """Let each device take as much as it can do in time.
 
-    def from_start_s(self, index: int, start: int) -> Floats:
-        """When device ``index`` is done with ``[start, stop)``, for each stop after ``start``; it grows."""
-        known = self._known.get((index, start))
-        if known is None:
-            known = self._known[index, start] = self._from_start_s(index, start)
-        return known
+        Returns:
+            The boundaries, None if something is left; and until when a sweep would leave the same.
+        """
+        bounds, then_s = [0], inf
+        for index in range(len(self._begin_s)):
+            reach, next_s = self._reach(index, bounds[-1], until_s)
+            bounds.append(reach)
+            then_s = min(then_s, next_s)
+        return (tuple(bounds) if bounds[-1] == self.size else None), then_s
 
-    def _from_start_s(self, index: int, start: int) -> Floats:
-        division, strips = self._division, self._strips
-        begin = np.full(strips.size - start, max(division.free_s(index), self._whole_s(index)))
-        for reads in strips.reads:
-            first = int(reads.first[start])
-            begin = np.maximum(begin, division.arrival_s(index, reads, first, reads.stop[start:]))
-        done = begin + division.kernel_s(index, strips)[1 : strips.size - start + 1]
-        return np.maximum.accumulate(done)
+    def _reach(self, index: int, start: int, until_s: float) -> tuple[int, float]:
+        """How far device ``index`` gets from ``start`` in time, and when it would get further."""
+        low, high, next_s = start, self.size, inf
+        while low < high:
+            middle = (low + high + 1) // 2
+            seconds = self.done_s(index, start, middle)
+            if seconds <= until_s:
+                low = middle
+            else:
+                high, next_s = middle - 1, seconds
+        return low, next_s
 
-    def _whole_s(self, index: int) -> float:
-        """When what every strip reads whole is there."""
-        if index not in self._whole:
-            times = [self._division.arrival_of_whole_s(index, name) for name in self._strips.whole]
-            self._whole[index] = max(times, default=0.0)
-        return self._whole[index]
+    def done_s(self, index: int, start: int, stop: int) -> float:
+        """When device ``index`` is done with ``[start, stop)``; it grows with ``stop``."""
+        begin_s = self._begin_s[index]
+        for tensor, first, after in self._reads:
+            question = (index, tensor, first[start], after[stop - 1])
+            arrival_s = self._arrival_s.get(question)
+            if arrival_s is None:
+                arrival_s = self._arrival_s[question] = self._division.arrival_s(*question)
+            begin_s = max(begin_s, arrival_s)
+        return begin_s + self._seconds[index][stop - start]
 
-    def finish_s(self, bounds: Bounds, *, idle: float = np.inf) -> Floats:
-        """``[device]``: when each is done with its part; ``idle`` for one without."""
-        return np.array(
-            [
-                self.from_start_s(index, start)[stop - start - 1] if stop > start else idle
-                for index, (start, stop) in enumerate(pairwise(bounds))
-            ]
-        )
+    def _ends_s(self, bounds: Bounds) -> list[float]:
+        return [end for end in self.finish_s(bounds) if isfinite(end)]
+
+    def finish_s(self, bounds: Bounds) -> list[float]:
+        """Device -> when it is done with its part; infinite for one without."""
+        return [
+            self.done_s(index, start, stop) if stop > start else inf
+            for index, (start, stop) in enumerate(pairwise(bounds))
+        ]
 
 
 class _Transfers:
-    """Seconds of single transfers to one of some devices, on an idle network."""
+    """Seconds of single transfers between some devices, on an idle network."""
 
     def __init__(self, task: Task, devices: Sequence[int]) -> None:
         wires = Wires(task.cost)
         ranks = [*devices, wires.count - 1]
         frames = wires.frame_s[ranks][:, None] + wires.frame_s[ranks][None, :]
-        self.frame_s = wires.frame_s[ranks]
-        self._fixed_s = wires.latency_s[np.ix_(ranks, ranks)] + frames
-        self._byte_s = wires.byte_s[np.ix_(ranks, ranks)]
-        np.fill_diagonal(self._fixed_s, 0.0)
+        fixed_s = wires.latency_s[np.ix_(ranks, ranks)] + frames
+        np.fill_diagonal(fixed_s, 0.0)
+        self.frame_s: list[float] = wires.frame_s[ranks].tolist()
+        self._fixed_s: list[list[float]] = fixed_s.tolist()
+        self._byte_s: list[list[float]] = wires.byte_s[np.ix_(ranks, ranks)].tolist()
 
-    def between_s(self, index: int, num_bytes: Floats, senders: Ints) -> Floats:
-        """Of ``[sender, ...]`` bytes to device ``index``; its own are there."""
-        seconds: Floats = (
-            self._fixed_s[senders, index][:, None] + num_bytes * self._byte_s[senders, index][:, None]
-        )
-        return seconds
+    def between_s(self, sender: int, index: int, num_bytes: float) -> float:
+        """From one device to another; its own bytes are there."""
+        return self._fixed_s[sender][index] + num_bytes * self._byte_s[sender][index]
 
-    def from_client_s(self, index: int, num_bytes: Floats) -> Floats:
-        seconds: Floats = self._fixed_s[-1, index] + num_bytes * self._byte_s[-1, index]
-        return seconds
+    def from_client_s(self, index: int, num_bytes: float) -> float:
+        return self.between_s(-1, index, num_bytes)
