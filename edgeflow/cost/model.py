@@ -211,21 +211,22 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
             return 0.0
         cost = self.message_cost(rank)
         per_byte = cost.send_s_per_byte
-        if not is_contiguous(frame.region, within):
+        if cost.pack_s_per_byte and not is_contiguous(frame.region, within):
             per_byte += cost.pack_s_per_byte
-        return cost.send_s + frame.num_bytes * per_byte + self._encoding_s(rank, frame)
+        seconds = cost.send_s + frame.num_bytes * per_byte if per_byte else cost.send_s
+        return seconds + self._encoding_s(rank, frame) if frame.encoding else seconds
 
     def receive_s(self, rank: int, frame: Receive) -> float:
         """Processor seconds that a rank spends to receive a frame."""
         if rank < 0:
             return 0.0
         cost = self.message_cost(rank)
-        return cost.receive_s + frame.num_bytes * cost.receive_s_per_byte + self._encoding_s(rank, frame)
+        per_byte = cost.receive_s_per_byte
+        seconds = cost.receive_s + frame.num_bytes * per_byte if per_byte else cost.receive_s
+        return seconds + self._encoding_s(rank, frame) if frame.encoding else seconds
 
     def _encoding_s(self, rank: int, frame: Send | Receive) -> float:
         """Seconds to make a frame narrower, or to undo that: passes over the array as it is in memory."""
-        if not frame.encoding:
-            return 0.0
         whole = frame.region.num_elements * NUMPY_DTYPES[frame.dtype].itemsize
         device = self._device(rank)
         return (

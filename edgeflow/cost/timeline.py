@@ -163,21 +163,20 @@ class _Clockwork:
         heapq.heappush(self._agenda, (time, what.frame.tag if isinstance(what, _Transfer) else -1, what))
 
     def _advance(self, rank: int) -> None:
-        """Run one instruction."""
+        """Run instructions until one waits. Nothing that is still to happen elsewhere changes their times."""
         program = self._programs[rank]
-        index = self._next[rank]
-        if index >= len(program.instructions):
-            return
-        instruction = program.instructions[index]
-        if isinstance(instruction, Receive) and instruction.tag not in self._arrived:
-            self._parked[instruction.tag] = rank
-            return
-        self._next[rank] += 1
-        self._carry_out(rank, program, instruction)
+        instructions, index = program.instructions, self._next[rank]
+        while index < len(instructions):
+            instruction = instructions[index]
+            if isinstance(instruction, Receive) and instruction.tag not in self._arrived:
+                self._parked[instruction.tag] = rank
+                break
+            self._carry_out(rank, program, instruction)
+            index += 1
+        self._next[rank] = index
 
     def _carry_out(self, rank: int, program: Program, instruction: Instruction) -> None:
-        start = self._clock[rank]
-        ready = start
+        start = ready = self._clock[rank]
         if isinstance(instruction, Receive):
             ready = max(start, self._arrived.pop(instruction.tag))
         seconds = self._cost.instruction_s(rank, instruction, program)
@@ -186,11 +185,10 @@ class _Clockwork:
             self._processor_s[rank] += seconds
         if isinstance(instruction, Compute):
             self._compute_s[rank] += seconds
-        if isinstance(instruction, Send):
+        elif isinstance(instruction, Send):
             self._send(rank, instruction)
         if self._with_events:
             self._record(rank, instruction, start)
-        self._schedule(self._clock[rank], rank)
 
     def _send(self, rank: int, frame: Send) -> None:
         path, num_bytes = self._cost.cluster.path(rank, frame.peer), frame.num_bytes
@@ -244,8 +242,10 @@ class _ClaimingClockwork(_Clockwork):
                 return
             self._run[rank].append(instruction)
             self._carry_out(rank, program, instruction)
+            self._schedule(self._clock[rank], rank)
         elif isinstance(then, Send):
             self._carry_out(rank, program, then)
+            self._schedule(self._clock[rank], rank)
         elif isinstance(then, tuple):
             if not self._has_come(rank, then):
                 return

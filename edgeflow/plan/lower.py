@@ -35,7 +35,7 @@ from edgeflow.plan.program import (
 )
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
-from edgeflow.sharding.region import Region, subtract_all
+from edgeflow.sharding.region import Region
 
 _OUTPUTS = "outputs"
 
@@ -271,15 +271,13 @@ class _Lowering:
         parts = []
         rest: tuple[Region, ...] = (region,)
         for held in list(machine.held[tensor]):
-            parts += [
-                Part(held.buffer, overlap)
-                for box in rest
-                if not (overlap := box.intersect(held.region)).is_empty
-            ]
-            rest = tuple(piece for box in rest for piece in subtract_all(box, (held.region,)))
-        for owner in self._by_distance(machine.rank, owners, tensor):
-            overlaps = [box.intersect(owner.held.region) for box in rest]
-            overlaps = [overlap for overlap in overlaps if not overlap.is_empty]
+            overlaps = _overlaps(rest, held.region)
+            if overlaps:
+                parts += [Part(held.buffer, overlap) for overlap in overlaps]
+                rest = _without(rest, held.region)
+        asked = [owner for owner in owners if _overlaps(rest, owner.held.region)]
+        for owner in self._by_distance(machine.rank, asked, tensor):
+            overlaps = _overlaps(rest, owner.held.region)
             if owner.claimed and overlaps:
                 held = self._collect(owner, machine, tensor, section, stage)
                 parts += [Part(held.buffer, overlap) for overlap in overlaps]
@@ -288,7 +286,7 @@ class _Lowering:
                     buffer = self._transfer(owner, machine, tensor, overlap, section, stage)
                     machine.held[tensor].append(Held(buffer, overlap, section))
                     parts.append(Part(buffer, overlap))
-            rest = tuple(piece for box in rest for piece in subtract_all(box, (owner.held.region,)))
+            rest = _without(rest, owner.held.region)
         if rest:
             missing = ", ".join(str(box) for box in rest)
             raise InvalidPlanError(f"stage {stage!r} needs {missing} of {tensor!r}, which no device owns")
@@ -370,3 +368,13 @@ class _Lowering:
             return ""
         slowest = min(self._cluster.link(rank, receiver).bandwidth_bytes_per_s for rank in senders)
         return self._activations if slowest <= MAX_BYTES_PER_S else ""
+
+
+def _overlaps(boxes: tuple[Region, ...], region: Region) -> list[Region]:
+    """What ``region`` holds of each of these boxes, where it holds something."""
+    return [box.intersect(region) for box in boxes if box.overlap(region)]
+
+
+def _without(boxes: tuple[Region, ...], region: Region) -> tuple[Region, ...]:
+    """Disjoint boxes that cover these without ``region``."""
+    return tuple(piece for box in boxes for piece in box.subtract(region))

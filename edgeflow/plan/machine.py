@@ -117,23 +117,21 @@ def _with_lengths(item: Instruction, loop: Sequence[int], positions: Sequence[in
     return msgspec.structs.replace(cast(Claim, item), lengths=lengths)
 
 
-def _reads(instruction: Instruction) -> tuple[int, ...]:
-    match instruction:
-        case Send(buffer=buffer):
-            return (buffer,) if buffer >= 0 else ()
-        case Assemble(parts=parts):
-            return tuple(part.buffer for part in parts)
-        case Compute(inputs=inputs):
-            return tuple(buffer for _, buffer in inputs)
+def _reads(instruction: Instruction) -> Sequence[int]:
+    if isinstance(instruction, Send):
+        return (instruction.buffer,) if instruction.buffer >= 0 else ()
+    if isinstance(instruction, Assemble):
+        return [part.buffer for part in instruction.parts]
+    if isinstance(instruction, Compute):
+        return [buffer for _, buffer in instruction.inputs]
     return ()
 
 
-def _writes(instruction: Instruction) -> tuple[int, ...]:
-    match instruction:
-        case Receive(buffer=buffer) | Assemble(buffer=buffer):
-            return (buffer,)
-        case Compute(outputs=outputs):
-            return tuple(buffer for _, buffer in outputs)
+def _writes(instruction: Instruction) -> Sequence[int]:
+    if isinstance(instruction, Receive | Assemble):
+        return (instruction.buffer,)
+    if isinstance(instruction, Compute):
+        return [buffer for _, buffer in instruction.outputs]
     return ()
 
 

@@ -61,7 +61,7 @@ class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True
     @property
     def num_bytes(self) -> int:
         """Of the frame."""
-        return wire_bytes(self.region.shape, self.dtype, self.encoding)
+        return _frame_bytes(self)
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -84,7 +84,13 @@ class Send(msgspec.Struct, frozen=True, gc=False, tag="send", kw_only=True):
     @property
     def num_bytes(self) -> int:
         """Of the frame."""
-        return wire_bytes(self.region.shape, self.dtype, self.encoding)
+        return _frame_bytes(self)
+
+
+def _frame_bytes(frame: Send | Receive) -> int:
+    if frame.encoding:
+        return wire_bytes(frame.region.shape, frame.dtype, frame.encoding)
+    return frame.region.num_elements * NUMPY_DTYPES[frame.dtype].itemsize  # asked very often
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):

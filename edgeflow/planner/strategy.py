@@ -46,6 +46,19 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(self.cost.compute_s(rank, kernels) for rank in self.cluster.ranks)
 
     @cached_property
+    def alone(self) -> tuple[tuple[Plan, ...], tuple[tuple[str, InfeasiblePlanError], ...]]:
+        """The whole graph on each device that can hold it, and why the others cannot; most strategies ask."""
+        plans, failures = [], []
+        for rank, device in enumerate(self.cluster.devices):
+            run = Run(self.graph.operators, Layout(kind="single", devices=(rank,)))
+            label = f"single on {device.name}"
+            try:
+                plans.append(finish_runs(self, [run], strategy="single", label=label))
+            except InfeasiblePlanError as error:
+                failures.append((label, error))
+        return tuple(plans), tuple(failures)
+
+    @cached_property
     def speeds(self) -> tuple[float, ...]:
         """Rank -> how fast the device is at this graph, relative to the fastest one."""
         least = min(self.alone_s)
@@ -166,15 +179,8 @@ def finish_runs(task: Task, runs: Sequence[Run], *, strategy: str, label: str) -
 
 def whole_on(task: Task, *, strategy: str) -> tuple[list[Plan], list[tuple[str, InfeasiblePlanError]]]:
     """Return the whole graph on each device that can hold it, and why the others cannot."""
-    plans, failures = [], []
-    for rank, device in enumerate(task.cluster.devices):
-        run = Run(task.graph.operators, Layout(kind="single", devices=(rank,)))
-        label = f"single on {device.name}"
-        try:
-            plans.append(finish_runs(task, [run], strategy=strategy, label=label))
-        except InfeasiblePlanError as error:
-            failures.append((label, error))
-    return plans, failures
+    plans, failures = task.alone
+    return [with_programs_of(plan, strategy=strategy) for plan in plans], list(failures)
 
 
 def best_of(
