@@ -294,6 +294,8 @@ class _Lowering:
 
     def _by_distance(self, rank: int, owners: list[_Owner], tensor: str) -> list[_Owner]:
         """Nearest owners first; among equals the ones after ``rank``, so that load spreads."""
+        if len(owners) < 2 and not any(owner.rank == rank for owner in owners):
+            return owners
         size = len(self._cluster.devices) + 1
         num_bytes = self._graph.specs[tensor].num_bytes
         return sorted(

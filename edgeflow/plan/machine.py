@@ -149,15 +149,17 @@ def _with_frees(
         The instructions; where each one stands among them, and where they end; the peak in bytes.
     """
     sizes = [buffer.num_bytes for buffer in buffers]
-    written = [_writes(instruction) for instruction in instructions]
     first: dict[int, int] = dict.fromkeys(filled, -1)
     last = dict(first)
     for index, instruction in enumerate(instructions):
-        for buffer in written[index]:
+        for buffer in _writes(instruction):
             first.setdefault(buffer, index)
             last[buffer] = index
         for buffer in _reads(instruction):
             last[buffer] = index
+    made: dict[int, list[int]] = {}  # what is received may have been made here: the first time counts
+    for buffer, index in first.items():
+        made.setdefault(index, []).append(buffer)
     for bounds in loops:
         # Tasks are handed out in any order, so what was there before them stays until all are.
         begin, stop = bounds[0], bounds[-1]
@@ -174,19 +176,16 @@ def _with_frees(
     unread = tuple(sorted(dying.get(-1, ())))
     freed: list[Instruction] = [Free(unread)] if unread else []
     positions: list[int] = []
-    held = set(filled)
-    peak = alive = sum(sizes[buffer] for buffer in held)
+    peak = alive = sum(sizes[buffer] for buffer in filled)
     alive -= sum(sizes[buffer] for buffer in unread)
     for index, instruction in enumerate(instructions):
         positions.append(len(freed))
         freed.append(instruction)
-        # A kernel's own intermediates are alive beside the buffers, its outputs among them.
-        peak = max(peak, alive + inner_bytes.get(index, 0))
-        for buffer in written[index]:
-            if buffer not in held:  # what is received may have been made here
-                held.add(buffer)
-                alive += sizes[buffer]
-        peak = max(peak, alive)
+        if index in inner_bytes:  # a kernel's own intermediates are alive beside the buffers, its outputs too
+            peak = max(peak, alive + inner_bytes[index])
+        if index in made:
+            alive += sum(sizes[buffer] for buffer in made[index])
+            peak = max(peak, alive)
         dead = dying.get(index)
         if dead:
             freed.append(Free(tuple(sorted(dead))))

@@ -12,9 +12,9 @@ from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan.program import Kernel, WeightSlice
 from edgeflow.plan.stage import Shard, Stage
-from edgeflow.sharding.cut import Cut
+from edgeflow.sharding.cut import Cut, Slice
 from edgeflow.sharding.cutter import cutter_of
-from edgeflow.sharding.region import Region
+from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import rule_of
 
 
@@ -58,9 +58,17 @@ def stage_kernels(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels
     key = (stage.operators, shard.outputs)
     found = known.answers.get(key)
     if found is None:
-        found = _propagate(graph, stage, shard)
+        found = _propagate(graph, stage, shard, known)
         known.keep(key, found)
     return found
+
+
+class _Local(msgspec.Struct, frozen=True, gc=False):
+    """One operator's kernel for one region, and what it reads: activations and slices of weights."""
+
+    kernel: Kernel
+    activations: tuple[tuple[str, Region], ...]
+    weights: tuple[WeightSlice, ...]
 
 
 class _Known:
@@ -68,81 +76,100 @@ class _Known:
 
     def __init__(self) -> None:
         self.answers: dict[object, StageKernels] = {}
+        self._locals: dict[tuple[str, Region, Interval | None], _Local] = {}
         self._num_kernels = 0
 
     def keep(self, key: object, answer: StageKernels) -> None:
         self._num_kernels += len(answer.kernels) + 1
         if self._num_kernels > _MAX_KNOWN_KERNELS:
             self.answers.clear()
+            self._locals.clear()
             self._num_kernels = len(answer.kernels) + 1
         self.answers[key] = answer
+
+    def local(self, graph: ModelGraph, op: Operator, region: Region, contraction: Interval | None) -> _Local:
+        key = (op.name, region, contraction)
+        found = self._locals.get(key)
+        if found is None:
+            found = self._locals[key] = _local(graph, op, cutter_of(graph).cut(op, region, contraction))
+        return found
 
 
 _KNOWN: WeakKeyDictionary[ModelGraph, _Known] = WeakKeyDictionary()
 _MAX_KNOWN_KERNELS: Final = 200_000
 
 
-def _propagate(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels:
+def _propagate(graph: ModelGraph, stage: Stage, shard: Shard, known: _Known) -> StageKernels:
     operators = [graph.by_name[name] for name in stage.operators]
     made_here = {name for op in operators for name in op.used_outputs}
     wanted: dict[str, Region] = {}
     for name, piece in shard.outputs:
         if name not in made_here:
             raise InvalidPlanError(f"stage {stage.name!r} does not make {name!r}")
-        known = wanted.get(name)
-        wanted[name] = piece.region if known is None else known.hull(piece.region)
-    cuts: list[tuple[Operator, Cut]] = []
-    weights: dict[WeightSlice, None] = {}
+        _want(wanted, name, piece.region)
+    partial = {name for name, piece in shard.outputs if piece.contraction is not None}
+    found: list[tuple[Operator, _Local]] = []
     for op in reversed(operators):
-        cut = _cut(graph, op, wanted, shard, stage)
-        if cut is None:
+        asked = [name for name in op.outputs if name in wanted]
+        if not asked:
             continue
-        cuts.append((op, cut))
-        for item in cut.slices:
-            if item.tensor in graph.weights:
-                weights[WeightSlice(item.tensor, item.region, graph.specs[item.tensor].dtype)] = None
-            else:
-                known = wanted.get(item.tensor)
-                wanted[item.tensor] = item.region if known is None else known.hull(item.region)
-                _refuse_partial(shard, item.tensor, stage)
-    cuts.reverse()
-    made = {name: region for op, cut in cuts for name, region in _outputs(graph, op, cut)}
+        piece_asked = shard.piece(asked[0])
+        contraction = piece_asked.contraction if piece_asked is not None else None
+        local = known.local(graph, op, _asked_region(graph, op, wanted, asked), contraction)
+        found.append((op, local))
+        for name, region in local.activations:
+            _want(wanted, name, region)
+            if name in partial:
+                raise InvalidPlanError(
+                    f"stage {stage.name!r} reads {name!r}, which it makes as a partial sum; "
+                    "partial sums are added between stages"
+                )
+    found.reverse()
+    made = {name: region for _, local in found for name, region in local.kernel.outputs}
     counts = Counter(name for name, _ in shard.outputs)
     return StageKernels(
-        kernels=tuple(_kernel(graph, op, cut) for op, cut in cuts),
-        needs=tuple((name, region) for name, region in sorted(wanted.items()) if name not in made_here),
+        kernels=tuple([local.kernel for _, local in found]),
+        needs=tuple([(name, region) for name, region in sorted(wanted.items()) if name not in made_here]),
         outputs=tuple(
-            (name, made[name] if counts[name] == 1 else piece.region) for name, piece in shard.outputs
+            [(name, made[name] if counts[name] == 1 else piece.region) for name, piece in shard.outputs]
         ),
-        weights=tuple(weights),
-        peak_bytes=_peak_bytes(graph, cuts, {name for name, _ in shard.outputs}),
+        weights=tuple(dict.fromkeys(item for _, local in reversed(found) for item in local.weights)),
+        peak_bytes=_peak_bytes(graph, found, {name for name, _ in shard.outputs}),
     )
 
 
-def _cut(
-    graph: ModelGraph, op: Operator, wanted: dict[str, Region], shard: Shard, stage: Stage
-) -> Cut | None:
-    asked = [name for name in op.outputs if name in wanted]
-    if not asked:
-        return None
+def _want(wanted: dict[str, Region], tensor: str, region: Region) -> None:
+    known = wanted.get(tensor)
+    wanted[tensor] = region if known is None or known == region else known.hull(region)
+
+
+def _asked_region(graph: ModelGraph, op: Operator, wanted: dict[str, Region], asked: list[str]) -> Region:
     region = wanted[asked[0]]
     if len(op.outputs) > 1 and not rule_of(op).is_joint:
         # Always made whole, and asked for by its first output, whichever is wanted.
-        region = Region.full(graph.specs[op.first_output].shape)
-    for name in asked[1:] if rule_of(op).is_joint else ():
+        return Region.full(graph.specs[op.first_output].shape)
+    for name in asked[1:]:
         region = region.hull(wanted[name])
-    piece = shard.piece(asked[0])
-    contraction = piece.contraction if piece is not None else None
-    return cutter_of(graph).cut(op, region, contraction)
+    return region
 
 
-def _refuse_partial(shard: Shard, tensor: str, stage: Stage) -> None:
-    piece = shard.piece(tensor)
-    if piece is not None and piece.contraction is not None:
-        raise InvalidPlanError(
-            f"stage {stage.name!r} reads {tensor!r}, which it makes as a partial sum; "
-            "partial sums are added between stages"
-        )
+def _local(graph: ModelGraph, op: Operator, cut: Cut) -> _Local:
+    slices = cut.slices
+    weights = dict.fromkeys(
+        WeightSlice(item.tensor, item.region, graph.specs[item.tensor].dtype)
+        for item in slices
+        if item.tensor in graph.weights
+    )
+    activations = [(item.tensor, item.region) for item in slices if item.tensor not in graph.weights]
+    outputs = _outputs(graph, op, cut)
+    kernel = Kernel(
+        operator=op.name,
+        steps=cut.steps,
+        outputs=outputs,
+        flops=cut.flops,
+        num_bytes=_traffic(graph, op, slices, outputs),
+    )
+    return _Local(kernel, tuple(activations), tuple(weights))
 
 
 def _outputs(graph: ModelGraph, op: Operator, cut: Cut) -> tuple[tuple[str, Region], ...]:
@@ -151,18 +178,9 @@ def _outputs(graph: ModelGraph, op: Operator, cut: Cut) -> tuple[tuple[str, Regi
     return tuple((name, Region.full(graph.specs[name].shape) if name else cut.region) for name in op.outputs)
 
 
-def _kernel(graph: ModelGraph, op: Operator, cut: Cut) -> Kernel:
-    outputs = _outputs(graph, op, cut)
-    return Kernel(
-        operator=op.name,
-        steps=cut.steps,
-        outputs=outputs,
-        flops=cut.flops,
-        num_bytes=_traffic(graph, op, cut, outputs),
-    )
-
-
-def _traffic(graph: ModelGraph, op: Operator, cut: Cut, outputs: tuple[tuple[str, Region], ...]) -> int:
+def _traffic(
+    graph: ModelGraph, op: Operator, slices: tuple[Slice, ...], outputs: tuple[tuple[str, Region], ...]
+) -> int:
     """Bytes that a kernel reads and writes."""
     rule = rule_of(op)
     if rule.is_view:
@@ -170,16 +188,16 @@ def _traffic(graph: ModelGraph, op: Operator, cut: Cut, outputs: tuple[tuple[str
     written = sum(region.num_elements * graph.specs[name].itemsize for name, region in outputs if name)
     if rule.is_lookup:
         return 2 * written
-    return written + sum(item.region.num_elements * graph.specs[item.tensor].itemsize for item in cut.slices)
+    return written + sum(item.region.num_elements * graph.specs[item.tensor].itemsize for item in slices)
 
 
-def _peak_bytes(graph: ModelGraph, cuts: list[tuple[Operator, Cut]], kept: set[str]) -> int:
+def _peak_bytes(graph: ModelGraph, made: list[tuple[Operator, _Local]], kept: set[str]) -> int:
     """Most bytes alive at once when each tensor is freed after its last reader."""
-    last_use = {name: index for index, (op, _) in enumerate(cuts) for name in op.inputs}
+    last_use = {name: index for index, (op, _) in enumerate(made) for name in op.inputs}
     alive = peak = 0
     sizes: dict[str, int] = {}
-    for index, (op, cut) in enumerate(cuts):
-        for name, region in _outputs(graph, op, cut):
+    for index, (op, local) in enumerate(made):
+        for name, region in local.kernel.outputs:
             if name:
                 sizes[name] = region.num_elements * graph.specs[name].itemsize
                 alive += sizes[name]

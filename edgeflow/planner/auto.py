@@ -21,6 +21,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
+from math import inf
 from typing import Final
 
 import msgspec
@@ -42,6 +43,8 @@ from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs,
 #: Exact predictions that one local search may make, and how many plans it starts from.
 _MAX_STEPS: Final = 5
 _MAX_STARTS: Final = 2
+#: How far behind the best plan a start may be: local search gains a few per cent.
+_WORTH_REFINING: Final = 1.1
 #: Prices of a second, in joules, for energy: from "only energy counts" upwards.
 _PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)
 
@@ -134,7 +137,11 @@ def _search(task: Task, pool: _Pool) -> None:
             if plan is not None:
                 found.append((plan, choice))
     found.sort(key=lambda item: task.objective.score(item[0]))
+    best = min((task.objective.score(plan) for plan in pool.plans), default=(0.0, inf, 0.0))
     for plan, choice in found[:_MAX_STARTS]:
+        missed_s, figure, _ = task.objective.score(plan)
+        if missed_s <= best[0] and figure > _WORTH_REFINING * best[1]:
+            continue
         better = _refine(task, plan, choice)
         if better is not plan:
             pool.plans.append(better)

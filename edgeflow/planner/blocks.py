@@ -17,11 +17,9 @@ from itertools import accumulate
 import msgspec
 import numpy as np
 
-from edgeflow.cost.model import CostModel
 from edgeflow.cost.runs import MeasuredRuns
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece
-from edgeflow.planner.analysis import Analysis, Labels
 from edgeflow.planner.layout import Draft, names_of, single_draft
 from edgeflow.planner.strips import Floats, Ints, StripCosts, Strips, Wires
 from edgeflow.sharding.region import Interval, split_interval
@@ -58,12 +56,13 @@ class Block(msgspec.Struct, frozen=True):
 class Blocks:
     """Every block of a graph, by every team."""
 
-    def __init__(self, analysis: Analysis, cost: CostModel, labels: Labels, teams: Sequence[Team]) -> None:
+    def __init__(self, costs: StripCosts, teams: Sequence[Team]) -> None:
+        analysis, cost = costs.analysis, costs.cost
         self.analysis = analysis
         self.teams = tuple(teams)
-        self.costs = StripCosts(analysis, cost, labels)
-        self.pieces = pieces_of(self.costs)
-        self._labels = labels
+        self.costs = costs
+        self.pieces = pieces_of(costs)
+        self._labels = costs.labels
         self._wires = Wires(cost)
         self._num_ranks = len(cost.cluster.devices)
         #: Runs are of the graph's operators, in their order; of others nothing is known here.

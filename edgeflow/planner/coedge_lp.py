@@ -15,7 +15,7 @@ from edgeflow.planner.levels import levels
 from edgeflow.planner.partition import rows_partition
 from edgeflow.planner.rows import owned_rows
 from edgeflow.planner.strategy import Task
-from edgeflow.planner.strips import Floats, Ints, StripCosts, Wires
+from edgeflow.planner.strips import Floats, Ints, Wires
 from edgeflow.sharding.region import split_interval
 
 #: Weight of seconds beside joules, so that among splits of equal energy the faster one is taken.
@@ -54,7 +54,7 @@ class Programme:
         self._operators = task.graph.operators[:end]
         self._rest = task.graph.operators[end:]
         self._labels = task.analysis.labels
-        self._costs = StripCosts(task.analysis, task.cost, self._labels)
+        self._costs = task.strips
         self._wires = Wires(task.cost)
         self.num_rows = max(
             task.analysis.full(name)[dim].length

@@ -41,7 +41,7 @@ from edgeflow.planner.layout import close, drafts_of_runs, single_draft
 from edgeflow.planner.partition import along
 from edgeflow.planner.rows import feeding_labelled, owned_rows
 from edgeflow.planner.strategy import Task, finish
-from edgeflow.planner.strips import StripCosts, Strips, Wires, linked_devices
+from edgeflow.planner.strips import Strips, Wires, linked_devices
 from edgeflow.sharding.region import Interval, Region
 
 #: Relative precision of a layer's finishing time.
@@ -83,7 +83,7 @@ class Division:
         self.layers: list[list[Operator]] = []
         self.rest: int = 0
         self._task = task
-        self._costs = StripCosts(task.analysis, task.cost, task.analysis.labels)
+        self._costs = task.strips
         self._transfers = _Transfers(task, self.devices)
         #: When each device is done with all that it was given.
         self.free_s = [0.0] * len(self.devices)

@@ -41,7 +41,7 @@ from edgeflow.planner.blocks import Block, Blocks, Team
 from edgeflow.planner.layout import close
 from edgeflow.planner.single import single
 from edgeflow.planner.strategy import Task, best_of, finish
-from edgeflow.planner.strips import Floats, StripCosts, linked_devices
+from edgeflow.planner.strips import Floats, linked_devices
 
 #: Up to this many devices all subsets are teams.
 _MAX_ALL_SUBSETS = 3
@@ -89,7 +89,7 @@ def blocks_of(task: Task, devices: Sequence[int]) -> Blocks:
         for members in _teams(devices):
             ranks = tuple(sorted(members))
             teams.append(Team(ranks, tuple(1 / seconds[rank] for rank in ranks)))
-    return Blocks(analysis, task.cost, analysis.labels, teams)
+    return Blocks(task.strips, teams)
 
 
 def least_path(blocks: Blocks, *, is_allowed: Callable[[Block], bool] | None = None) -> tuple[Path, float]:
@@ -148,10 +148,11 @@ def _teams(devices: Sequence[int]) -> list[tuple[int, ...]]:
 
 def _seconds_alone(task: Task) -> list[float]:
     """Rank -> seconds of all operators that have rows; of all of them where none has."""
-    costs = StripCosts(task.analysis, task.cost, task.analysis.labels)
     operators = task.graph.operators
     split = [op for op in operators if op.first_output in task.analysis.labels] or operators
-    return [max(1e-12, sum(costs.of(op).seconds[rank, -1] for op in split)) for rank in task.cluster.ranks]
+    return [
+        max(1e-12, sum(task.strips.of(op).seconds[rank, -1] for op in split)) for rank in task.cluster.ranks
+    ]
 
 
 def _is_alone(blocks: Blocks, path: Path) -> bool:

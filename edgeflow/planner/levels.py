@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-
-import networkx as nx
+from graphlib import TopologicalSorter
 
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece, Shard, Stage
@@ -34,22 +33,19 @@ def levels(
     """
     members = {op.name: (op.name,) for op in operators} | dict(units or {})
     producer = analysis.graph.producer
-    dag: nx.DiGraph = nx.DiGraph()
+    #: Unit -> the units that it reads from, and whether it waits for them.
+    sources: dict[tuple[str, ...], dict[tuple[str, ...], bool]] = {}
     for unit in dict.fromkeys(members[op.name] for op in operators):
-        dag.add_node(unit)
+        before = sources[unit] = {}
         needs = {device: _needs(analysis, unit, mine) for device, mine in owned.items()}
         is_free = any(name in recomputed for name in analysis.graph.by_name[unit[-1]].outputs)
         for tensor in _reads(analysis, unit):
             source = members.get(producer[tensor].name) if tensor in producer else None
-            if source is None or source == unit:
-                continue
-            wait = int(_must_wait(tensor, needs, owned, is_free=is_free))
-            known = dag.edges.get((source, unit), {}).get("wait", 0)
-            dag.add_edge(source, unit, wait=max(wait, known))
-    level = dict.fromkeys(dag, 0)
-    for unit in nx.topological_sort(dag):
-        for target in dag.successors(unit):
-            level[target] = max(level[target], level[unit] + dag.edges[unit, target]["wait"])
+            if source is not None and source != unit and not before.get(source):
+                before[source] = _must_wait(tensor, needs, owned, is_free=is_free)
+    level: dict[tuple[str, ...], int] = {}
+    for unit in TopologicalSorter(sources).static_order():
+        level[unit] = max((level[source] + wait for source, wait in sources[unit].items()), default=0)
     return {op.name: level[members[op.name]] for op in operators}
 
 

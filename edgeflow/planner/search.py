@@ -11,7 +11,8 @@ have left them in the same layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from edgeflow.cost.model import CostModel
 from edgeflow.plan.program import CLIENT
@@ -72,13 +73,7 @@ class Search:
                 estimate = self.estimates[index][layout]
                 key = self._key(estimate.needs)
                 if key not in arrivals:
-                    arrivals[key] = min(
-                        (
-                            (cost + weigh(self._move(index, estimate, owned, source)), source)
-                            for owned, cost, source in before
-                        ),
-                        key=lambda item: item[0],
-                    )
+                    arrivals[key] = self._arrival(index, estimate, before, weigh)
                 cost, source = arrivals[key]
                 steps[layout] = cost + weigh((estimate.seconds, estimate.energy_j))
                 if source is not None:
@@ -94,7 +89,7 @@ class Search:
         return tuple(reversed(path))
 
     def _states(self, index: int, best: Mapping[Layout, float]) -> list[tuple[object, float, Layout | None]]:
-        """What the stretch before may have left, and the cheapest way to each: key, cost, layout."""
+        """What the stretch before may have left, and the cheapest way to each: key, cost, layout; by cost."""
         if index == 0:
             return [(None, 0.0, None)]
         states: dict[object, tuple[object, float, Layout | None]] = {}
@@ -104,7 +99,24 @@ class Search:
                 key = (key, layout)
             if key not in states or cost < states[key][1]:
                 states[key] = (key, cost, layout)
-        return list(states.values())
+        return sorted(states.values(), key=lambda state: state[1])
+
+    def _arrival(
+        self,
+        index: int,
+        after: Estimate,
+        before: Sequence[tuple[object, float, Layout | None]],
+        weigh: Callable[[tuple[float, float]], float],
+    ) -> tuple[float, Layout | None]:
+        """The cheapest way to what stretch ``index`` needs: its cost, and the layout before."""
+        least, origin = inf, before[0][2]
+        for owned, cost, layout in before:
+            if cost >= least:
+                break  # the others cost no less, even before anything is moved
+            cost += weigh(self._move(index, after, owned, layout))
+            if cost < least:
+                least, origin = cost, layout
+        return least, origin
 
     def _skips(self, index: int) -> bool:
         """Whether the stretch reads something that was made before the one before it."""

@@ -23,6 +23,7 @@ from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.build import draft
 from edgeflow.planner.layout import Layout, close
 from edgeflow.planner.objective import Objective, mixed_period_s
+from edgeflow.planner.strips import StripCosts
 from edgeflow.sharding.region import Region
 
 
@@ -38,6 +39,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @property
     def analysis(self) -> Analysis:
         return analysis_of(self.graph)
+
+    @cached_property
+    def strips(self) -> StripCosts:
+        """Costs of the graph's operators by strips along its labels."""
+        return StripCosts(self.analysis, self.cost, self.analysis.labels)
 
     @cached_property
     def alone_s(self) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ difference. A region of a 0-dim tensor has no intervals and one element.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -54,7 +55,7 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
     @staticmethod
     def full(shape: Sequence[int]) -> Region:
         """The region of a whole tensor."""
-        return Region(tuple([Interval(0, size) for size in shape]))
+        return _full(tuple(shape))
 
     @staticmethod
     def of(bounds: Iterable[tuple[int, int]]) -> Region:
@@ -166,6 +167,11 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
 
     def __str__(self) -> str:
         return "[" + ", ".join(f"{start}:{stop}" for start, stop in self.intervals) + "]"
+
+
+@lru_cache(maxsize=4096)
+def _full(shape: tuple[int, ...]) -> Region:
+    return Region(tuple([Interval(0, size) for size in shape]))
 
 
 def subtract_all(region: Region, others: Iterable[Region]) -> tuple[Region, ...]:
