@@ -275,7 +275,7 @@ class _Lowering:
             if overlaps:
                 parts += [Part(held.buffer, overlap) for overlap in overlaps]
                 rest = _without(rest, held.region)
-        asked = [owner for owner in owners if _overlaps(rest, owner.held.region)]
+        asked = [owner for owner in owners if any(box.overlap(owner.held.region) for box in rest)]
         for owner in self._by_distance(machine.rank, asked, tensor):
             overlaps = _overlaps(rest, owner.held.region)
             if owner.claimed and overlaps:

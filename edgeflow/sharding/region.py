@@ -143,20 +143,7 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
 
     def subtract(self, other: Region) -> tuple[Region, ...]:
         """Return disjoint boxes that cover ``self`` without ``other``; at most two per dim."""
-        overlap = self.intersect(other)
-        if overlap is self or self.is_empty:
-            return ()
-        if overlap.is_empty:
-            return (self,)
-        rest = []
-        middle = self
-        for dim, (mine, cut) in enumerate(zip(self.intervals, overlap.intervals, strict=True)):
-            if mine.start < cut.start:
-                rest.append(middle.replace(dim, Interval(mine.start, cut.start)))
-            if cut.stop < mine.stop:
-                rest.append(middle.replace(dim, Interval(cut.stop, mine.stop)))
-            middle = middle.replace(dim, cut)
-        return tuple(rest)
+        return _subtract(self, other)
 
     def slices(self, within: Region) -> tuple[slice, ...]:
         """Python slices that take ``self`` out of a buffer that holds ``within``."""
@@ -172,6 +159,24 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
 @lru_cache(maxsize=4096)
 def _full(shape: tuple[int, ...]) -> Region:
     return Region(tuple([Interval(0, size) for size in shape]))
+
+
+@lru_cache(maxsize=16384)  # the layers of a model, and plans of it, ask the same again and again
+def _subtract(region: Region, other: Region) -> tuple[Region, ...]:
+    overlap = region.intersect(other)
+    if overlap is region or region.is_empty:
+        return ()
+    if overlap.is_empty:
+        return (region,)
+    rest = []
+    middle = region
+    for dim, (mine, cut) in enumerate(zip(region.intervals, overlap.intervals, strict=True)):
+        if mine.start < cut.start:
+            rest.append(middle.replace(dim, Interval(mine.start, cut.start)))
+        if cut.stop < mine.stop:
+            rest.append(middle.replace(dim, Interval(cut.stop, mine.stop)))
+        middle = middle.replace(dim, cut)
+    return tuple(rest)
 
 
 def subtract_all(region: Region, others: Iterable[Region]) -> tuple[Region, ...]:
