@@ -245,6 +245,8 @@ class Layer:
         self._division = division
         self._reads = [(item.tensor, item.first.tolist(), item.stop.tolist()) for item in strips.reads]
         self._arrival_s: dict[tuple[int, str, int, int], float] = {}
+        #: Device -> how many positions it took when it was last asked.
+        self._taken = [strips.size // len(division.devices)] * len(division.devices)
         #: ``[device][n]``: seconds of n positions.
         self._seconds: list[list[float]] = strips.seconds[list(division.devices)].tolist()
         #: Device -> when it is free and has what every strip reads whole.
@@ -322,13 +324,18 @@ class Layer:
     def _reach(self, index: int, start: int, until_s: float) -> tuple[int, float]:
         """How far device ``index`` gets from ``start`` in time, and when it would get further."""
         low, high, next_s = start, self.size, inf
+        guess = start + self._taken[index]  # mostly it takes as much as the last time, or nearly
+        guesses = [guess + 1, guess]
         while low < high:
-            middle = (low + high + 1) // 2
+            middle = guesses.pop() if guesses else (low + high + 1) // 2
+            if not low < middle <= high:
+                continue
             seconds = self.done_s(index, start, middle)
             if seconds <= until_s:
                 low = middle
             else:
                 high, next_s = middle - 1, seconds
+        self._taken[index] = low - start
         return low, next_s
 
     def done_s(self, index: int, start: int, stop: int) -> float:
