@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeflow.balancer import Observation, Rebalancer
+from edgeflow.balancer.history import PROBES
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
 from edgeflow.cluster.part import part_of
@@ -59,9 +60,6 @@ _TRIES = 6
 
 #: Least gain that a joined device must bring.
 _JOIN_GAIN = 0.05
-
-#: Probes of every device at the start.
-_BASELINE_PROBES = 3
 
 #: The while that a device's load is taken over.
 _LOAD_S = 5.0
@@ -154,8 +152,8 @@ class Keeper:
         self.balancer.switched(self._plan, self._cluster, time.monotonic())
         if self._is_balancing and self._watch.probe_every_s > 0:
             # Before the first request, while no device has anything else to do: what later probes are
-            # compared with. More than one, since one may be disturbed.
-            for _ in range(_BASELINE_PROBES):
+            # compared with.
+            for _ in range(PROBES):
                 self._probe(device.name for device in self._cluster.devices)
         for thread in self._threads:
             thread.start()
