@@ -30,6 +30,7 @@ torch = pytest.importorskip("torch")
 from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
 from tests.images import assert_close, images  # noqa: E402
+from tests.waiting import in_threads  # noqa: E402
 
 TIMEOUT_S = 20.0
 
@@ -96,18 +97,8 @@ def test_several_requests_at_once_are_each_answered_with_their_own(module: Any, 
 
 def test_several_threads_may_ask(module: Any, deployed: ef.Session) -> None:
     inputs = images(8)
-    answers: dict[int, Any] = {}
-
-    def ask(index: int) -> None:
-        answers[index] = deployed.run(inputs[index])
-
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(inputs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(TIMEOUT_S)
-    for index, image in enumerate(inputs):
-        assert_close(answers[index], module(image))
+    for image, answer in zip(inputs, in_threads(deployed.run, inputs), strict=True):
+        assert_close(answer, module(image))
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 3, 20])
