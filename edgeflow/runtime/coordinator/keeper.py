@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from edgeflow.balancer import Rebalancer
 from edgeflow.balancer.history import PROBES
@@ -48,6 +49,8 @@ from edgeflow.runtime.security import Access
 from edgeflow.telemetry.status import DeviceStatus, Status, write_status
 
 logger = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item")
 
 #: A worker that ran out of memory, or had none for a new plan, is left alone for so long.
 _UNFIT_S = 20.0
@@ -128,9 +131,10 @@ class Keeper:
         self._addresses = addresses
         self._watch = watch
         self._is_balancing = is_balancing
-        self._news: list[tuple[Epoch, int, EdgeflowError]] = []
+        #: What other threads append, this one takes out.
+        self._news: deque[tuple[Epoch, int, EdgeflowError]] = deque()
         self._reasons: list[str] = []
-        self._joined: list[str] = []
+        self._joined: deque[str] = deque()
         self._needs_plan = False
         self._retry_s = 0.0
         self._thread = threading.Thread(target=self._run, name="edgeflow-keeper", daemon=True)
@@ -236,8 +240,7 @@ class Keeper:
 
     def _judge(self) -> None:
         """Find out who is to blame for epochs that were lost."""
-        news, self._news = self._news, []
-        for epoch, rank, error in news:
+        for epoch, rank, error in _all_of(self._news):
             mine = epoch.device(rank)
             if isinstance(error, WorkerOutOfMemoryError):
                 with self._lock:
@@ -268,7 +271,7 @@ class Keeper:
     def _recover(self) -> None:
         """Bring some plan onto who is there."""
         self._joined.clear()
-        error: EdgeflowError | None = None
+        error: Exception | None = None
         for _ in range(_TRIES):
             if self._closed.is_set():
                 return
@@ -276,6 +279,12 @@ class Keeper:
             reason = ", ".join(dict.fromkeys(self._reasons)) or "the plan was lost"
             try:
                 plan = self._present.plan()
+            except Exception as caught:  # the planner may be the caller's own
+                if not isinstance(caught, (InfeasiblePlanError, ConfigError)):
+                    logger.exception("planner.failed")
+                error = caught
+                break
+            try:
                 self._replace(plan, reason)
             except (InfeasiblePlanError, ConfigError) as caught:
                 error = caught
@@ -316,10 +325,9 @@ class Keeper:
 
     def _consider(self) -> None:
         """Devices are there that were not: use them if that helps."""
-        names, self._joined = dict.fromkeys(self._joined), []
-        cluster = self._present.cluster()
-        self.balancer.joined(cluster)
+        names = dict.fromkeys(_all_of(self._joined))
         try:
+            self.balancer.joined(self._present.cluster())
             plan = self._present.plan()
         except (InfeasiblePlanError, ConfigError):
             return
@@ -370,3 +378,9 @@ class Keeper:
         except InfeasiblePlanError:
             cluster = self._watchers.cluster  # all are lost again
         self.balancer.switched(plan, cluster, time.monotonic())
+
+
+def _all_of(queue: deque[_Item]) -> Iterator[_Item]:
+    """Take out what is there; what another thread appends meanwhile is not lost."""
+    while queue:
+        yield queue.popleft()

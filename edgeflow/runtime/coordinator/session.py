@@ -353,8 +353,9 @@ class Session(Closing):
             if self._is_closed:
                 return
             self._is_closed = True
+            openings = tuple(self._opening.values())
         if self._keeper is not None:
-            for opening in tuple(self._opening.values()):
+            for opening in openings:
                 opening.interrupt(ClusterError("the session is closed"))
             self._keeper.close()
         with self._lock:

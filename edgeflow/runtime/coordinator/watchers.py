@@ -121,7 +121,7 @@ class Watchers:
 
     def _watch_worker(self, device: str) -> None:
         client = self.client(device)
-        with contextlib.closing(client):
+        try:
             while True:
                 with self.lock:
                     wait_s = self.members.wait_s(device)
@@ -133,6 +133,8 @@ class Watchers:
                 with self.lock:
                     timeout_s = self.members.ping_timeout_s(device, time.monotonic())
                 self._ping(device, client, timeout_s)
+        finally:
+            client.close()  # the latest: the address may have changed
 
     def _ping(self, device: str, client: WorkerClient, timeout_s: float, *, is_suspect: bool = False) -> None:
         epochs = self._session.epochs_on(device)
