@@ -66,8 +66,10 @@ class Kept(Carrying, Protocol):
     """The session, as its keeper sees it; all of this may be called from any thread."""
 
     plan: Plan
-    #: Name of the device that made the last roll-out fail.
-    blamed: str | None
+
+    @property
+    def blamed(self) -> str | None:
+        """Name of the device that made the last roll-out fail."""
 
     def replace(self, before: Plan, plan: Plan, *, reason: str) -> bool:
         """Roll out ``plan``, if ``before`` is still the session's; return whether it was."""

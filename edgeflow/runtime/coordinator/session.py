@@ -20,17 +20,16 @@ from edgeflow.errors import ClusterError, ConfigError, EdgeflowError, PeerLostEr
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import check_same_inputs, flatten_inputs
 from edgeflow.plan import Plan
-from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.coordinator import ledger as led
 from edgeflow.runtime.coordinator.answers import MAX_WAITING, Closing, answer_of, default_in_flight, in_order
 from edgeflow.runtime.coordinator.epoch import MAX_IN_FLIGHT, Epoch, Shared
 from edgeflow.runtime.coordinator.keeper import Keeper
 from edgeflow.runtime.coordinator.members import Watch
+from edgeflow.runtime.coordinator.opening import Openings
 from edgeflow.runtime.coordinator.pending import Pending
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, ContentTable
 from edgeflow.runtime.pages import PagePool
-from edgeflow.runtime.proof import new_epoch
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.security import Access
@@ -113,9 +112,6 @@ class Session(Closing):
         )
         self._keeper: Keeper | None = None
         self._care = care
-        self._opening: dict[int, Epoch] = {}
-        #: Name of the device that made the last roll-out fail.
-        self.blamed: str | None = None
         self._num_answered = 0
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._is_closed = False
@@ -135,6 +131,7 @@ class Session(Closing):
             choice=transport,
             access=access,
         )
+        self._openings = Openings(self._addresses, self._shared, timeout_s=timeout_s)
         #: Of the graph that takes requests now.
         self._contents = ContentTable(plan.graph)
         self._started_s = time.monotonic()
@@ -239,7 +236,9 @@ class Session(Closing):
             opened: list[Epoch] = []
             try:
                 for way in plan.ways:
-                    opened.append(self._open(way, contents))
+                    opened.append(
+                        self._openings.open(way, contents, connect_timeout_s=self._connect_timeout_s)
+                    )
                 with self._lock:
                     if self._is_closed:
                         raise ClusterError("the session is closed")
@@ -353,10 +352,9 @@ class Session(Closing):
             if self._is_closed:
                 return
             self._is_closed = True
-            openings = tuple(self._opening.values())
+            if self._keeper is not None:
+                self._openings.give_up((), ClusterError("the session is closed"))
         if self._keeper is not None:
-            for opening in openings:
-                opening.interrupt(ClusterError("the session is closed"))
             self._keeper.close()
         with self._lock:
             is_idle = not self._requests.ledger.num_pending
@@ -383,14 +381,10 @@ class Session(Closing):
         if lost is not None and isinstance(error, PeerLostError) and error.is_silent:
             ranks = {error.rank, error.peer} & set(lost.addresses)  # a worker may say anything
             if len(ranks) == 2:
-                self._give_up_openings({lost.device(rank) for rank in ranks}, error)
+                # A roll-out that wants the silent link too would wait for it, and all else for the roll-out.
+                ends = {lost.device(rank) for rank in ranks}
+                self._openings.give_up(ends, StalePlanError(f"planned before this was known: {error}"))
         self._lose(epoch, error)
-
-    def _give_up_openings(self, ends: set[str], error: EdgeflowError) -> None:
-        """A roll-out that wants a silent link too would wait for it, and all else for the roll-out."""
-        for opening in self._opening.values():
-            if ends <= set(opening.devices):
-                opening.interrupt(StalePlanError(f"planned before this was known: {error}"))
 
     # What the keeper asks and says.
 
@@ -399,10 +393,15 @@ class Session(Closing):
         with self._lock:
             return [self._epochs[way] for way in self._requests.ledger.open_ways]
 
+    @property
+    def blamed(self) -> str | None:
+        """Name of the device that made the last roll-out fail."""
+        return self._openings.blamed
+
     def epochs_on(self, device: str) -> list[int]:
         """Epochs that a device's worker is to hold."""
         with self._lock:
-            epochs = (*self._epochs.values(), *self._opening.values())
+            epochs = (*self._epochs.values(), *self._openings.epochs)
             return [epoch.number for epoch in epochs if device in epoch.devices]
 
     def is_carrying(self, device: str) -> bool:
@@ -417,9 +416,7 @@ class Session(Closing):
             for epoch in tuple(self._epochs.values()):
                 if device in epoch.devices:
                     self.on_trouble(epoch.number, epoch.rank_of(device), error)
-            for epoch in self._opening.values():
-                if device in epoch.devices:
-                    epoch.interrupt(error)
+            self._openings.give_up({device}, error)
 
     def fail_waiting(self, error: EdgeflowError) -> None:
         """Fail what waits, and what comes, until there is a plan again."""
@@ -470,40 +467,11 @@ class Session(Closing):
 
     # Helpers.
 
-    def _open(self, way: Plan, contents: ContentTable) -> Epoch:
-        names = {rank: way.cluster.devices[rank].name for rank in way.programs if rank != CLIENT}
-        for name in names.values():
-            if name not in self._addresses:
-                raise ConfigError(
-                    f"the plan uses device {name!r}, which the session has no address of; "
-                    f"it has those of {', '.join(sorted(self._addresses))}"
-                )
-        addresses = {rank: self._addresses[name] for rank, name in names.items()}
-        epoch = Epoch(
-            way,
-            new_epoch(),
-            addresses,
-            shared=self._shared,
-            contents=contents,
-            timeout_s=self.timeout_s,
-            connect_timeout_s=CONNECT_TIMEOUT_S if self._keeper is None else self._care_timeout_s,
-        )
-        with self._lock:
-            self._opening[epoch.number] = epoch
-        self.blamed = None
-        try:
-            epoch.open()
-        except EdgeflowError:
-            self.blamed = epoch.blamed
-            raise
-        finally:
-            with self._lock:
-                del self._opening[epoch.number]
-        return epoch
-
     @property
-    def _care_timeout_s(self) -> float:
-        assert self._care is not None
+    def _connect_timeout_s(self) -> float:
+        """The first plan's workers may have to come up; later, whoever is not there can be done without."""
+        if self._care is None or self._keeper is None:
+            return CONNECT_TIMEOUT_S
         return self._care.watch.call_timeout_s
 
     def _free(self) -> None:
