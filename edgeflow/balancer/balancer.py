@@ -85,7 +85,7 @@ class Rebalancer:
             self._trials.begin(
                 self._plan,
                 _label(plan),
-                requests_s=self.history.requests_s,
+                requests=self.history.requests,
                 slowness=self.decisions[-1].slowness,
             )
         else:
@@ -151,7 +151,7 @@ class Rebalancer:
         self._now_s = max(self._now_s, now_s)
         if self._plan is None or self._cluster is None:
             return None
-        back = self._trials.judge(self.history.requests_s, now_s)
+        back = self._trials.judge(self.history.requests, now_s)
         if back is not None and _names(back[0]) <= {device.name for device in self._cluster.devices}:
             return self._go_back(self._plan, *back, now_s)
         if now_s - self._switched_s < self.cool_down_s(now_s):

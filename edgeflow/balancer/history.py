@@ -22,8 +22,8 @@ from edgeflow.cluster.cluster import Link
 #: Frames of one size on one link that are remembered.
 _FRAMES: Final = 25
 
-#: Probes of a device that its speed is taken from.
-_PROBES: Final = 3
+#: Probes of a device that its speed is taken from, so that one may be disturbed.
+PROBES: Final = 3
 
 #: Requests that are remembered.
 _REQUESTS: Final = 64
@@ -51,6 +51,19 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     num_values: int
     seen_s: float
     families: dict[str, float] = {}
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a request took.
+
+    Attributes:
+        seconds: From when the client began to send it until it had the answer.
+        own_s: The part of it after the answer before: what it took where one follows the other, and where
+            several are under way, what it kept the plan busy, without its waiting for the others.
+    """
+
+    seconds: float
+    own_s: float
 
 
 #: Durations of so much time are averaged before anything else: a processor that is rationed (a quota of a
@@ -92,13 +105,14 @@ class LatencyHistory:
         self._frames: dict[tuple[str, str], dict[int, deque[float]]] = {}
         self._sent_s: dict[tuple[str, str], float] = {}
         self._since_s = -math.inf
-        #: Of whole requests on the present plan, oldest first.
-        self.requests_s: deque[float] = deque(maxlen=_REQUESTS)
+        #: Whole requests on the present plan, oldest first.
+        self.requests: deque[Answered] = deque(maxlen=_REQUESTS)
+        self._answered_s = -math.inf
 
     def switched(self, now_s: float) -> None:
         """Another plan runs: what the one before made devices do is believed until there is newer word."""
         self._since_s = now_s
-        self.requests_s.clear()
+        self.requests.clear()
 
     def forget_kernels(self) -> None:
         """Those that run from now on are others, of which the ones before say nothing."""
@@ -114,10 +128,13 @@ class LatencyHistory:
                     pieces[key] = _Work(item)
                 pieces[key].add(item)
             elif item.kind == "probe" and item.seconds > 0:
-                probes = self._probes.setdefault(item.device, deque(maxlen=_PROBES))
+                probes = self._probes.setdefault(item.device, deque(maxlen=PROBES))
                 probes.append((item.stop_s, item.seconds))
-            elif item.kind == "request" and item.stop_s - item.seconds > self._since_s:
-                self.requests_s.append(item.seconds)
+            elif item.kind == "request":
+                if item.stop_s - item.seconds > self._since_s:
+                    own_s = min(item.seconds, max(0.0, item.stop_s - self._answered_s))
+                    self.requests.append(Answered(seconds=item.seconds, own_s=own_s))
+                self._answered_s = max(self._answered_s, item.stop_s)
             elif item.kind == "transfer":
                 pair = (item.device, item.peer)
                 sizes = self._frames.setdefault(pair, {})

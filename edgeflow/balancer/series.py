@@ -6,9 +6,11 @@ against the noise that the series itself has shown, so that noise alone is none.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 #: Latest values that a step is looked for in; it is seen when more than half of them lie beyond it.
@@ -68,18 +70,20 @@ class Series:
         return statistics.median(self._settled) if self._settled else math.nan
 
     @property
-    def spread(self) -> float:
-        """Standard deviation of the noise, by the median absolute deviation."""
-        level = self.level
-        return max(_MIN_SPREAD, _OF_MAD * statistics.median(abs(value - level) for value in self._settled))
-
-    @property
     def error(self) -> float:
-        """Standard error of the level; infinite while there are too few values to tell."""
-        if len(self) < MIN_VALUES:
+        """Standard error of the level; infinite while there are too few values to tell.
+
+        By how far the values go on around the middle one, whatever the shape of their distribution: half of
+        them here and half of them there, as where outliers come close together, leave the middle unknown.
+        """
+        num = len(self)
+        if num < MIN_VALUES:
             return math.inf
-        # Of few values the spread is not known either.
-        return _OF_MEDIAN * self.spread / math.sqrt(len(self)) * (1 + _FEW / len(self))
+        ordered = sorted(self._settled)
+        middle, reach = (num - 1) / 2, math.sqrt(num) / 2
+        error = (_at(ordered, middle + reach) - _at(ordered, middle - reach)) / 2
+        # Of few values it is not well known either.
+        return max(error, _OF_MEDIAN * _MIN_SPREAD / math.sqrt(num)) * (1 + _FEW / num)
 
     def add(self, value: float) -> None:
         self._recent.append(value)
@@ -97,6 +101,25 @@ class Series:
         error = _OF_MEDIAN * noise * math.sqrt(1 / len(self._recent) + 1 / len(before))
         if abs(now - then) <= max(_DEAD_BAND, _SIGMAS * error):
             return
-        after = [value for value in self._recent if abs(value - now) < abs(value - then)]
+        after = _since_the_step(list(self._recent), then, now)
         self._settled = deque(after, maxlen=_SETTLED)
         self._recent = deque(after, maxlen=RECENT)
+
+
+def _since_the_step(values: Sequence[float], then: float, now: float) -> Sequence[float]:
+    """The values from the moment on that ``now`` explains them better than ``then``.
+
+    Those among them that look like ``then`` are kept. Where they are many, outliers that came close together
+    have looked like a step, and the level is to be as uncertain as that makes it.
+    """
+    gains = [abs(value - then) - abs(value - now) for value in reversed(values)]
+    sums = list(itertools.accumulate(gains))
+    return values[len(values) - 1 - sums.index(max(sums)) :]
+
+
+def _at(ordered: Sequence[float], place: float) -> float:
+    """The value at a place between two of them; the first or the last beyond these."""
+    place = min(max(place, 0.0), len(ordered) - 1.0)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])

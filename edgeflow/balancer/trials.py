@@ -1,4 +1,9 @@
-"""Whether a plan that was switched to is as good as it was to be: what was measured has the last word."""
+"""Whether a plan that was switched to is as good as it was to be: what was measured has the last word.
+
+Requests take longer where they wait for each other, and how many do is nothing that a plan can help: after a
+slow-down the next plan has a queue to work off. So a plan is worse only if requests took longer by it and
+each, without its waiting for others, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from edgeflow.balancer.history import Answered
 from edgeflow.plan.plan import Plan
 
 #: Requests that one plan is compared with another by: the latest of the one before, of the new one the first
@@ -43,7 +49,7 @@ class Worse(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Trial(msgspec.Struct, frozen=True, kw_only=True):
     before: Plan
-    before_s: float
+    took: Answered
     label: str
     slowness: Mapping[str, float]
 
@@ -56,33 +62,32 @@ class Trials:
         self._worse: dict[str, Worse] = {}
 
     def begin(
-        self, before: Plan, label: str, *, requests_s: Sequence[float], slowness: Mapping[str, float]
+        self, before: Plan, label: str, *, requests: Sequence[Answered], slowness: Mapping[str, float]
     ) -> None:
-        """The plan called ``label`` takes the place of ``before``, whose requests took ``requests_s``."""
+        """The plan called ``label`` takes the place of ``before``, which has answered ``requests``."""
         self._trial = None
-        if len(requests_s) >= _COMPARED and before.objective == "latency":
-            before_s = statistics.median(list(requests_s)[-_COMPARED:])
-            self._trial = _Trial(before=before, before_s=before_s, label=label, slowness=dict(slowness))
+        if len(requests) >= _COMPARED and before.objective == "latency":
+            self._trial = _Trial(before=before, took=_usual(requests), label=label, slowness=dict(slowness))
 
     def end(self) -> None:
         """Whatever was tried is not any more."""
         self._trial = None
 
-    def judge(self, requests_s: Sequence[float], now_s: float) -> tuple[Plan, Worse] | None:
+    def judge(self, requests: Sequence[Answered], now_s: float) -> tuple[Plan, Worse] | None:
         """Return the plan to go back to, and why, once it is clear that the present one is worse."""
         trial = self._trial
-        if trial is None or len(requests_s) < _COLD + _COMPARED:
+        if trial is None or len(requests) < _COLD + _COMPARED:
             return None
         self._trial = None
-        after_s = statistics.median(list(requests_s)[-_COMPARED:])
-        if after_s <= _WORSE * trial.before_s:
+        before, after = trial.took, _usual(requests)
+        if after.seconds <= _WORSE * before.seconds or after.own_s <= _WORSE * before.own_s:
             self._worse.pop(trial.label, None)
             return None
         known = self._worse.get(trial.label)
         refused_s = min(_MAX_REFUSED_S, 2 * known.refused_s) if known else _REFUSED_S
         worse = Worse(
-            before_s=trial.before_s,
-            after_s=after_s,
+            before_s=before.seconds,
+            after_s=after.seconds,
             slowness=trial.slowness,
             until_s=now_s + refused_s,
             refused_s=refused_s,
@@ -100,6 +105,15 @@ class Trials:
         if worse is None or now_s >= worse.until_s or _differs(slowness, worse.slowness):
             return None
         return worse
+
+
+def _usual(requests: Sequence[Answered]) -> Answered:
+    """Medians of the latest."""
+    latest = list(requests)[-_COMPARED:]
+    return Answered(
+        seconds=statistics.median(item.seconds for item in latest),
+        own_s=statistics.median(item.own_s for item in latest),
+    )
 
 
 def _differs(a: Mapping[str, float], b: Mapping[str, float]) -> bool:

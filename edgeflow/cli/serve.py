@@ -81,8 +81,8 @@ def serve(
 
     Both speak the Open Inference Protocol v2 (KServe, Triton); /metrics is for Prometheus.
     """
+    from edgeflow.runtime.coordinator.answers import default_in_flight
     from edgeflow.runtime.coordinator.batcher import Batcher
-    from edgeflow.runtime.coordinator.session import default_in_flight
     from edgeflow.runtime.security import Access
     from edgeflow.runtime.worker.server import check_bind
 

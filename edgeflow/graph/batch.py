@@ -36,19 +36,28 @@ class Batch:
     graph: ModelGraph
 
 
+def check_size(size: int) -> None:
+    """Check how many requests a batch is to hold.
+
+    Raises:
+        ConfigError: If that is none.
+    """
+    if size < 1:
+        raise ConfigError(f"a batch holds at least 1 request, got {size}")
+
+
 def make_batch(single: ModelGraph, graph: ModelGraph, *, size: int) -> Batch:
     """Return the batch of two graphs of one model.
 
     Raises:
-        ConfigError: If a tensor that goes in or comes out of ``graph`` is not the single one's, ``size``
-            times as long in dim 0; the message names all that are not.
+        ConfigError: If ``size`` is none, or a tensor that goes in or comes out of ``graph`` is not the single
+            one's, ``size`` times as long in dim 0; the message names all that are not.
 
     Notes:
         Shapes do not show whether requests are kept apart: tokens of a sequence that lies in dim 0 attend to
         those of the next one. See `check_apart`.
     """
-    if size < 1:
-        raise ConfigError(f"a batch holds at least 1 request, got {size}")
+    check_size(size)
     wrong = [
         *_unlike("input", single, single.inputs, graph, graph.inputs, size),
         *_unlike("output", single, single.outputs, graph, graph.outputs, size),

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from edgeflow.errors import ConfigError, EdgeflowError
 from edgeflow.graph.aten import evaluate_graph
-from edgeflow.graph.batch import Batch, check_apart, join, make_batch, split
+from edgeflow.graph.batch import Batch, check_apart, check_size, join, make_batch, split
 from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.graph.structure import flatten_inputs
@@ -45,10 +45,9 @@ def capture_batch(
         >>> batch.graph.specs[batch.graph.outputs[0]].shape
         (8, 2)
     """
+    check_size(size)
     if single is None:
         single = capture(module, args, kwargs, name=name)
-    if size < 1:
-        raise ConfigError(f"a batch holds at least 1 request, got {size}")
 
     def repeated(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):

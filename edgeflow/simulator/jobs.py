@@ -27,11 +27,22 @@ class State(IntEnum):
 class Job:
     """One attempt to answer a request."""
 
-    __slots__ = ("arrived", "coming", "courses", "is_cancelled", "number", "since_s", "state", "way")
+    __slots__ = (
+        "arrived",
+        "began_s",
+        "coming",
+        "courses",
+        "is_cancelled",
+        "number",
+        "since_s",
+        "state",
+        "way",
+    )
 
     def __init__(self, number: int, way: Way, now_s: float, with_times: bool) -> None:
         self.number = number
         self.way = way
+        self.began_s = now_s
         self.is_cancelled = False
         #: Tags of frames, in the order in which they came.
         self.arrived: dict[int, None] = {}

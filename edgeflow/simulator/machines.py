@@ -16,14 +16,12 @@ from heapq import heappush
 from typing import Any
 
 from edgeflow.cluster.network import Turns
-from edgeflow.cost.timeline import trace_event
-from edgeflow.plan.program import CLIENT, Compute, Receive
+from edgeflow.plan.program import CLIENT, Compute
 from edgeflow.simulator.blocks import Block, Frame, Script
 from edgeflow.simulator.clock import FIRST, Clock, Happening, transfer_order
 from edgeflow.simulator.conditions import Conditions
 from edgeflow.simulator.jobs import MAX_ACTIVE, Flight, Job, Lane, Processor, State, Way
-from edgeflow.simulator.observation import Observation
-from edgeflow.telemetry import TraceEvent
+from edgeflow.simulator.onlooker import Onlooker
 
 
 class Machines:
@@ -31,8 +29,7 @@ class Machines:
 
     Args:
         on_answer: Called with the number of a request when its whole answer is there.
-        observations: Where durations are put, if anybody wants them.
-        events: Where the timeline is put, if anybody wants it.
+        onlooker: Told what happened when, if anybody wants to know.
     """
 
     def __init__(
@@ -42,16 +39,13 @@ class Machines:
         on_answer: Callable[[int], None],
         *,
         max_active: int = MAX_ACTIVE,
-        observations: list[Observation] | None = None,
-        events: list[TraceEvent] | None = None,
+        onlooker: Onlooker | None = None,
     ) -> None:
         self._clock = clock
         self._conditions = conditions
         self._on_answer = on_answer
         self._max_active = max_active
-        self._observations = observations
-        self._events = events
-        self._is_watched = observations is not None or events is not None
+        self._onlooker = onlooker
         self._serial = 0
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)
         ranks = conditions.cluster.ranks
@@ -96,7 +90,7 @@ class Machines:
     def start(self, way: Way, number: int) -> None:
         """Begin to answer a request."""
         now_s = self._clock.now
-        job = way.jobs[number] = Job(number, way, now_s, self._is_watched)
+        job = way.jobs[number] = Job(number, way, now_s, self._onlooker is not None)
         for index, block in enumerate(way.script.blocks):
             if index and block.begins_at_once:
                 self._know(job, index)
@@ -155,7 +149,7 @@ class Machines:
         block = job.take(index)
         job.state[index] = State.RUNS
         processor.is_running = True
-        if self._is_watched or self._speed[processor.rank] is not None:
+        if self._onlooker is not None or self._speed[processor.rank] is not None:
             stop_s, busy_s, compute_s, seen = self._play(job, index, block)
         else:
             stop_s, busy_s, compute_s, seen = self._clock.now, block.processor_s, block.compute_s, None
@@ -194,8 +188,8 @@ class Machines:
         processor.busy_s += busy_s
         processor.compute_s += compute_s
         processor.flops += block.flops
-        if seen is not None and self._is_watched:
-            self._watch(job, index, seen)
+        if seen is not None and self._onlooker is not None:
+            self._onlooker.ran(job, index, seen, self._clock.now)
         if not job.is_cancelled:
             self._go_on(lane, job)
         self._kick(processor)
@@ -222,8 +216,8 @@ class Machines:
             job.state[0] = State.RUNS
             block = job.take(0)
             stop_s, _, _, seen = self._play(job, 0, block)
-            if self._is_watched:
-                self._watch(job, 0, seen)
+            if self._onlooker is not None:
+                self._onlooker.ran(job, 0, seen, self._clock.now)
             if stop_s > self._clock.now or job.coming[0] is None:
                 order = transfer_order(job.number, 0)
                 self._clock.at(stop_s, Happening(self._client_done, order, job))
@@ -237,6 +231,8 @@ class Machines:
             self._run_client(job)
             return
         del job.way.jobs[job.number]
+        if self._onlooker is not None:
+            self._onlooker.answered(job, self._clock.now)
         self._on_answer(job.number)
 
     # The network.
@@ -267,8 +263,8 @@ class Machines:
 
     def _on_arrival(self, happening: Happening) -> None:
         flight: Flight = happening.what
-        if self._observations is not None:
-            self._observe_flight(flight)
+        if self._onlooker is not None:
+            self._onlooker.arrived(flight, self._clock.now)
         self._arrive(flight.job, flight.frame)
 
     def _on_local(self, happening: Happening) -> None:
@@ -294,44 +290,3 @@ class Machines:
             job.state[index] = State.READY
             heappush(lane.ready, (job.number, self._next_serial(), job))
             self._kick(lane.processor)
-
-    # Whoever looks on.
-
-    def _watch(self, job: Job, index: int, seen: list[tuple[Any, float, float]]) -> None:
-        rank = job.way.script.ranks[index]
-        for step, start_s, stop_s in seen:
-            if self._observations is not None and isinstance(step.instruction, Compute):
-                self._observations.append(
-                    Observation(
-                        kind="compute",
-                        device=self._name(rank),
-                        stop_s=stop_s,
-                        seconds=stop_s - start_s,
-                        expected_s=step.seconds,
-                    )
-                )
-            if self._events is not None:
-                waited = isinstance(step.instruction, Receive)
-                begin_s = job.since_s[index] if waited else start_s
-                event = trace_event(rank, step.instruction, begin_s, stop_s, request=job.number)
-                if event is not None:
-                    self._events.append(event)
-        job.since_s[index] = seen[-1][2] if seen else self._clock.now
-
-    def _observe_flight(self, flight: Flight) -> None:
-        assert self._observations is not None
-        ranks = flight.job.way.script.ranks
-        self._observations.append(
-            Observation(
-                kind="transfer",
-                device=self._name(ranks[flight.frame.source]),
-                peer=self._name(ranks[flight.frame.destination]),
-                stop_s=self._clock.now,
-                seconds=self._clock.now - flight.sent_s,
-                expected_s=flight.frame.idle_s,
-                num_bytes=flight.num_bytes,
-            )
-        )
-
-    def _name(self, rank: int) -> str:
-        return self._conditions.cluster.devices[rank if rank >= 0 else self._source].name

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from heapq import heappush
 
 import msgspec
 
+from edgeflow.balancer.history import PROBES
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.energy import modelled
 from edgeflow.cost.model import CostModel
@@ -24,6 +25,7 @@ from edgeflow.simulator.conditions import Conditions
 from edgeflow.simulator.fleet import Fleet
 from edgeflow.simulator.machines import Machines
 from edgeflow.simulator.observation import Balancer, Observation
+from edgeflow.simulator.onlooker import Onlooker
 from edgeflow.simulator.profile import TraceEndedError
 from edgeflow.simulator.report import RequestRecord, SimulationReport, Switch, percentiles
 from edgeflow.simulator.scenario import Change, Scenario, cluster_of
@@ -41,11 +43,13 @@ class Reaction(msgspec.Struct, frozen=True, kw_only=True):
         switch_s: From the decision for a plan until it takes requests: weights travel, workers prepare. Ways
             that still work go on meanwhile.
         interval_s: Between two questions to the balancer.
+        probe_every_s: Between two probes of a device that the plan does not use; 0 probes none.
     """
 
     detection_s: float = 1.0
     switch_s: float = 0.5
     interval_s: float = 1.0
+    probe_every_s: float = 3.0
 
 
 class Run:
@@ -75,13 +79,12 @@ class Run:
         self._max_in_flight = max_in_flight
         self._observations: list[Observation] | None = None if balancer is None else []
         self._events: list[TraceEvent] | None = [] if with_events else None
+        self._onlooker = Onlooker(self._conditions, observations=self._observations, events=self._events)
+        is_watched = balancer is not None or with_events
         self._machines = Machines(
-            self._clock,
-            self._conditions,
-            self._answered,
-            observations=self._observations,
-            events=self._events,
+            self._clock, self._conditions, self._answered, onlooker=self._onlooker if is_watched else None
         )
+        self._probed_s = 0.0
         self._present = frozenset(device.name for device in cluster.devices) - scenario.late
         #: What the coordinator knows of it.
         self._known = self._present
@@ -116,6 +119,10 @@ class Run:
         for change in self._scenario.in_order:
             self._clock.call(change.time_s, self._change, change)
         if self._balancer is not None:
+            if self._reaction.probe_every_s > 0:
+                # As a session does before the first request: what later probes are compared with.
+                for _ in range(PROBES):
+                    self._probe(self._known)
             self._clock.call(self._reaction.interval_s, self._ask)
         if isinstance(arrivals, ClosedLoop):
             for _ in range(min(arrivals.in_flight, requests)):
@@ -262,6 +269,9 @@ class Run:
     def _ask(self, _: object) -> None:
         """Let the balancer look, and do what it says."""
         assert self._balancer is not None and self._observations is not None
+        every_s = self._reaction.probe_every_s
+        if every_s > 0 and self._clock.now >= self._probed_s + every_s:
+            self._probe(self._known - _names(self._plan))
         if self._observations:
             self._balancer.observe(tuple(self._observations))
             self._observations.clear()
@@ -270,6 +280,13 @@ class Run:
             self._switch(plan, "balancer")
         if self._clock.peek() < math.inf:  # else nothing will ever happen again
             self._clock.call(self._clock.now + self._reaction.interval_s, self._ask)
+
+    def _probe(self, devices: Collection[str]) -> None:
+        """Let the balancer know how fast devices are; one that is gone does not answer."""
+        self._probed_s = self._clock.now
+        for rank, device in enumerate(self._cluster.devices):
+            if device.name in devices and self._is_present(rank):
+                self._onlooker.probe(rank, self._clock.now)
 
     # Devices that go and come.
 

@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch")
 
 from tests.clusters import slow  # noqa: E402
 from tests.images import assert_close, images  # noqa: E402
-from tests.waiting import eventually  # noqa: E402
+from tests.waiting import eventually, in_threads  # noqa: E402
 
 TIMEOUT_S = 20.0
 SIZE = 4
@@ -58,23 +58,18 @@ def test_each_request_gets_its_own_answer(module: Any, session: ef.Session, batc
 def test_several_threads_ask_and_their_arguments_may_change(
     module: Any, session: ef.Session, batch: Batch
 ) -> None:
-    answers: dict[int, Any] = {}
     inputs = images(8)
 
-    def ask(index: int) -> None:
-        image = inputs[index].clone()
-        future = batcher.submit(image)
-        image.zero_()
-        answers[index] = future.result(TIMEOUT_S)
+    def ask(image: Any) -> Any:
+        mine = image.clone()
+        future = batcher.submit(mine)
+        mine.zero_()
+        return future.result(TIMEOUT_S)
 
     with ef.Batcher(session, batch, max_wait_s=0.02) as batcher:
-        threads = [threading.Thread(target=ask, args=(index,)) for index in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(TIMEOUT_S)
-    for index, image in enumerate(inputs):
-        assert_close(answers[index], module(image))
+        answers = in_threads(ask, inputs)
+    for image, answer in zip(inputs, answers, strict=True):
+        assert_close(answer, module(image))
 
 
 def test_a_stream_keeps_its_order(module: Any, session: ef.Session, batch: Batch) -> None:

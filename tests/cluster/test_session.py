@@ -30,6 +30,7 @@ torch = pytest.importorskip("torch")
 from edgeflow.testing import models  # noqa: E402
 from tests.clusters import slow  # noqa: E402
 from tests.images import assert_close, images  # noqa: E402
+from tests.waiting import eventually, in_threads  # noqa: E402
 
 TIMEOUT_S = 20.0
 
@@ -96,18 +97,8 @@ def test_several_requests_at_once_are_each_answered_with_their_own(module: Any, 
 
 def test_several_threads_may_ask(module: Any, deployed: ef.Session) -> None:
     inputs = images(8)
-    answers: dict[int, Any] = {}
-
-    def ask(index: int) -> None:
-        answers[index] = deployed.run(inputs[index])
-
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(inputs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(TIMEOUT_S)
-    for index, image in enumerate(inputs):
-        assert_close(answers[index], module(image))
+    for image, answer in zip(inputs, in_threads(deployed.run, inputs), strict=True):
+        assert_close(answer, module(image))
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 3, 20])
@@ -327,6 +318,27 @@ def test_a_worker_that_stops_in_mid_request(deployed: ef.Session, workers: Any) 
         deployed.run(images(1)[0])
     release.set()
     stopper.join()
+
+
+def test_a_planner_that_fails_is_asked_again(module: Any, graph: ef.ModelGraph, workers: Any) -> None:
+    """Whatever it raises, requests hear of it at once, and the session answers again when there is a plan."""
+    problems = [ValueError("not today")]
+
+    def replan(graph: ef.ModelGraph, cluster: ef.Cluster, cost: Any) -> Plan:
+        if problems:
+            raise problems[0]
+        return ef.plan(graph, cluster, strategy="coedge", cost=cost)
+
+    image = images(1)[0]
+    with ef.deploy(rows(graph), workers=workers.start(3), timeout_s=TIMEOUT_S, replan=replan) as session:
+        assert_close(session.run(image), module(image))
+        workers.servers[1].stop()
+        with pytest.raises(ClusterError, match="not today"):
+            session.run(image, timeout_s=TIMEOUT_S / 2)
+        problems.clear()
+        assert eventually(lambda: session.is_ready)
+        assert_close(session.run(image), module(image))
+        assert "device1" not in {device for epoch in session.open_epochs() for device in epoch.devices}
 
 
 def test_closing_with_requests_under_way(graph: ef.ModelGraph, workers: Any) -> None:

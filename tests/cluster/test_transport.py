@@ -29,6 +29,7 @@ from edgeflow.runtime.transport.grpc_ import GrpcTransport, bind_server
 from edgeflow.runtime.transport.memory import MemoryNetwork, MemoryTransport
 from edgeflow.runtime.transport.tcp import TcpTransport
 from edgeflow.runtime.wire import CHUNK_BYTES, Frame, Header, Kind
+from tests.waiting import in_threads
 
 WAIT_S = 10.0
 HELLO = Hello(epoch=5, rank=0)
@@ -172,11 +173,7 @@ def test_many_threads_may_send(pair: Pair) -> None:
         for _ in range(5):
             mine.send(tensor(tag, size))
 
-    threads = [threading.Thread(target=send, args=(tag,)) for tag in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(send, range(4))
     frames = [pair.there.frames.get(timeout=WAIT_S) for _ in range(20)]
     assert sorted(frame.tag for frame in frames) == sorted(list(range(4)) * 5)
     assert all(np.all(frame.array == frame.tag) for frame in frames)

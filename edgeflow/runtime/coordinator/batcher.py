@@ -9,15 +9,22 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
-from edgeflow.errors import ClusterError, ConfigError, DeadlineExceededError
+from edgeflow.errors import ClusterError, DeadlineExceededError
 from edgeflow.graph.batch import Batch, join, split
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import flatten_inputs, to_array, unflatten_inputs
+from edgeflow.runtime.coordinator.answers import (
+    MAX_WAITING,
+    Closing,
+    answer_of,
+    check_timeout,
+    in_order,
+    settle,
+    settle_answer,
+)
 from edgeflow.runtime.coordinator.gather import Gatherer, Together
-from edgeflow.runtime.coordinator.session import MAX_WAITING, in_order, settle, settle_answer
 
 #: How long a request waits for others to share its run.
 DEFAULT_MAX_WAIT_S: Final = 0.002
@@ -32,7 +39,7 @@ class Backend(Protocol):
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]: ...
 
 
-class Batcher:
+class Batcher(Closing):
     """Answers requests as a session does, several by one run. Use it in a ``with`` statement, or close it.
 
     Frames between devices and the start of kernels are paid once for all of them. Answers are those of the
@@ -90,12 +97,7 @@ class Batcher:
 
     def run(self, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Any:
         """Answer one request; as `Session.run`."""
-        future = self.submit(*args, timeout_s=timeout_s, **kwargs)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return answer_of(self.submit(*args, timeout_s=timeout_s, **kwargs))
 
     def submit(self, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Future[Any]:
         """Begin a request and return at once; as `Session.submit`.
@@ -108,8 +110,7 @@ class Batcher:
             ClusterError: If the batcher is closed.
         """
         inputs = flatten_inputs(self._batch.single, args, kwargs)
-        if timeout_s is not None and timeout_s <= 0:
-            raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
+        check_timeout(timeout_s)
         future: Future[Any] = Future()
         copies = {name: array.copy() for name, array in inputs.items()}
         with self._changed:
@@ -149,14 +150,6 @@ class Batcher:
             settle(future, error=ClusterError("the batcher is closed"))
         for run in runs:
             run.cancel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # What the thread does.
 

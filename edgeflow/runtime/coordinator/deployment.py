@@ -11,9 +11,10 @@ from edgeflow.cost import CostModel
 from edgeflow.errors import ConfigError
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT
+from edgeflow.runtime.coordinator.answers import MAX_WAITING, check_timeout
 from edgeflow.runtime.coordinator.members import Watch
 from edgeflow.runtime.coordinator.processes import LocalWorkers
-from edgeflow.runtime.coordinator.session import MAX_WAITING, Care, Session
+from edgeflow.runtime.coordinator.session import Care, Session
 from edgeflow.runtime.executor import AUTO, resolve_executor
 from edgeflow.runtime.security import Access
 from edgeflow.runtime.transport.routes import CHOICES
@@ -74,8 +75,7 @@ def deploy(
     """
     if transport not in CHOICES:
         raise ConfigError(f"no transport {transport!r}; known: {', '.join(CHOICES)}")
-    if timeout_s <= 0:
-        raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
+    check_timeout(timeout_s)
     care = None
     if replan is not None:
         thresholds = balance if isinstance(balance, Thresholds) else None

@@ -8,19 +8,18 @@ the place of another one is not rolled out when that does not run any more.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from edgeflow.balancer import Observation, Rebalancer
+from edgeflow.balancer import Rebalancer
+from edgeflow.balancer.history import PROBES
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
-from edgeflow.cluster.part import part_of
 from edgeflow.cost import CostModel
 from edgeflow.errors import (
     ClusterError,
@@ -34,22 +33,24 @@ from edgeflow.errors import (
     WorkerUnreachableError,
 )
 from edgeflow.plan import Plan
-from edgeflow.runtime.coordinator.client import WorkerClient
 from edgeflow.runtime.coordinator.epoch import Epoch
+from edgeflow.runtime.coordinator.measure import Measurements
 from edgeflow.runtime.coordinator.members import (
     CLIENT_END,
     Change,
     Joined,
     Lost,
-    Members,
     SetAside,
     Watch,
 )
-from edgeflow.runtime.coordinator.observe import Observer
+from edgeflow.runtime.coordinator.present import Present
+from edgeflow.runtime.coordinator.watchers import Carrying, Watchers
 from edgeflow.runtime.security import Access
 from edgeflow.telemetry.status import DeviceStatus, Status, write_status
 
 logger = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item")
 
 #: A worker that ran out of memory, or had none for a new plan, is left alone for so long.
 _UNFIT_S = 20.0
@@ -60,20 +61,15 @@ _TRIES = 6
 #: Least gain that a joined device must bring.
 _JOIN_GAIN = 0.05
 
-#: Probes of every device at the start.
-_BASELINE_PROBES = 3
 
-#: The while that a device's load is taken over.
-_LOAD_S = 5.0
-
-#: Plans that are remembered for the same devices and the same beliefs.
-_MAX_PLANS = 32
-
-
-class Kept(Protocol):
+class Kept(Carrying, Protocol):
     """The session, as its keeper sees it; all of this may be called from any thread."""
 
     plan: Plan
+
+    @property
+    def blamed(self) -> str | None:
+        """Name of the device that made the last roll-out fail."""
 
     def replace(self, before: Plan, plan: Plan, *, reason: str) -> bool:
         """Roll out ``plan``, if ``before`` is still the session's; return whether it was."""
@@ -81,12 +77,6 @@ class Kept(Protocol):
     def open_epochs(self) -> list[Epoch]: ...
 
     def status(self) -> Status: ...
-
-    def epochs_on(self, device: str) -> list[int]:
-        """Epochs that a worker is to hold."""
-
-    def is_carrying(self, device: str) -> bool:
-        """Whether frames are on their way to or from its worker, and arrive."""
 
     def lose_device(self, device: str, error: EdgeflowError) -> None:
         """What its worker was doing is not going to be answered."""
@@ -121,62 +111,62 @@ class Keeper:
         status_file: Path | None = None,
     ) -> None:
         self._status_file = status_file
-        self._active: dict[str, int] = {}
-        #: Device -> (when, for how long) it computed of late.
-        self._busy: dict[str, deque[tuple[float, float]]] = {}
         self.balancer = balancer
-        self.members = Members((device.name for device in cluster.devices), watch, time.monotonic())
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._watchers = Watchers(
+            session,
+            cluster,
+            addresses,
+            access=access,
+            watch=watch,
+            on_changes=self._apply,
+            closed=self._closed,
+        )
+        self._present = Present(self._watchers, balancer)
+        self._measurements = Measurements(balancer, self._watchers, cost=cost, watch=watch)
+        #: Guarded by the lock, which is that of the watchers.
+        self._members, self._lock = self._watchers.members, self._watchers.lock
         self._session = session
         #: What runs, as far as this thread has taken note of it.
         self._plan = session.plan
-        self._cluster = cluster
         self._addresses = addresses
-        self._cost = cost
-        self._access = access
         self._watch = watch
         self._is_balancing = is_balancing
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closed = threading.Event()
-        self._news: list[tuple[Epoch, int, EdgeflowError]] = []
+        #: What other threads append, this one takes out.
+        self._news: deque[tuple[Epoch, int, EdgeflowError]] = deque()
         self._reasons: list[str] = []
-        self._joined: list[str] = []
+        self._joined: deque[str] = deque()
         self._needs_plan = False
         self._retry_s = 0.0
-        self._observers: dict[int, tuple[Observer, set[int]]] = {}
-        self._probed_s = 0.0
-        self._plans: dict[object, Plan] = {}
-        self._threads = [threading.Thread(target=self._run, name="edgeflow-keeper", daemon=True)]
-        for device in cluster.devices:
-            self._threads.append(self._watcher(device.name))
+        self._thread = threading.Thread(target=self._run, name="edgeflow-keeper", daemon=True)
 
     def start(self) -> None:
-        self.balancer.switched(self._plan, self._cluster, time.monotonic())
+        self.balancer.switched(self._plan, self._watchers.cluster, time.monotonic())
         if self._is_balancing and self._watch.probe_every_s > 0:
             # Before the first request, while no device has anything else to do: what later probes are
-            # compared with. More than one, since one may be disturbed.
-            for _ in range(_BASELINE_PROBES):
-                self._probe(device.name for device in self._cluster.devices)
-        for thread in self._threads:
-            thread.start()
+            # compared with.
+            for _ in range(PROBES):
+                self._measurements.probe(device.name for device in self._watchers.cluster.devices)
+        self._thread.start()
+        self._watchers.start()
 
     def close(self) -> None:
         self._closed.set()
         self._wake.set()
-        for thread in self._threads:
-            if thread.ident is not None and thread is not threading.current_thread():
-                thread.join()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._watchers.join()
 
     def devices(self, used: Collection[str]) -> tuple[DeviceStatus, ...]:
         """What is known of every device, for people."""
         now_s = time.monotonic()
         with self._lock:
-            cluster = self._cluster
-            up = {device.name: self.members.is_up(device.name) for device in cluster.devices}
+            cluster = self._watchers.cluster
+            up = {device.name: self._members.is_up(device.name) for device in cluster.devices}
         found = []
         for device in cluster.devices:
             belief = self.balancer.belief(device.name, now_s)
-            busy_s = sum(s for stop, s in tuple(self._busy.get(device.name, ())) if stop > now_s - _LOAD_S)
             found.append(
                 DeviceStatus(
                     name=device.name,
@@ -185,8 +175,8 @@ class Keeper:
                     is_used=device.name in used,
                     ratio=belief.ratio,
                     source=belief.source,
-                    load=min(1.0, busy_s / _LOAD_S),
-                    num_active_requests=self._active.get(device.name, 0),
+                    load=self._measurements.load(device.name, now_s),
+                    num_active_requests=self._watchers.active.get(device.name, 0),
                 )
             )
         return tuple(found)
@@ -198,67 +188,6 @@ class Keeper:
         self._news.append((epoch, rank, error))
         self._needs_plan = True
         self._wake.set()
-
-    def add(self, device: Device, address: str) -> None:
-        """Watch for a worker that may join."""
-        with self._lock:
-            self._addresses[device.name] = address
-            if all(device.name != other.name for other in self._cluster.devices):
-                self._cluster = Cluster(
-                    name=self._cluster.name,
-                    devices=(*self._cluster.devices, device),
-                    network=self._cluster.network,
-                    links=self._cluster.links,
-                    segments=self._cluster.segments,
-                    source=self._cluster.devices[self._cluster.source_rank].name,
-                )
-                self.members.add(device.name, time.monotonic())
-                thread = self._watcher(device.name)
-                self._threads.append(thread)
-                thread.start()
-
-    # Watching: a thread a worker.
-
-    def _watcher(self, device: str) -> threading.Thread:
-        return threading.Thread(
-            target=self._watch_worker, args=(device,), name=f"edgeflow-watch-{device}", daemon=True
-        )
-
-    def _client(self, device: str) -> WorkerClient:
-        return WorkerClient(self._addresses[device], self._cluster.rank_of(device), self._access)
-
-    def _watch_worker(self, device: str) -> None:
-        client = self._client(device)
-        with contextlib.closing(client):
-            while True:
-                with self._lock:
-                    wait_s = self.members.wait_s(device)
-                if self._closed.wait(wait_s):
-                    return
-                if client.address != self._addresses[device]:
-                    client.close()
-                    client = self._client(device)
-                with self._lock:
-                    timeout_s = self.members.ping_timeout_s(device, time.monotonic())
-                self._ping(device, client, timeout_s)
-
-    def _ping(self, device: str, client: WorkerClient, timeout_s: float, *, is_suspect: bool = False) -> None:
-        epochs = self._session.epochs_on(device)
-        try:
-            pong = client.ping(epochs, timeout_s=timeout_s)
-        except EdgeflowError as error:
-            is_carrying = self._session.is_carrying(device)
-            with self._lock:
-                changes = (
-                    self.members.lost(device, str(error))
-                    if is_suspect and not is_carrying
-                    else self.members.missed(device, str(error), time.monotonic(), is_carrying=is_carrying)
-                )
-        else:
-            with self._lock:
-                self._active[device] = pong.num_active_requests
-                changes = self.members.heard(device, pong.instance, time.monotonic())
-        self._apply(changes)
 
     def _apply(self, changes: Iterable[Change]) -> None:
         for change in changes:
@@ -275,21 +204,9 @@ class Keeper:
                     self._joined.append(device)
             self._wake.set()
 
-    def _suspect(self, devices: Iterable[str]) -> list[str]:
-        """Ask workers now; return who does not answer, and is taken to be lost, or is lost already."""
-        names = list(dict.fromkeys(devices))
-        asked = [name for name in names if self.members.is_up(name)]
-
-        def ask(name: str) -> None:
-            with contextlib.closing(self._client(name)) as client:
-                self._ping(name, client, self._watch.ping_timeout_s, is_suspect=True)
-
-        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in asked]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return [name for name in names if not self.members.is_up(name)]
+    def add(self, device: Device, address: str) -> None:
+        """Watch for a worker that may join."""
+        self._watchers.add(device, address)
 
     # Acting: one thread.
 
@@ -314,7 +231,7 @@ class Keeper:
         self._keep_up()
         self._judge()
         with self._lock:
-            self._joined.extend(self.members.rested(time.monotonic()))
+            self._joined.extend(self._members.rested(time.monotonic()))
         if self._needs_plan:
             if time.monotonic() >= self._retry_s or self._joined:
                 self._recover()
@@ -325,12 +242,11 @@ class Keeper:
 
     def _judge(self) -> None:
         """Find out who is to blame for epochs that were lost."""
-        news, self._news = self._news, []
-        for epoch, rank, error in news:
+        for epoch, rank, error in _all_of(self._news):
             mine = epoch.device(rank)
             if isinstance(error, WorkerOutOfMemoryError):
                 with self._lock:
-                    self.members.unfit(mine, time.monotonic(), _UNFIT_S)
+                    self._members.unfit(mine, time.monotonic(), _UNFIT_S)
                 self._reasons.append(f"{mine} ran out of memory")
             elif isinstance(error, PeerLostError) and error.rank >= 0:
                 a, b = epoch.device(error.rank), epoch.device(error.peer)
@@ -342,10 +258,10 @@ class Keeper:
 
     def _part(self, a: str, b: str, reason: str, *, is_certain: bool = False) -> None:
         """Two ends have lost each other: is one of them gone, or the way between them, or what one sends?"""
-        if self._suspect(name for name in (a, b) if name != CLIENT_END):
+        if self._watchers.suspect(name for name in (a, b) if name != CLIENT_END):
             return
         with self._lock:
-            verdict = self.members.strike(a, b, time.monotonic(), is_certain=is_certain)
+            verdict = self._members.strike(a, b, time.monotonic(), is_certain=is_certain)
         logger.warning("link.lost", extra={"a": a, "b": b, "verdict": str(verdict), "reason": reason})
         if isinstance(verdict, SetAside):
             self._reasons.append(f"{verdict.device} answers, and others lose it again and again")
@@ -357,14 +273,20 @@ class Keeper:
     def _recover(self) -> None:
         """Bring some plan onto who is there."""
         self._joined.clear()
-        error: EdgeflowError | None = None
+        error: Exception | None = None
         for _ in range(_TRIES):
             if self._closed.is_set():
                 return
             self._needs_plan = False
             reason = ", ".join(dict.fromkeys(self._reasons)) or "the plan was lost"
             try:
-                plan = self._plan_now()
+                plan = self._present.plan()
+            except Exception as caught:  # the planner may be the caller's own
+                if not isinstance(caught, (InfeasiblePlanError, ConfigError)):
+                    logger.exception("planner.failed")
+                error = caught
+                break
+            try:
                 self._replace(plan, reason)
             except (InfeasiblePlanError, ConfigError) as caught:
                 error = caught
@@ -392,24 +314,23 @@ class Keeper:
             a, b = devices[error.rank].name, devices[error.peer].name
             self._part(a, b, str(error), is_certain=True)  # it was tried anew just now
             return
-        gone = self._suspect(plan.cluster.devices[rank].name for rank in plan.devices)
-        blamed = getattr(self._session, "blamed", None)
+        gone = self._watchers.suspect(plan.cluster.devices[rank].name for rank in plan.devices)
+        blamed = self._session.blamed
         if gone or blamed is None:
             return
         if isinstance(error, WorkerOverloadedError):
             with self._lock:
-                self.members.unfit(blamed, time.monotonic(), _UNFIT_S)
+                self._members.unfit(blamed, time.monotonic(), _UNFIT_S)
             self._reasons.append(f"{blamed} has no memory left")
         elif not isinstance(error, StalePlanError):
             self._part(blamed, CLIENT_END, str(error), is_certain=True)
 
     def _consider(self) -> None:
         """Devices are there that were not: use them if that helps."""
-        names, self._joined = dict.fromkeys(self._joined), []
-        cluster = self._present()
-        self.balancer.joined(cluster)
+        names = dict.fromkeys(_all_of(self._joined))
         try:
-            plan = self._plan_now()
+            self.balancer.joined(self._present.cluster())
+            plan = self._present.plan()
         except (InfeasiblePlanError, ConfigError):
             return
         before_s, after_s = self.balancer.figure(self._plan), self.balancer.figure(plan)
@@ -422,10 +343,8 @@ class Keeper:
             self._try(plan, f"joined {', '.join(names)}")
 
     def _balance(self) -> None:
-        self._observe()
-        now_s = time.monotonic()
-        if self._watch.probe_every_s > 0 and now_s - self._probed_s > self._watch.probe_every_s:
-            self._probe(self.balancer.idle_devices)
+        self._measurements.observe(self._session.open_epochs())
+        self._measurements.probe_idle()
         plan = self.balancer.decide(time.monotonic())
         if plan is not None:
             self._try(plan, self.balancer.decisions[-1].explain())
@@ -454,102 +373,16 @@ class Keeper:
 
     def _adopted(self, plan: Plan) -> None:
         if plan.graph.fingerprint != self._plan.graph.fingerprint:
-            self._plans.clear()
+            self._present.forget_plans()
         self._plan = plan
         try:
-            cluster = self._present()
+            cluster = self._present.cluster()
         except InfeasiblePlanError:
-            cluster = self._cluster  # all are lost again
+            cluster = self._watchers.cluster  # all are lost again
         self.balancer.switched(plan, cluster, time.monotonic())
 
-    # Who is there, and what they do.
 
-    def _present(self, *, cut: bool = True) -> Cluster:
-        now_s = time.monotonic()
-        with self._lock:
-            names, apart = self.members.usable(now_s), self.members.apart(now_s)
-        if not names:
-            raise InfeasiblePlanError("no worker is left", constraint="devices")
-        if not cut or not apart:
-            return part_of(self._cluster, names)
-        try:
-            return part_of(self._cluster, names, cut=apart)
-        except ConfigError:
-            return part_of(self._cluster, set(names) - {_later(self._cluster, pair) for pair in apart})
-
-    def _plan_now(self) -> Plan:
-        cluster = self._present()
-        key = (cluster, self.balancer.in_short(cluster))
-        known = self._plans.get(repr(key))
-        if known is not None:
-            return known
-        try:
-            plan = self.balancer.replan(cluster)
-        except (InfeasiblePlanError, ConfigError):
-            with self._lock:
-                apart = self.members.apart(time.monotonic())
-            if not apart:
-                raise
-            # No plan of this kind does without the link: one of the two devices stands back.
-            names = {device.name for device in cluster.devices}
-            plan = self.balancer.replan(
-                part_of(self._cluster, names - {_later(self._cluster, pair) for pair in apart})
-            )
-        if len(self._plans) >= _MAX_PLANS:
-            self._plans.clear()
-        self._plans[repr(key)] = plan
-        return plan
-
-    def _observe(self) -> None:
-        """Ask workers what they have done since the last time."""
-        epochs = self._session.open_epochs()
-        self._observers = {
-            epoch.number: self._observers.get(epoch.number)
-            or (Observer(epoch.plan, self._cost or CostModel(cluster=epoch.plan.cluster)), set())
-            for epoch in epochs
-        }
-        found: list[Observation] = []
-        for epoch in epochs:
-            observer, seen = self._observers[epoch.number]
-            records = epoch.records(after=seen, timeout_s=self._watch.ping_timeout_s)
-            found += observer.read(records)
-        for item in found:
-            if item.kind == "compute":
-                self._busy.setdefault(item.device, deque(maxlen=4096)).append((item.stop_s, item.seconds))
-        if found:
-            self.balancer.observe(sorted(found, key=lambda item: item.stop_s))
-
-    def _probe(self, devices: Iterable[str]) -> None:
-        self._probed_s = time.monotonic()
-
-        def ask(name: str) -> None:
-            with contextlib.closing(self._client(name)) as client:
-                try:
-                    seconds = client.probe(self._watch.probe_s, timeout_s=5 * self._watch.probe_s + 1.0)
-                except EdgeflowError:
-                    return
-            found.append(
-                Observation(
-                    kind="probe", device=name, stop_s=time.monotonic(), seconds=seconds, expected_s=0.0
-                )
-            )
-
-        found: list[Observation] = []
-        threads = [
-            threading.Thread(target=ask, args=(name,), daemon=True)
-            for name in devices
-            if self.members.is_up(name)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.balancer.observe(sorted(found, key=lambda item: item.stop_s))
-
-
-def _later(cluster: Cluster, pair: tuple[str, str]) -> str:
-    """The one of two devices that can be done without: not the source, else the slower."""
-    source = cluster.devices[cluster.source_rank].name
-    if source in pair:
-        return pair[0] if pair[1] == source else pair[1]
-    return min(pair, key=lambda name: (cluster.devices[cluster.rank_of(name)].flops_per_second, name))
+def _all_of(queue: deque[_Item]) -> Iterator[_Item]:
+    """Take out what is there; what another thread appends meanwhile is not lost."""
+    while queue:
+        yield queue.popleft()

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import itertools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from edgeflow.balancer import Decision, Rebalancer
 from edgeflow.cluster.device import Device
 from edgeflow.cost import CostModel, predict
 from edgeflow.errors import ClusterError, ConfigError, EdgeflowError, PeerLostError, StalePlanError
-from edgeflow.graph.ir import Array, ModelGraph
-from edgeflow.graph.structure import check_same_inputs, flatten_inputs, unflatten_outputs
+from edgeflow.graph.ir import Array
+from edgeflow.graph.structure import check_same_inputs, flatten_inputs
 from edgeflow.plan import Plan
-from edgeflow.plan.program import CLIENT
 from edgeflow.runtime.coordinator import ledger as led
+from edgeflow.runtime.coordinator.answers import MAX_WAITING, Closing, answer_of, default_in_flight, in_order
 from edgeflow.runtime.coordinator.epoch import MAX_IN_FLIGHT, Epoch, Shared
 from edgeflow.runtime.coordinator.keeper import Keeper
 from edgeflow.runtime.coordinator.members import Watch
+from edgeflow.runtime.coordinator.opening import Openings
+from edgeflow.runtime.coordinator.pending import Pending
 from edgeflow.runtime.coordinator.processes import LocalWorkers
 from edgeflow.runtime.coordinator.rollout import CONNECT_TIMEOUT_S, ContentTable
 from edgeflow.runtime.pages import PagePool
-from edgeflow.runtime.proof import new_epoch
 from edgeflow.runtime.runner import RequestKey, Runner
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.runtime.security import Access
@@ -42,9 +40,6 @@ from edgeflow.telemetry.status import EpochStatus, Status
 from edgeflow.telemetry.trace import TraceEvent
 
 logger = logging.getLogger(__name__)
-
-#: Requests that may wait for a worker; one more is refused.
-MAX_WAITING: Final = 1024
 
 #: Latencies and decisions that `Session.status` tells.
 _REMEMBERED: Final = 240
@@ -71,7 +66,7 @@ class Care:
     status_file: Path | None = None
 
 
-class Session:
+class Session(Closing):
     """A plan on its workers; made by `edgeflow.deploy`. Use it in a ``with`` statement, or close it.
 
     Its methods may be called from several threads.
@@ -107,20 +102,16 @@ class Session:
         self._lock = threading.RLock()
         #: One roll-out at a time.
         self._rolling = threading.Lock()
-        self._ledger = led.Ledger(timeout_s=timeout_s, max_in_flight=MAX_IN_FLIGHT, max_waiting=max_waiting)
-        self._events: deque[led.LedgerEvent] = deque()
-        self._is_handling = False
-        self._ids = itertools.count(1)
-        self._inputs: dict[int, Mapping[str, Array]] = {}
-        #: Answers, with the graph that they are of.
-        self._outputs: dict[int, tuple[ModelGraph, dict[str, Array]]] = {}
-        self._futures: dict[int, Future[Any]] = {}
         self._epochs: dict[int, Epoch] = {}
+        self._requests = Pending(
+            led.Ledger(timeout_s=timeout_s, max_in_flight=MAX_IN_FLIGHT, max_waiting=max_waiting),
+            self._epochs,
+            lock=self._lock,
+            call=lambda function: self._runner.call(function),
+            on_drained=self._close_drained,
+        )
         self._keeper: Keeper | None = None
         self._care = care
-        self._opening: dict[int, Epoch] = {}
-        #: Name of the device that made the last roll-out fail.
-        self.blamed: str | None = None
         self._num_answered = 0
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._is_closed = False
@@ -140,6 +131,7 @@ class Session:
             choice=transport,
             access=access,
         )
+        self._openings = Openings(self._addresses, self._shared, timeout_s=timeout_s)
         #: Of the graph that takes requests now.
         self._contents = ContentTable(plan.graph)
         self._started_s = time.monotonic()
@@ -177,12 +169,7 @@ class Session:
             WorkerUnreachableError: If a worker is lost, and nothing takes its place.
             ClusterError: If a worker fails, or the session is closed.
         """
-        future = self._submit(flatten_inputs(self.plan.graph, args, kwargs), timeout_s)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return answer_of(self._requests.submit(flatten_inputs(self.plan.graph, args, kwargs), timeout_s))
 
     def submit(self, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Future[Any]:
         """Begin a request and return at once; the future raises what `run` would.
@@ -191,7 +178,7 @@ class Session:
         request is under way, frees what the workers hold for it.
         """
         inputs = flatten_inputs(self.plan.graph, args, kwargs)
-        return self._submit({name: array.copy() for name, array in inputs.items()}, timeout_s)
+        return self._requests.submit({name: array.copy() for name, array in inputs.items()}, timeout_s)
 
     def stream(self, items: Iterable[Any], *, max_in_flight: int = 0) -> Generator[Any, None, None]:
         """Answer requests in order, several under way at a time.
@@ -209,7 +196,7 @@ class Session:
         limit = max_in_flight or default_in_flight(self.plan)
 
         def submit(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Future[Any]:
-            return self._submit(flatten_inputs(self.plan.graph, args, kwargs), None)
+            return self._requests.submit(flatten_inputs(self.plan.graph, args, kwargs), None)
 
         return in_order(items, submit, limit)
 
@@ -249,13 +236,17 @@ class Session:
             opened: list[Epoch] = []
             try:
                 for way in plan.ways:
-                    opened.append(self._open(way, contents))
+                    opened.append(
+                        self._openings.open(way, contents, connect_timeout_s=self._connect_timeout_s)
+                    )
                 with self._lock:
                     if self._is_closed:
                         raise ClusterError("the session is closed")
                     self.plan, self._contents = plan, contents
                     self._epochs |= {epoch.number: epoch for epoch in opened}
-                    self._handle(led.Opened({epoch.number: _expected_s(epoch.plan) for epoch in opened}))
+                    self._requests.handle(
+                        led.Opened({epoch.number: _expected_s(epoch.plan) for epoch in opened})
+                    )
             except BaseException:
                 for epoch in opened:
                     epoch.close(is_idle=False)
@@ -290,13 +281,14 @@ class Session:
     def status(self) -> Status:
         """Return what the session is doing now."""
         with self._lock:
-            open_ways = set(self._ledger.open_ways)
+            ledger = self._requests.ledger
+            open_ways = set(ledger.open_ways)
             epochs = tuple(
                 EpochStatus(
                     number=number,
                     state="open" if number in open_ways else "draining",
                     devices=epoch.devices,
-                    under_way=self._ledger.under_way(number),
+                    under_way=ledger.under_way(number),
                 )
                 for number, epoch in sorted(self._epochs.items())
             )
@@ -307,9 +299,9 @@ class Session:
                 objective=self.plan.objective,
                 predicted_s=self.plan.predicted_latency_s,
                 num_answered=self._num_answered,
-                num_replayed=self._ledger.num_replayed,
-                num_under_way=self._ledger.num_pending - self._ledger.num_waiting,
-                num_waiting=self._ledger.num_waiting,
+                num_replayed=ledger.num_replayed,
+                num_under_way=ledger.num_pending - ledger.num_waiting,
+                num_waiting=ledger.num_waiting,
                 latencies_s=tuple(self._latencies),
                 devices=() if self._keeper is None else self._keeper.devices(used),
                 epochs=epochs,
@@ -322,7 +314,7 @@ class Session:
     def is_ready(self) -> bool:
         """Whether requests can be taken: the session is open, and there is a plan that answers them."""
         with self._lock:
-            return not self._is_closed and bool(self._ledger.open_ways)
+            return not self._is_closed and bool(self._requests.ledger.open_ways)
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -360,65 +352,56 @@ class Session:
             if self._is_closed:
                 return
             self._is_closed = True
+            if self._keeper is not None:
+                self._openings.give_up((), ClusterError("the session is closed"))
         if self._keeper is not None:
-            for opening in tuple(self._opening.values()):
-                opening.interrupt(ClusterError("the session is closed"))
             self._keeper.close()
         with self._lock:
-            is_idle = not self._ledger.num_pending
-            self._handle(led.Closed(ClusterError("the session is closed")))
+            is_idle = not self._requests.ledger.num_pending
+            self._requests.handle(led.Closed(ClusterError("the session is closed")))
             epochs = tuple(self._epochs.values())
         for _ in self._closers.map(functools.partial(Epoch.close, is_idle=is_idle), epochs):
             pass
         self._free()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     # What epochs say; the lock is held.
 
     def on_answered(self, epoch: int, request_id: int, outputs: dict[str, Array], seconds: float) -> None:
-        self._outputs[request_id] = self._epochs[epoch].plan.graph, outputs
         self._num_answered += 1
         self._latencies.append(seconds)
-        self._handle(led.Answered(epoch, request_id, seconds))
-        self._outputs.pop(request_id, None)
+        self._requests.answered(epoch, request_id, outputs, seconds)
 
     def on_failed(self, epoch: int, request_id: int, error: Exception) -> None:
-        self._handle(led.Failed(epoch, request_id, error))
+        self._requests.handle(led.Failed(epoch, request_id, error))
 
     def on_trouble(self, epoch: int, rank: int, error: EdgeflowError) -> None:
         lost = self._epochs.get(epoch)
-        if lost is not None and self._keeper is not None and epoch in self._ledger.open_ways:
+        if lost is not None and self._keeper is not None and epoch in self._requests.ledger.open_ways:
             self._keeper.on_trouble(lost, rank, error)
         if lost is not None and isinstance(error, PeerLostError) and error.is_silent:
             ranks = {error.rank, error.peer} & set(lost.addresses)  # a worker may say anything
             if len(ranks) == 2:
-                self._give_up_openings({lost.device(rank) for rank in ranks}, error)
+                # A roll-out that wants the silent link too would wait for it, and all else for the roll-out.
+                ends = {lost.device(rank) for rank in ranks}
+                self._openings.give_up(ends, StalePlanError(f"planned before this was known: {error}"))
         self._lose(epoch, error)
-
-    def _give_up_openings(self, ends: set[str], error: EdgeflowError) -> None:
-        """A roll-out that wants a silent link too would wait for it, and all else for the roll-out."""
-        for opening in self._opening.values():
-            if ends <= set(opening.devices):
-                opening.interrupt(StalePlanError(f"planned before this was known: {error}"))
 
     # What the keeper asks and says.
 
     def open_epochs(self) -> list[Epoch]:
         """Epochs that take requests."""
         with self._lock:
-            return [self._epochs[way] for way in self._ledger.open_ways]
+            return [self._epochs[way] for way in self._requests.ledger.open_ways]
+
+    @property
+    def blamed(self) -> str | None:
+        """Name of the device that made the last roll-out fail."""
+        return self._openings.blamed
 
     def epochs_on(self, device: str) -> list[int]:
         """Epochs that a device's worker is to hold."""
         with self._lock:
-            epochs = (*self._epochs.values(), *self._opening.values())
+            epochs = (*self._epochs.values(), *self._openings.epochs)
             return [epoch.number for epoch in epochs if device in epoch.devices]
 
     def is_carrying(self, device: str) -> bool:
@@ -433,14 +416,12 @@ class Session:
             for epoch in tuple(self._epochs.values()):
                 if device in epoch.devices:
                     self.on_trouble(epoch.number, epoch.rank_of(device), error)
-            for epoch in self._opening.values():
-                if device in epoch.devices:
-                    epoch.interrupt(error)
+            self._openings.give_up({device}, error)
 
     def fail_waiting(self, error: EdgeflowError) -> None:
         """Fail what waits, and what comes, until there is a plan again."""
         with self._lock:
-            self._handle(led.NoPlan(error))
+            self._requests.handle(led.NoPlan(error))
 
     # What the runner calls.
 
@@ -464,125 +445,33 @@ class Session:
             now_s = time.monotonic()
             if now_s >= self._next_tick_s:
                 self._next_tick_s = now_s + _TICK_S
-                self._handle(led.Tick())
+                self._requests.handle(led.Tick())
                 for epoch in tuple(self._epochs.values()):
                     epoch.tick()
-            return _TICK_S if self._ledger.num_pending else None
+            return _TICK_S if self._requests.ledger.num_pending else None
 
-    # Carrying out instructions; the lock is held.
+    # When a way ends; the lock is held.
 
-    def _submit(self, inputs: Mapping[str, Array], timeout_s: float | None) -> Future[Any]:
-        if timeout_s is not None and timeout_s <= 0:
-            raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
-        future: Future[Any] = Future()
-        with self._lock:
-            # Ids are given and requests begun in one order: every rank meets them in that order.
-            request_id = next(self._ids)
-            self._inputs[request_id] = inputs
-            self._futures[request_id] = future
-            deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-            try:
-                self._handle(led.Submitted(request_id, deadline_s))
-            except EdgeflowError:
-                self._forget(request_id)
-                raise
-        future.add_done_callback(functools.partial(self._on_done, request_id))
-        self._runner.call(lambda: None)  # it has deadlines to look at now
-        return future
-
-    def _on_done(self, request_id: int, future: Future[Any]) -> None:
-        """Free what is held for a request that was cancelled."""
-        if not future.cancelled():
-            return
-        future.set_running_or_notify_cancel()  # whoever waits for it hears so now
-        with self._lock:
-            self._forget(request_id)
-            self._handle(led.Abandoned(request_id))
-
-    def _handle(self, event: led.LedgerEvent) -> None:
-        """Take an event; what it leads to is taken after it, in order."""
-        self._events.append(event)
-        if self._is_handling:
-            return
-        self._is_handling = True
-        try:
-            while self._events:
-                for instruction in self._ledger.handle(self._events.popleft(), time.monotonic()):
-                    self._carry_out(instruction)
-        finally:
-            self._is_handling = False
-            self._events.clear()
-
-    def _carry_out(self, instruction: led.LedgerInstruction) -> None:
-        match instruction:
-            case led.Begin(way, request_id, deadline_s):
-                self._epochs[way].begin(request_id, self._inputs[request_id], deadline_s)
-            case led.Cancel(way, request_id):
-                self._epochs[way].cancel(request_id)
-            case led.Answer(request_id):
-                self._answer(request_id)
-            case led.Fail(request_id, error):
-                future = self._forget(request_id)
-                self._runner.call(functools.partial(settle, future, error=error))
-            case led.Drained(way):
-                self._closers.submit(self._epochs.pop(way).close, is_idle=True)
+    def _close_drained(self, way: int) -> None:
+        """A way has ended what it had begun, and gets no more."""
+        self._closers.submit(self._epochs.pop(way).close, is_idle=True)
 
     def _lose(self, way: int, error: EdgeflowError) -> None:
         """A way is of no use any more: its requests go elsewhere, and what its workers hold is freed."""
-        self._handle(led.WayLost(way, error))
+        self._requests.handle(led.WayLost(way, error))
         epoch = self._epochs.pop(way, None)
         if epoch is not None and not self._is_closed:
             self._closers.submit(epoch.close, is_idle=False)
-        if not self._ledger.open_ways and self._keeper is None:
-            self._handle(led.NoPlan(error))
-
-    def _answer(self, request_id: int) -> None:
-        graph, outputs = self._outputs.pop(request_id)
-        future = self._forget(request_id)
-
-        # Not here: whoever waits for the future may run code of his own, and the lock is held.
-        self._runner.call(functools.partial(settle_answer, future, graph, outputs))
-
-    def _forget(self, request_id: int) -> Future[Any] | None:
-        self._inputs.pop(request_id, None)
-        return self._futures.pop(request_id, None)
+        if not self._requests.ledger.open_ways and self._keeper is None:
+            self._requests.handle(led.NoPlan(error))
 
     # Helpers.
 
-    def _open(self, way: Plan, contents: ContentTable) -> Epoch:
-        names = {rank: way.cluster.devices[rank].name for rank in way.programs if rank != CLIENT}
-        for name in names.values():
-            if name not in self._addresses:
-                raise ConfigError(
-                    f"the plan uses device {name!r}, which the session has no address of; "
-                    f"it has those of {', '.join(sorted(self._addresses))}"
-                )
-        addresses = {rank: self._addresses[name] for rank, name in names.items()}
-        epoch = Epoch(
-            way,
-            new_epoch(),
-            addresses,
-            shared=self._shared,
-            contents=contents,
-            timeout_s=self.timeout_s,
-            connect_timeout_s=CONNECT_TIMEOUT_S if self._keeper is None else self._care_timeout_s,
-        )
-        with self._lock:
-            self._opening[epoch.number] = epoch
-        self.blamed = None
-        try:
-            epoch.open()
-        except EdgeflowError:
-            self.blamed = epoch.blamed
-            raise
-        finally:
-            with self._lock:
-                del self._opening[epoch.number]
-        return epoch
-
     @property
-    def _care_timeout_s(self) -> float:
-        assert self._care is not None
+    def _connect_timeout_s(self) -> float:
+        """The first plan's workers may have to come up; later, whoever is not there can be done without."""
+        if self._care is None or self._keeper is None:
+            return CONNECT_TIMEOUT_S
         return self._care.watch.call_timeout_s
 
     def _free(self) -> None:
@@ -596,57 +485,3 @@ class Session:
 def _expected_s(way: Plan) -> float:
     """What a request is predicted to take on an idle cluster."""
     return max(predict(way, with_events=False).latency_s, 1e-9)
-
-
-def default_in_flight(plan: Plan) -> int:
-    """How many requests keep the workers of a plan busy."""
-    return max(4, 2 * len(plan.ways))
-
-
-def in_order(
-    items: Iterable[Any],
-    submit: Callable[[tuple[Any, ...], Mapping[str, Any]], Future[Any]],
-    limit: int,
-) -> Generator[Any, None, None]:
-    """Yield the answers to ``items`` in order, ``limit`` of them under way; leaving early cancels those."""
-    pending: deque[Future[Any]] = deque()
-    try:
-        for item in items:
-            pending.append(submit(*arguments_of(item)))
-            if len(pending) == limit:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-def settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:
-    """Give a future its outcome, unless it was cancelled."""
-    if future is None:
-        return
-    with contextlib.suppress(InvalidStateError):
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-
-def settle_answer(future: Future[Any] | None, graph: ModelGraph, outputs: Mapping[str, Array]) -> None:
-    """Give a future what the module would return."""
-    try:
-        answer = unflatten_outputs(graph, outputs)
-    except Exception as error:  # the caller's own output type may raise
-        settle(future, error=error)
-    else:
-        settle(future, result=answer)
-
-
-def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """What an item of a stream means: the only argument, all positional ones, or the keyword ones."""
-    if isinstance(item, tuple):
-        return item, {}
-    if isinstance(item, dict):
-        return (), item
-    return (item,), {}

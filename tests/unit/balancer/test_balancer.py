@@ -7,7 +7,7 @@ import random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeflow.balancer import Observation, Planner, Rebalancer, Thresholds
@@ -229,9 +229,16 @@ def test_the_decision_says_what_changed_with_numbers() -> None:
     bias=st.sampled_from([0.3, 1.0, 4.0]),
     strategy=st.sampled_from(["single", "coedge"]),
 )
+@example(seed=631, sigma=0.25, outliers=0.046875, bias=0.3, strategy="coedge")
+@example(seed=565, sigma=0.25, outliers=0.05, bias=0.3, strategy="coedge")
 def test_noise_that_stays_as_it_is_never_brings_another_plan(
     seed: int, sigma: float, outliers: float, bias: float, strategy: str
 ) -> None:
+    """Also where outliers come close together, as in the examples: seven among thirteen are no step.
+
+    No law: nobody can tell seven in a row from two slow seconds. At the worst of these settings it was seen
+    in none of a thousand runs.
+    """
     world = World(1.0, 0.8, 0.5, strategy=strategy, bias=bias, seed=seed)
     world.sigma, world.outliers = sigma, outliers
     world.run(90)

@@ -68,3 +68,22 @@ def test_the_error_says_how_little_is_known() -> None:
         for value in (1.0, 1.2, 0.8, 1.1, 0.9):
             series.add(value)
     assert series.error < few / 3
+
+
+def test_outliers_that_come_close_together_leave_the_level_uncertain() -> None:
+    """Seven of thirteen, with usual values between them: whatever level that makes, it is not sure."""
+    series = Series()
+    for _ in range(20):
+        series.add(0.0)
+    for value in (1.1, 2.1, 0.0, 0.5, 0.0, 1.3, 2.3, 0.0, 2.0, 0.0, 0.0, 0.0, 1.6):
+        series.add(value)
+    assert series.level - 3 * series.error < 0.1
+
+
+def test_a_step_between_outliers_is_sure_at_once() -> None:
+    series = Series()
+    for _ in range(20):
+        series.add(0.0)
+    for value in (0.0, 2.0, 0.0, 0.0, 1.5, 0.0, 1.1, 1.0, 1.1, 0.9, 1.0, 1.1, 1.0):
+        series.add(value)
+    assert series.level == 1.0 and series.error < 0.1

@@ -336,6 +336,32 @@ def test_a_balancer_sees_every_duration_and_may_switch() -> None:
         ("device0", "device1"),
         ("device1", "device0"),
     }
+    requests = [item for item in balancer.seen if item.kind == "request"]
+    assert {item.device for item in requests} == {"device0"}
+    # Nothing waits at the client here, and the last ones are answered after the last question.
+    latencies = sorted(report.latencies_s)
+    assert len(requests) > 20
+    assert all(min(abs(item.seconds - s) for s in latencies) < 1e-9 for item in requests)
+
+
+def test_a_balancer_sees_probes_of_devices_that_the_plan_does_not_use() -> None:
+    cluster = slow_devices(3)
+    scenario = Scenario(
+        changes=(
+            Change(time_s=2.0, kind="slow", device="device1", factor=0.25),
+            Change(time_s=5.0, kind="lose", device="device1"),
+        )
+    )
+    made = pipeline(cluster)  # on the first device and the last
+    balancer = _Scripted(made, at_s=math.inf)
+    simulate(made, 60, arrivals=Every(0.2), scenario=scenario, balancer=balancer, reaction=QUICK)
+
+    probes = [item for item in balancer.seen if item.kind == "probe"]
+    first = [item for item in probes if item.stop_s == 0.0]
+    assert sorted(item.device for item in first) == sorted(["device0", "device1", "device2"] * 3)
+    (later,) = (item for item in probes if item.stop_s > 0.0)  # the next one finds it gone
+    assert (later.device, later.stop_s) == ("device1", 3.0)
+    assert later.seconds == pytest.approx(4 * first[0].seconds)
 
 
 def test_a_balancer_does_not_keep_a_simulation_alive() -> None:

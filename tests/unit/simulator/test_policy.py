@@ -166,6 +166,54 @@ def test_in_the_loop_it_leaves_a_slow_device_and_comes_back() -> None:
     assert watched.latencies_s[-1] == pytest.approx(alone.latencies_s[0], rel=1e-6)
 
 
+@pytest.mark.parametrize("probe_every_s", [0.0, 3.0])
+def test_in_the_loop_probes_tell_that_a_device_is_still_slow(probe_every_s: float) -> None:
+    """Without them it is forgotten after 10 s, and tried again as soon as that.
+
+    The plan that takes its place has a queue to work off at first, and is not blamed for that.
+    """
+    watcher = MeasuredSpeeds(Thresholds(cool_down_s=2.0, forget_s=10.0))
+    scenario = Scenario(
+        changes=(
+            Change(time_s=5.0, kind="slow", device="device0", factor=0.1),
+            Change(time_s=50.0, kind="slow", device="device0"),
+        )
+    )
+    report = simulate(
+        make_plan(convs(3, 3), cluster(), "single"),
+        400,
+        arrivals=Every(0.2),
+        scenario=scenario,
+        balancer=watcher,
+        replan=watcher.replan,
+        reaction=Reaction(switch_s=0.2, interval_s=0.5, probe_every_s=probe_every_s),
+    )
+    early = [item for item in report.switches if 15.0 < item.time_s < 50.0]
+    assert bool(early) == (probe_every_s == 0)
+    assert report.switches[-1].chosen == "single on device0"
+
+
+def test_in_the_loop_a_plan_that_proves_worse_is_left() -> None:
+    """The planner is mistaken: requests take twice as long by the plan that it says is better."""
+    made = make_plan(convs(3, 3), cluster(), "single")
+    watcher = MeasuredSpeeds(Thresholds(cool_down_s=4.0), cost=wrong_by_four())
+    report = simulate(
+        made,
+        300,
+        arrivals=Every(0.2),
+        balancer=watcher,
+        replan=watcher.replan,
+        reaction=Reaction(switch_s=0.2, interval_s=0.5),
+    )
+    assert [item.chosen for item in report.switches][1:3] == ["single on device1", "single on device0"]
+    assert any(item.reason.startswith("back") for item in watcher.decisions)
+
+
+def wrong_by_four() -> CostModel:
+    """The second device is taken to be twice as fast as the first; it is half as fast."""
+    return CostModel(cluster=cluster(), corrections={"device1": {"*": 0.25}})
+
+
 @pytest.mark.parametrize(
     "wrong", [{"gain": 1.0}, {"gain": -0.1}, {"forget_s": -1.0}, {"doubt": float("inf")}]
 )

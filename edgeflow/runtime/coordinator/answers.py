@@ -1,0 +1,107 @@
+"""Futures of requests: how they get their answers, and what answers them has in common."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Future, InvalidStateError
+from types import TracebackType
+from typing import Any, Final, Self
+
+from edgeflow.errors import ConfigError
+from edgeflow.graph.ir import Array, ModelGraph
+from edgeflow.graph.structure import unflatten_outputs
+from edgeflow.plan import Plan
+
+#: Requests that may wait for a worker; one more is refused.
+MAX_WAITING: Final = 1024
+
+
+class Closing(ABC):
+    """Closes itself at the end of a ``with`` statement."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_timeout(timeout_s: float | None) -> None:
+    """Check how long a request may take.
+
+    Raises:
+        ConfigError: If that is no time at all.
+    """
+    if timeout_s is not None and timeout_s <= 0:
+        raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
+
+
+def answer_of(future: Future[Any]) -> Any:
+    """Wait for an answer; whoever cannot wait any longer does not want it any more."""
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def default_in_flight(plan: Plan) -> int:
+    """How many requests keep the workers of a plan busy."""
+    return max(4, 2 * len(plan.ways))
+
+
+def in_order(
+    items: Iterable[Any],
+    submit: Callable[[tuple[Any, ...], Mapping[str, Any]], Future[Any]],
+    limit: int,
+) -> Generator[Any, None, None]:
+    """Yield the answers to ``items`` in order, ``limit`` of them under way; leaving early cancels those."""
+    pending: deque[Future[Any]] = deque()
+    try:
+        for item in items:
+            pending.append(submit(*arguments_of(item)))
+            if len(pending) == limit:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def settle(future: Future[Any] | None, *, result: Any = None, error: BaseException | None = None) -> None:
+    """Give a future its outcome, unless it was cancelled."""
+    if future is None:
+        return
+    with contextlib.suppress(InvalidStateError):
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+
+def settle_answer(future: Future[Any] | None, graph: ModelGraph, outputs: Mapping[str, Array]) -> None:
+    """Give a future what the module would return."""
+    try:
+        answer = unflatten_outputs(graph, outputs)
+    except Exception as error:  # the caller's own output type may raise
+        settle(future, error=error)
+    else:
+        settle(future, result=answer)
+
+
+def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """What an item of a stream means: the only argument, all positional ones, or the keyword ones."""
+    if isinstance(item, tuple):
+        return item, {}
+    if isinstance(item, dict):
+        return (), item
+    return (item,), {}
