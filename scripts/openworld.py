@@ -1,7 +1,10 @@
 """Write `docs/openworld-table.md`: methods of open-world learning on Fashion-MNIST, over five seeds.
 
 Trains what has no row in `docs/openworld-fashion-mnist.csv` yet, on one core, then writes the table; after a
-kill the same command goes on. `--write` only writes the table, from the rows that there are.
+kill the same command goes on. `--write` only writes the table, from the rows that there are. `--pace` first
+trains what is missing in `docs/openworld-pace.csv`: LPS with and without its margin, from a head that
+begins random and from one that begins with cluster means (`--heads`), with the accuracies of every epoch.
+With `--pretrain-seed 0` all of these share the SimCLR of seed 0.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 
+from edgeflow.openworld.pace import HEADS, curves, pace_markdown, read_pace, run_pace
 from edgeflow.openworld.settings import settings_for
 from edgeflow.openworld.table import (
     COMPARED,
@@ -28,6 +33,7 @@ from edgeflow.openworld.table import (
 
 _DOCS = Path(__file__).resolve().parent.parent / "docs"
 _RESULTS = _DOCS / "openworld-fashion-mnist.csv"
+_PACE = _DOCS / "openworld-pace.csv"
 _TABLE = _DOCS / "openworld-table.md"
 _SEEDS = range(5)
 
@@ -36,11 +42,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="only write the table")
     parser.add_argument("--output", type=Path, default=Path("train-output"), help="for checkpoints")
+    parser.add_argument("--pace", action="store_true", help="gaps of every epoch instead of the methods")
+    parser.add_argument("--pretrain-seed", type=int, help="with --pace: seed of everyone's SimCLR")
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS, help="with --pace")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     settings = settings_for("fashion-mnist", label_ratio=0.5, method="lps")
     names = list(variants(ablations=True))
-    if not arguments.write:
+    if arguments.pace and not arguments.write:
+        base = msgspec.structs.replace(settings, pretrain_seed=arguments.pretrain_seed)
+        for own, epochs in run_pace(
+            base, arguments.heads, list(_SEEDS), results=_PACE, folder=arguments.output
+        ):
+            print(own.prototypes, own.method, own.seed, epochs[-1]["gap"], file=sys.stderr, flush=True)
+    elif not arguments.write:
         for row in run_table(settings, names, list(_SEEDS), results=_RESULTS, folder=arguments.output):
             print(row["variant"], row["seed"], row["transductive_all"], file=sys.stderr, flush=True)
     rows = read_rows(_RESULTS)
@@ -65,6 +80,7 @@ def _page(rows: Sequence[Row], wanted: int) -> str:
         "## What the margin does to the gap\n",
         _margin(rows),
         "",
+        *_pace(read_pace(_PACE)),
     ]
     return "\n".join(parts)
 
@@ -93,6 +109,16 @@ def _margin(rows: Sequence[Row]) -> str:
             f"{means['lps-no-margin']:.1f} without; difference {_points(mean, half)} over {num} seeds."
         )
     return "\n".join(lines)
+
+
+def _pace(rows: Sequence[Row]) -> list[str]:
+    """Say the same of the two ways in which a head begins, from the accuracies of every epoch."""
+    begins = {"random": "random", "clusters": "with cluster means"}
+    return [
+        f"Heads that begin {begins[head]} (`openworld-pace.csv`), in points:\n\n{pace_markdown(rows, head)}\n"
+        for head in HEADS
+        if curves(rows, head)
+    ]
 
 
 def _points(mean: float, half: float) -> str:

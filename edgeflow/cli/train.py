@@ -18,6 +18,7 @@ from edgeflow.cli.screen import bar, note, say, say_json
 from edgeflow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from edgeflow.openworld.estimate import Estimate
     from edgeflow.openworld.fit import Epoch
     from edgeflow.openworld.settings import TrainSettings
     from edgeflow.openworld.table import Row
@@ -59,7 +60,8 @@ def train(
         typer.Option(
             "--estimate-classes",
             metavar="LARGEST",
-            help="Instead: how many classes there are.",
+            help="Estimate after SimCLR how many classes there are, up to this many, and train with that "
+            "many prototypes. (default: the true number)",
         ),
     ] = None,
     output: Annotated[
@@ -98,10 +100,12 @@ def train(
     )
     if ablations and not table:
         raise typer.BadParameter("--ablations goes with --table")
+    if estimate is not None and (table or ray is not None):
+        raise typer.BadParameter("--estimate-classes goes with neither --table nor --ray")
     make_folder(output)
     numbers = parse_seeds(seeds)
     if estimate is not None:
-        _estimate(msgspec.structs.replace(settings, seed=numbers[0]), output, largest=estimate, json=json)
+        _estimated(settings, numbers, output, largest=estimate, json=json)
         return
     rows = _rows(
         settings,
@@ -121,8 +125,33 @@ def train(
     say(markdown(rows))
 
 
-def _estimate(settings: TrainSettings, output: Path, *, largest: int, json: bool) -> None:
-    """Say how many classes there are, by the features of SimCLR."""
+def _estimated(
+    settings: TrainSettings, seeds: Sequence[int], output: Path, *, largest: int, json: bool
+) -> None:
+    """Train with as many prototypes as classes are estimated, seed by seed."""
+    from edgeflow.openworld.table import markdown
+    from edgeflow.openworld.train import find_method
+
+    find_method(settings.method)  # before SimCLR takes its time
+    tell = note if json else say
+    rows, estimates = [], []
+    for seed in seeds:
+        own = msgspec.structs.replace(settings, seed=seed)
+        found = _estimate(own, output, largest=largest)
+        for num_classes, share in found.agreement.items():
+            tell(f"{num_classes:4d} classes: {100 * share:5.1f} % of the labelled pictures agree")
+        tell(f"estimate: {found.num_classes} classes")
+        own = msgspec.structs.replace(own, num_novel=found.num_classes - settings.num_known)
+        rows.append(_one(own, output))
+        estimates.append({"num_classes": found.num_classes, "agreement": found.agreement})
+    if json:
+        say_json([{**row, **estimate} for row, estimate in zip(rows, estimates, strict=True)])
+    else:
+        say(markdown(rows))
+
+
+def _estimate(settings: TrainSettings, output: Path, *, largest: int) -> Estimate:
+    """Return how many classes there are, by the features of SimCLR."""
     from edgeflow.openworld.estimate import estimate_num_classes
     from edgeflow.openworld.train import fresh_learner, prepare, pretrain
 
@@ -139,13 +168,7 @@ def _estimate(settings: TrainSettings, output: Path, *, largest: int, json: bool
     split = material.split
     features, _ = learner.evaluate(split.images_NCHW)
     labels = split.targets_N[split.labelled]
-    found = estimate_num_classes(features, split.labelled, labels, largest=largest, seed=settings.seed)
-    if json:
-        say_json({"num_classes": found.num_classes, "agreement": found.agreement})
-        return
-    for num_classes, share in found.agreement.items():
-        say(f"{num_classes:4d} classes: {100 * share:5.1f} % of the labelled pictures agree")
-    say(f"estimate: {found.num_classes} classes")
+    return estimate_num_classes(features, split.labelled, labels, largest=largest, seed=settings.seed)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -206,6 +229,8 @@ def _one(settings: TrainSettings, output: Path) -> Row:
     from edgeflow.openworld.weights import save_model
 
     own = output / f"{settings.method}-seed{settings.seed}"
+    if settings.num_novel is not None:
+        own = own.with_name(f"{own.name}-{settings.num_known + settings.num_novel}-classes")
     make_folder(own)
     with bar(f"{settings.method}, seed {settings.seed}") as move:
         total = settings.pretrain_epochs + settings.epochs

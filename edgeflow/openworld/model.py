@@ -20,6 +20,7 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -130,6 +131,12 @@ class CosineHead(nn.Module):
         self.known = nn.Parameter(torch.randn(num_known, embed_dim) * embed_dim**-0.5)
         self.novel = nn.Parameter(torch.randn(num_novel, embed_dim) * embed_dim**-0.5)
 
+    def resize(self, num_novel: int, *, seed: int) -> None:
+        """Begin again with ``num_novel`` novel prototypes, drawn at random."""
+        generator = torch.Generator().manual_seed(seed)
+        dim = self.known.shape[1]
+        self.novel = nn.Parameter(torch.randn(num_novel, dim, generator=generator) * dim**-0.5)
+
     def forward(self, f_ND: Tensor) -> Tensor:
         prototypes_KD = _normalize(torch.cat([self.known, self.novel]))
         return self.scale * F.linear(_normalize(f_ND), prototypes_KD)
@@ -169,6 +176,15 @@ class OpenWorldClassifier(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+
+    def resize_novel(self, num_novel: int, *, seed: int) -> None:
+        """Have another number of novel classes; their prototypes begin again, all else stays.
+
+        Raises:
+            ConfigError: If the number is negative.
+        """
+        self.config = replace(self.config, num_novel=num_novel)
+        self.head.resize(num_novel, seed=seed)
 
     def features(self, x_NCHW: Tensor) -> Tensor:
         """Return the pooled feature of every image, ``(N, D)``, not normalised."""

@@ -99,22 +99,26 @@ def _two_dims(features_ND: Tensor) -> tuple[Any, str]:
 def plot_confusion(
     true: IntArray, predicted: IntArray, names: Sequence[str], num_known: int, path: Path
 ) -> None:
-    """Draw how often each class (rows) got each prediction, clusters in the order of a matching."""
-    counts = contingency(true, predicted).T[: len(names), : len(names)]
+    """Draw how often each class (rows) got each prediction, clusters in the order of a matching.
+
+    There may be more or fewer clusters than classes.
+    """
+    num_clusters = int(predicted.max()) + 1
+    counts = contingency(true, predicted).T[: len(names), :num_clusters]
     matched = matching(true, predicted)
-    order = sorted(range(len(names)), key=lambda cluster: (matched.get(cluster, len(names)), cluster))
+    order = sorted(range(num_clusters), key=lambda cluster: (matched.get(cluster, len(names)), cluster))
     shares = counts[:, order] / counts.sum(axis=1, keepdims=True).clip(1)
     picture = _figure(6.4, 5.6)
     axes = picture.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(len(names)):
-        for column in range(len(names)):
+        for column in range(num_clusters):
             if shares[row, column] >= 0.005:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 text = f"{100 * shares[row, column]:.0f}"
                 axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     labels = [names[cluster] if cluster < num_known else f"cluster {cluster}" for cluster in order]
-    axes.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=8)
+    axes.set_xticks(range(num_clusters), labels, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), [n if i < num_known else f"{n} (novel)" for i, n in enumerate(names)],
                     fontsize=8)  # fmt: skip
     axes.set(xlabel="predicted", title="% of each class")

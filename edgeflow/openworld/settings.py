@@ -36,6 +36,10 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
             0 for the head alone, None for all. The others stay as they are, BatchNorm's statistics too.
         prototypes: How the head begins: ``clusters`` (means of labelled features and k-means of the others)
             or ``random``.
+        num_novel: Prototypes for classes without labels; None for as many as the data have, which nobody
+            knows in the field (`estimate.py`).
+        pretrain_seed: Seed of SimCLR, if another than ``seed``: trainings then share their features, and
+            differ in labels, first prototypes, order and views.
     """
 
     data: str
@@ -58,6 +62,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: float = 5e-4
     trainable_blocks: int | None = None
     prototypes: str = "random"
+    num_novel: int | None = None
+    pretrain_seed: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -71,8 +77,10 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be greater than 0")
         if self.prototypes not in ("clusters", "random"):
             raise ConfigError(f"prototypes is {self.prototypes!r}, must be clusters or random")
-        if self.trainable_blocks is not None and self.trainable_blocks < 0:
-            raise ConfigError(f"trainable_blocks is {self.trainable_blocks}, must be at least 0")
+        for name in ("trainable_blocks", "num_novel"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} is {value}, must be at least 0")
 
 
 class Views(msgspec.Struct, frozen=True, kw_only=True):

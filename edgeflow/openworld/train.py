@@ -120,7 +120,15 @@ def train(settings: TrainSettings, folder: Path, *, on_epoch: OnEpoch | None = N
     material = prepare(settings)
     learner = fresh_learner(settings, material)
     folder.mkdir(parents=True, exist_ok=True)
-    pretrain(learner, settings, material, folder, on_epoch=on_epoch)
+    if settings.pretrain_seed is None:
+        pretrain(learner, settings, material, folder, on_epoch=on_epoch)
+    else:
+        others = msgspec.structs.replace(settings, seed=settings.pretrain_seed, pretrain_seed=None)
+        head = {name: tensor.clone() for name, tensor in learner.model.head.state_dict().items()}
+        pretrain(learner, others, material, folder, on_epoch=on_epoch)
+        learner.model.head.load_state_dict(head)
+    if settings.num_novel is not None:  # only now: SimCLR, and its checkpoint, are the same for every number
+        learner.model.resize_novel(settings.num_novel, seed=settings.seed)
     history = learn(learner, method, settings, material, folder, on_epoch=on_epoch)
     predictor = fit_predictor(learner, method, settings, material)
     split = material.split
@@ -210,7 +218,7 @@ def learn(
     hows = tuple(views_for(settings.data).named(name) for name in method.views)
     num_pictures = len(split.labelled) + (len(split.unlabelled) if method.uses_unlabelled else 0)
     steps = math.ceil(num_pictures / settings.batch_size)
-    state = State(num_known=split.num_known, num_classes=split.num_classes)
+    state = State(num_known=split.num_known, num_classes=learner.model.config.num_classes)
 
     def batches(generator: torch.Generator) -> Iterator[Batch]:
         labelled, unlabelled = (
@@ -263,7 +271,12 @@ def start_prototypes(learner: Learner, material: Material, *, seed: int) -> None
     normal_ND = F.normalize(features_ND.clone(), dim=1)
     labels = split.targets_N[split.labelled]
     clusters = predict.fit_clusters(
-        normal_ND, split.labelled, labels, num_known=split.num_known, num_classes=split.num_classes, seed=seed
+        normal_ND,
+        split.labelled,
+        labels,
+        num_known=split.num_known,
+        num_classes=learner.model.config.num_classes,
+        seed=seed,
     )
     head = learner.model.head
     with torch.no_grad():
@@ -279,7 +292,8 @@ def fit_predictor(
 ) -> predict.Predictor:
     """Return what turns features and logits into classes, from the training pictures alone."""
     split = material.split
-    if method.predicts == "argmax":
+    config = learner.model.config
+    if method.predicts == "argmax" or (method.predicts == "reject" and not config.num_novel):
         return predict.argmax
     features, logits = learner.evaluate(split.images_NCHW)
     if method.predicts == "clusters":
@@ -288,14 +302,14 @@ def fit_predictor(
             split.labelled,
             split.targets_N[split.labelled],
             num_known=split.num_known,
-            num_classes=split.num_classes,
+            num_classes=config.num_classes,
             seed=settings.seed,
         )
     return predict.fit_rejection(
         features[split.unlabelled],
         logits[split.unlabelled],
         num_known=split.num_known,
-        num_novel=split.num_novel,
+        num_novel=config.num_novel,
         novel_share=float((split.targets_N[split.unlabelled] >= split.num_known).float().mean()),
         seed=settings.seed,
     )
@@ -323,6 +337,9 @@ _PRETRAINING: Final = (
 def fingerprint(settings: TrainSettings, names: tuple[str, ...] | None = None) -> str:
     """Return 12 hex digits that stand for the settings (or those of them called ``names``)."""
     values = msgspec.to_builtins(settings)
+    for name in ("num_novel", "pretrain_seed"):
+        if values[name] is None:  # what was trained before there was this setting is still the same
+            del values[name]
     chosen = {name: values[name] for name in sorted(names or values)}
     return hashlib.sha256(msgspec.json.encode(chosen)).hexdigest()[:12]
 

@@ -28,8 +28,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         command: What made it.
         shape: ``(C, H, W)`` of the pictures.
-        class_names: Known ones first.
-        order: The data set's own numbers of the classes, in this order.
+        class_names: Known ones first; one for each prototype.
+        order: The data set's own numbers of its classes, known ones first.
     """
 
     settings: TrainSettings
@@ -64,12 +64,22 @@ def save_model(path: Path, trained: Trained, *, command: str = "") -> None:
         command=command,
         shape=(channels, height, width),
         num_known=split.num_known,
-        class_names=split.class_names,
+        class_names=_prototype_names(trained),
         order=split.order,
         transductive=trained.result.transductive,
         inductive=trained.result.inductive,
     )
     checkpoint.write_atomically(path, tensors, {"model": msgspec.to_builtins(about)})
+
+
+def _prototype_names(trained: Trained) -> tuple[str, ...]:
+    """Return a name for each prototype; where their number was estimated, novel ones are only numbered."""
+    names = trained.material.split.class_names
+    num_novel = trained.result.settings.num_novel
+    if num_novel is None:
+        return names
+    known = names[: trained.material.split.num_known]
+    return (*known, *(f"novel {number}" for number in range(1, num_novel + 1)))
 
 
 def load_model(path: Path) -> Loaded:

@@ -63,12 +63,35 @@ def test_a_table_has_all_methods(tmp_path: Path) -> None:
     assert len(results.read_text().splitlines()) == 1 + 7
 
 
-def test_number_of_classes_is_estimated(tmp_path: Path) -> None:
+def test_the_estimated_number_of_classes_is_trained_with(tmp_path: Path) -> None:
+    """Up to seven are tried, so the ten that there are cannot be what was trained with."""
     ran = _invoke(*_SHORT, "--estimate-classes", "7", "--output", str(tmp_path))
 
     assert ran.exit_code == 0, ran.output
-    assert "estimate:" in ran.stdout
     assert "   7 classes:" in ran.stdout
+    found = int(ran.stdout.partition("estimate: ")[2].split()[0])
+    folder = tmp_path / f"lps-seed0-{found}-classes"
+    loaded = load_model(folder / "model.safetensors")
+    assert loaded.learner.model.config.num_classes == len(loaded.about.class_names) == found <= 7
+    assert "confusion.png" in {path.name for path in folder.iterdir()}
+
+    again = _invoke(*_SHORT, "--estimate-classes", "7", "--output", str(tmp_path), "--json")
+
+    (row,) = json.loads(again.stdout)
+    assert row["num_classes"] == found
+    assert list(row["agreement"]) == ["5", "6", "7"]
+
+
+@pytest.mark.slow
+def test_the_digits_are_counted_and_learnt_without_being_told_how_many(tmp_path: Path) -> None:
+    ran = _invoke("--pretrain-epochs", "20", "--epochs", "15", "--estimate-classes", "14", "--json",
+                  "--output", str(tmp_path))  # fmt: skip
+
+    assert ran.exit_code == 0, ran.output
+    (row,) = json.loads(ran.stdout)
+    assert 9 <= row["num_classes"] <= 11
+    assert float(row["transductive_seen"]) > 0.9
+    assert float(row["transductive_novel"]) > 0.6
 
 
 @pytest.mark.parametrize(
@@ -82,6 +105,8 @@ def test_number_of_classes_is_estimated(tmp_path: Path) -> None:
         (("--trainable-blocks", "-1"), 3, "trainable_blocks is -1"),
         (("--seeds", "a"), 2, "expected numbers such as"),
         (("--ablations",), 2, "goes with --table"),
+        (("--table", "--estimate-classes", "9"), 2, "goes with neither --table nor --ray"),
+        (("--method", "magic", "--estimate-classes", "9"), 3, "unknown method 'magic'"),
     ],
 )
 def test_mistakes(tmp_path: Path, arguments: tuple[str, ...], code: int, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from edgeflow.openworld.fit import Epoch
 from edgeflow.openworld.learner import blocks_of, freeze
 from edgeflow.openworld.methods import METHODS
 from edgeflow.openworld.settings import TrainSettings, settings_for
-from edgeflow.openworld.train import fresh_learner, prepare, train
+from edgeflow.openworld.train import fingerprint, fresh_learner, prepare, train
 
 _FEW: dict[str, Any] = {
     "num_images": 60,
@@ -134,6 +135,41 @@ def test_every_method_gives_classes_to_both_tests(tmp_path: Path, method: str) -
         assert scores.all >= scores.single_old * 0.1
     if METHODS[method].terms is not None:
         assert all(abs(value) < 1e3 for value in result.history[-1].terms.values())
+
+
+@pytest.mark.parametrize("num_novel", [0, 2, 9])
+@pytest.mark.parametrize("method", ["lps", "supervised", "simclr-kmeans"])
+def test_fewer_and_more_prototypes_than_classes(tmp_path: Path, method: str, num_novel: int) -> None:
+    trained = train(_settings(method=method, num_novel=num_novel, prototypes="clusters"), tmp_path)
+
+    assert trained.learner.model.config.num_classes == 5 + num_novel
+    _, logits = trained.learner.evaluate(trained.material.test_images_NCHW)
+    assert logits.shape[1] == 5 + num_novel
+    for scores in (trained.result.transductive, trained.result.inductive):
+        assert 0 <= scores.novel <= scores.all + 1
+        assert 0 < scores.all <= 1
+        assert scores.num_recovered <= num_novel + 5
+        if num_novel == 0:
+            assert scores.novel_as_seen == 1
+
+
+def test_pretraining_is_shared_whatever_the_number_of_prototypes(tmp_path: Path) -> None:
+    train(_settings(), tmp_path)
+    seen: list[str] = []
+
+    more = train(_settings(num_novel=7), tmp_path, on_epoch=lambda phase, *_: seen.append(phase))
+    same = train(_settings(num_novel=7), tmp_path, on_epoch=lambda phase, *_: seen.append(phase))
+
+    assert seen == ["lps", "lps"]
+    for name, tensor in more.learner.state_dict().items():
+        assert torch.equal(tensor, same.learner.state_dict()[name]), name
+
+
+def test_settings_that_came_later_do_not_change_what_older_ones_are_called() -> None:
+    settings = settings_for("fashion-mnist", label_ratio=0.5, method="lps")
+
+    assert fingerprint(settings) == "8a5b63b1538b"  # as in docs/openworld-fashion-mnist.csv
+    assert fingerprint(msgspec.structs.replace(settings, num_novel=5)) != "8a5b63b1538b"
 
 
 def test_seeds_differ(tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""How far novel classes lag behind known ones, epoch by epoch, with LPS's margin and without.
+
+Rows of a CSV file, one for each epoch of each training, which are written together when the training is done.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from edgeflow.errors import ConfigError
+from edgeflow.openworld.fit import OnEpoch
+from edgeflow.openworld.settings import TrainSettings
+from edgeflow.openworld.table import Row, interval
+from edgeflow.openworld.train import Result, fingerprint, train
+
+#: What is compared: the first minus the second.
+PAIR: Final = ("lps", "lps-no-margin")
+#: How heads begin: `TrainSettings.prototypes`.
+HEADS: Final = ("random", "clusters")
+_SHOWN: Final = ("seen", "novel", "gap", "all", "nmi_novel")
+_COLUMNS: Final = ("prototypes", "variant", "seed", "pretrain_seed", "settings", "epoch", *_SHOWN)
+
+#: The epochs of one training, each ``column -> value``.
+Curve = list[dict[str, float]]
+#: Of a curve: what is compared. All but the means are of the last epoch.
+MEASURES: Final[Mapping[str, Callable[[Curve], float]]] = {
+    "gap at the end": lambda curve: curve[-1]["gap"],
+    "gap, mean over epochs": lambda curve: _mean_gap(curve),
+    "gap, mean over the first half": lambda curve: _mean_gap(curve[: len(curve) // 2]),
+    "all": lambda curve: curve[-1]["all"],
+    "NMI novel": lambda curve: curve[-1]["nmi_novel"],
+}
+
+
+def run_pace(
+    base: TrainSettings,
+    heads: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    results: Path,
+    folder: Path,
+    on_epoch: OnEpoch | None = None,
+) -> Iterator[tuple[TrainSettings, list[Row]]]:
+    """Run the trainings whose rows are not in ``results`` yet, all seeds of one head first.
+
+    Args:
+        folder: For checkpoints.
+
+    Yields:
+        Settings and rows of each training.
+
+    Raises:
+        ConfigError: If the file is of something else.
+    """
+    for head in heads:
+        for seed in seeds:
+            for method in PAIR:
+                settings = msgspec.structs.replace(base, method=method, seed=seed, prototypes=head)
+                if settings.pretrain_seed == seed:
+                    settings = msgspec.structs.replace(settings, pretrain_seed=None)
+                done = read_pace(results)
+                own = [row for row in done if row["settings"] == fingerprint(settings)]
+                if not own:
+                    own = rows_of(train(settings, folder, on_epoch=on_epoch).result)
+                    _write(results, [*done, *own])
+                yield settings, own
+
+
+def rows_of(result: Result) -> list[Row]:
+    """Return the rows of a training, whose method must predict by its head."""
+    settings = result.settings
+    about = {
+        "prototypes": settings.prototypes,
+        "variant": settings.method,
+        "seed": str(settings.seed),
+        "pretrain_seed": str(settings.seed if settings.pretrain_seed is None else settings.pretrain_seed),
+        "settings": fingerprint(settings),
+    }
+    return [
+        {**about, "epoch": str(epoch.number)}
+        | {name: f"{getattr(epoch.scores, name):.6f}" for name in _SHOWN}
+        for epoch in result.history
+    ]
+
+
+def read_pace(path: Path) -> list[Row]:
+    """Return the rows of a file; none where there is no file.
+
+    Raises:
+        ConfigError: If its columns are others.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != _COLUMNS:
+            raise ConfigError(f"{path} has other columns than gaps by epoch")
+        return list(reader)
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    """Replace the file at once, so that a kill leaves no half of a training in it."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text.getvalue())
+    partial.replace(path)
+
+
+def curves(rows: Sequence[Row], head: str) -> dict[tuple[str, str, str], Curve]:
+    """Return the trainings that began with such a head: (variant, seed, pretrain_seed) -> epochs."""
+    found: dict[tuple[str, str, str], Curve] = {}
+    for row in rows:
+        if row["prototypes"] == head:
+            key = (row["variant"], row["seed"], row["pretrain_seed"])
+            found.setdefault(key, []).append({name: float(row[name]) for name in _SHOWN})
+    return found
+
+
+def pace_markdown(rows: Sequence[Row], head: str) -> str:
+    """Return the table of means with and without the margin, and of the differences between pairs.
+
+    In points, with 95 % confidence intervals (Student's t) over the trainings that both have.
+    """
+    found = curves(rows, head)
+    keys = [
+        (seed, pre) for variant, seed, pre in found if variant == PAIR[0] and (PAIR[1], seed, pre) in found
+    ]
+    if not keys:
+        return "No pair yet."
+    lines = [
+        "| | pairs | with the margin | without | difference |",
+        "|---|---|---|---|---|",
+    ]
+    for name, measure in MEASURES.items():
+        first, second = (
+            np.array([100 * measure(found[variant, seed, pre]) for seed, pre in keys]) for variant in PAIR
+        )
+        cells = [f"{mean:.1f} ± {half:.1f}" for mean, half in (interval(first), interval(second))]
+        mean, half = interval(first - second)
+        lines.append(f"| {name} | {len(keys)} | {cells[0]} | {cells[1]} | {mean:+.1f} ± {half:.1f} |")
+    return "\n".join(lines)
+
+
+def _mean_gap(curve: Curve) -> float:
+    return float(np.mean([epoch["gap"] for epoch in curve]))
