@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edgeflow.graph.onnx_.capture import capture_onnx
     from edgeflow.runtime.calibrate import calibrate
     from edgeflow.runtime.coordinator import Batcher, Session
+    from edgeflow.runtime.coordinator.contention import measure_contention
     from edgeflow.runtime.local import execute
     from edgeflow.simulator import simulate
 
@@ -52,6 +53,7 @@ __all__ = [
     "deploy",
     "execute",
     "load_graph",
+    "measure_contention",
     "pareto",
     "plan",
     "predict",
@@ -70,6 +72,7 @@ _LAZY = {
     "capture_onnx": "edgeflow.graph.onnx_.capture",
     "deploy": "edgeflow.deploying",
     "execute": "edgeflow.runtime.local",
+    "measure_contention": "edgeflow.runtime.coordinator.contention",
     "predict": "edgeflow.cost.timeline",
     "simulate": "edgeflow.simulator",
 }

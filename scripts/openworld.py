@@ -4,7 +4,7 @@ Trains what has no row in `docs/openworld-fashion-mnist.csv` yet, on one core, t
 kill the same command goes on. `--write` only writes the table, from the rows that there are. `--pace` first
 trains what is missing in `docs/openworld-pace.csv`: LPS with and without its margin, from a head that
 begins random and from one that begins with cluster means (`--heads`), with the accuracies of every epoch.
-With `--pretrain-seed 0` all of these share the SimCLR of seed 0.
+With `--pretrain-seed 0` all of these share the SimCLR of seed 0; with `--data digits` they are of the digits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from edgeflow.openworld.table import (
 
 _DOCS = Path(__file__).resolve().parent.parent / "docs"
 _RESULTS = _DOCS / "openworld-fashion-mnist.csv"
-_PACE = _DOCS / "openworld-pace.csv"
+#: Data -> gaps of every epoch.
+_PACE = {"fashion-mnist": _DOCS / "openworld-pace.csv", "digits": _DOCS / "openworld-pace-digits.csv"}
 _TABLE = _DOCS / "openworld-table.md"
 _SEEDS = range(5)
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="only write the table")
     parser.add_argument("--output", type=Path, default=Path("train-output"), help="for checkpoints")
     parser.add_argument("--pace", action="store_true", help="gaps of every epoch instead of the methods")
+    parser.add_argument("--data", choices=list(_PACE), default="fashion-mnist", help="with --pace")
     parser.add_argument("--pretrain-seed", type=int, help="with --pace: seed of everyone's SimCLR")
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS, help="with --pace")
     arguments = parser.parse_args()
@@ -50,9 +52,11 @@ def main() -> None:
     settings = settings_for("fashion-mnist", label_ratio=0.5, method="lps")
     names = list(variants(ablations=True))
     if arguments.pace and not arguments.write:
-        base = msgspec.structs.replace(settings, pretrain_seed=arguments.pretrain_seed)
+        base = settings_for(arguments.data, label_ratio=0.5, method="lps")
+        base = msgspec.structs.replace(base, pretrain_seed=arguments.pretrain_seed)
+        results = _PACE[arguments.data]
         for own, epochs in run_pace(
-            base, arguments.heads, list(_SEEDS), results=_PACE, folder=arguments.output
+            base, arguments.heads, list(_SEEDS), results=results, folder=arguments.output
         ):
             print(own.prototypes, own.method, own.seed, epochs[-1]["gap"], file=sys.stderr, flush=True)
     elif not arguments.write:
@@ -80,7 +84,7 @@ def _page(rows: Sequence[Row], wanted: int) -> str:
         "## What the margin does to the gap\n",
         _margin(rows),
         "",
-        *_pace(read_pace(_PACE)),
+        *(line for data, results in _PACE.items() for line in _pace(data, read_pace(results))),
     ]
     return "\n".join(parts)
 
@@ -111,11 +115,12 @@ def _margin(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _pace(rows: Sequence[Row]) -> list[str]:
+def _pace(data: str, rows: Sequence[Row]) -> list[str]:
     """Say the same of the two ways in which a head begins, from the accuracies of every epoch."""
     begins = {"random": "random", "clusters": "with cluster means"}
     return [
-        f"Heads that begin {begins[head]} (`openworld-pace.csv`), in points:\n\n{pace_markdown(rows, head)}\n"
+        f"Heads that begin {begins[head]}, {data} (`{_PACE[data].name}`), in points:\n\n"
+        f"{pace_markdown(rows, head)}\n"
         for head in HEADS
         if curves(rows, head)
     ]

@@ -1,10 +1,12 @@
-"""What the loopback interface is as a link, between processes that run on cores of their own."""
+"""Processes on cores of their own: the link between them, and how much they are in each other's way."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
+import edgeflow as ef
 from edgeflow.bench.machine import pin, pinned
 from edgeflow.cluster.network import Link
 from edgeflow.cost.model import CostModel
@@ -22,3 +24,19 @@ def measure_loopback(cost: CostModel, on: Sequence[int], *, executor: str) -> Li
         pin(workers.pids[0], on[-1:])
         peer = measure_peer(workers.addresses[0], message=cost.message_cost(0))
     return Link(bandwidth_bytes_per_s=peer.bandwidth_bytes_per_s, latency_s=peer.latency_s)
+
+
+def measure_contention(
+    graph: ef.ModelGraph,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    on: Sequence[int],
+    *,
+    executor: str,
+) -> float:
+    """How many times as long a model takes on the first of these cores while it runs on all of them."""
+    plan = ef.plan(graph, ef.Cluster.local([1.0]), strategy="single")
+    with closing(LocalWorkers(dict.fromkeys(range(len(on)), 1.0), threads=1, executor=executor)) as workers:
+        for number, core in enumerate(on):
+            pin(workers.pids[number], [core])
+        return ef.measure_contention(plan, list(workers.addresses.values()), args, kwargs)

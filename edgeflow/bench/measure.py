@@ -20,7 +20,7 @@ import torch
 
 import edgeflow as ef
 from edgeflow.bench.child import Child
-from edgeflow.bench.loopback import measure_loopback
+from edgeflow.bench.loopback import measure_contention, measure_loopback
 from edgeflow.bench.machine import cores, pinned, place
 from edgeflow.bench.results import ModelResult, RankTime, RowResult, Seconds, with_ratios
 from edgeflow.bench.rows import BASELINES, NETWORKS, Row
@@ -85,6 +85,8 @@ def measure_model(
                 runs_s=calibration_s,
             )
         loopback = measure_loopback(cost, cores(), executor=executor)
+        contention = measure_contention(graph, example.args, example.kwargs, cores(), executor=executor)
+        cost = msgspec.structs.replace(cost, contention=contention)
         results: dict[str, RowResult] = {}
         seen: dict[str, Rounds] = {}
         children: dict[str, Child] = {}
@@ -123,6 +125,7 @@ def measure_model(
         model=model,
         rows=with_ratios([results[row.name] for row in rows], BASELINES),
         loopback=loopback,
+        contention=contention,
     )
 
 

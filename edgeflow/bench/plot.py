@@ -28,7 +28,7 @@ def draw(report: Report, path: Path) -> None:
         panel.invert_yaxis()
         panel.axvline(1.0, color="black", linewidth=0.8)
         panel.set_title(model.model)
-        panel.set_xlabel("times the faster of torch and onnxruntime, one core")
+    figure.supxlabel("times the faster of torch and onnxruntime, one core")
     panels[0][0].legend(loc="lower right")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -71,11 +71,13 @@ class ModelResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         loopback: The loopback interface as a link, as it was measured and plans were made for.
+        contention: How many times as long one device takes while the others compute, too; plans know of it.
     """
 
     model: str
     rows: tuple[RowResult, ...]
     loopback: Link | None = None
+    contention: float = 1.0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

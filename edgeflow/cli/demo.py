@@ -109,6 +109,8 @@ def _describe(report: ModelReport) -> str:
             report.explanation.rstrip(),
             "",
             *(f"{what:{width}}  {predicted:>9}  {measured}".rstrip() for what, predicted, measured in rows),
+            f"on this machine kernels take {report.contention:.2f} times as long while all workers compute; "
+            "plans know it",
             _verdict(report),
             "",
             *differences,

@@ -47,6 +47,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of one model.
 
     Attributes:
+        contention: How many times as long kernels take one worker while the others compute, too.
         explanation: Of the plan that the strategy chose.
         choice: Whether that plan is the split or one device.
         plans: By name: the best split there is, if there is one, and one device.
@@ -59,6 +60,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     choice: str
     num_operators: int
     weight_bytes: int
+    contention: float
     explanation: str
     plans: dict[str, PlanReport]
     plain_pytorch: Timing
@@ -134,6 +136,10 @@ def run_model(
             ef.calibrate(graph, cluster, (pictures[0],), on_operator=move),
             measured_flops_per_second=REFERENCE_FLOPS_PER_SECOND,
         )
+    with waiting(f"{name}: measuring how much workers are in each other's way"):
+        alone = ef.plan(graph, Cluster.local([1.0]), strategy="single")
+        contention = ef.measure_contention(alone, workers, (pictures[0],))
+        cost = msgspec.structs.replace(cost, contention=contention)
     with waiting(f"{name}: planning"):
         chosen = ef.plan(graph, cluster, strategy=strategy, cost=cost)
         rivals = choose_rivals(chosen, cost)
@@ -146,6 +152,7 @@ def run_model(
     return ModelReport(
         model=name,
         strategy=strategy,
+        contention=contention,
         choice=SPLIT if len(chosen.devices) > 1 else ONE_DEVICE,
         num_operators=len(graph.operators),
         weight_bytes=graph.weight_bytes,

@@ -16,7 +16,7 @@ Frames cost processor time on both sides, by the frame and by the byte, besides 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -73,6 +73,8 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         message_overhead_s: Processor time per frame on each side, where a device's profile does not say.
         message_s_per_byte: The same, per byte on top of it.
         corrections: Device name -> family -> factor on its kernels' seconds; `ANY_FAMILY` for the rest.
+        contention: Factor on kernels' seconds in stages that several devices compute at once: 1 where each
+            is a machine of its own, more where they share one (`edgeflow.measure_contention`).
     """
 
     cluster: Cluster
@@ -84,6 +86,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
     message_overhead_s: float = MESSAGE_OVERHEAD_S
     message_s_per_byte: float = 0.0
     corrections: Mapping[str, Mapping[str, float]] = {}
+    contention: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.measured or self.reference) and self.measured_flops_per_second <= 0:
@@ -91,6 +94,8 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
                 "measured operators need the rate of the device that they were measured on, "
                 f"got {self.measured_flops_per_second:g} FLOP/s"
             )
+        if not 1 <= self.contention < float("inf"):
+            raise ConfigError(f"contention must be at least 1 and finite, got {self.contention:g}")
         for name, factors in self.corrections.items():
             self.cluster.rank_of(name)
             for family, factor in factors.items():
@@ -126,9 +131,16 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         factors = self.factors([kernel.operator for kernel in kernels] if among is None else among)
         return [self.kernel_s(rank, kernel, factor=factors.get(kernel.operator, 1.0)) for kernel in kernels]
 
-    def compute_s(self, rank: int, kernels: Sequence[Kernel]) -> float:
-        """Seconds of a `Compute` of these kernels: to start it, and of each of them beside the others."""
-        return self.start_s(rank) + sum(self.kernels_s(rank, kernels)) if kernels else 0.0
+    def compute_s(self, rank: int, kernels: Sequence[Kernel], *, is_shared: bool = False) -> float:
+        """Seconds of a `Compute` of these kernels: to start it, and of each of them beside the others.
+
+        Args:
+            is_shared: Whether other devices compute at the same time.
+        """
+        if not kernels:
+            return 0.0
+        seconds = self.start_s(rank) + sum(self.kernels_s(rank, kernels))
+        return self.contention * seconds if is_shared else seconds
 
     def start_s(self, rank: int) -> float:
         """Seconds of a `Compute` beside those of its kernels; a profile has them in its kernels."""
@@ -233,11 +245,17 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
             device.overhead_s + ENCODING_PASSES[frame.encoding] * whole / device.memory_bandwidth_bytes_per_s
         )
 
-    def instruction_s(self, rank: int, instruction: Instruction, program: Program) -> float:
-        """Processor seconds of one instruction of a rank's program; waiting is not in it."""
+    def instruction_s(
+        self, rank: int, instruction: Instruction, program: Program, shared: Container[str] = ()
+    ) -> float:
+        """Processor seconds of one instruction of a rank's program; waiting is not in it.
+
+        Args:
+            shared: Stages that other ranks compute at the same time (`edgeflow.plan.program.shared_stages`).
+        """
         match instruction:
             case Compute():
-                return self.compute_s(rank, instruction.kernels)
+                return self.compute_s(rank, instruction.kernels, is_shared=instruction.stage in shared)
             case Assemble():
                 return self.assemble_s(rank, instruction, NUMPY_DTYPES[instruction.dtype].itemsize)
             case Receive():

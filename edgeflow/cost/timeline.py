@@ -19,7 +19,16 @@ from edgeflow.cost.energy import DeviceEnergy, modelled
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import InvalidPlanError
 from edgeflow.plan.plan import Plan
-from edgeflow.plan.program import CLIENT, Assemble, Compute, Instruction, Program, Receive, Send
+from edgeflow.plan.program import (
+    CLIENT,
+    Assemble,
+    Compute,
+    Instruction,
+    Program,
+    Receive,
+    Send,
+    shared_stages,
+)
 from edgeflow.plan.walk import Next, Walk
 from edgeflow.telemetry import TraceEvent
 
@@ -103,6 +112,7 @@ class _Clockwork:
         self._programs = programs
         self._cost = cost
         self._with_events = with_events
+        self._shared = shared_stages(programs) if cost.contention > 1 else frozenset()
         self._agenda: list[tuple[float, int, Any]] = []
         self._next = dict.fromkeys(programs, 0)
         self._clock = dict.fromkeys(programs, 0.0)
@@ -179,7 +189,7 @@ class _Clockwork:
         start = ready = self._clock[rank]
         if isinstance(instruction, Receive):
             ready = max(start, self._arrived.pop(instruction.tag))
-        seconds = self._cost.instruction_s(rank, instruction, program)
+        seconds = self._cost.instruction_s(rank, instruction, program, self._shared)
         self._clock[rank] = ready + seconds
         if rank in self._processor_s:
             self._processor_s[rank] += seconds

@@ -7,6 +7,8 @@ programs follow one global order of stages, so they cannot deadlock.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -274,3 +276,13 @@ class Program(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def encode(program: Program) -> bytes:
     """Return the program as JSON bytes, for the wire."""
     return msgspec.json.encode(program)
+
+
+def shared_stages(programs: Mapping[int, Program]) -> frozenset[str]:
+    """Stages that several ranks compute."""
+    counts = Counter(
+        stage
+        for program in programs.values()
+        for stage in {item.stage for item in program.instructions if isinstance(item, Compute)}
+    )
+    return frozenset(stage for stage, count in counts.items() if count > 1)

@@ -71,6 +71,8 @@ class Blocks:
         )
         self._runs = cost.measured_runs if is_known else None
         self._start_s = np.array([cost.start_s(rank) for rank in cost.cluster.ranks])
+        #: ``[team, 1]``: factor on seconds of kernels.
+        self._contention = np.array([[cost.contention if len(team.devices) > 1 else 1.0] for team in teams])
         self._first_operator = [0, *accumulate(len(piece) for piece in self.pieces)]
         self._position = {op.name: i for i, piece in enumerate(self.pieces) for op in piece}
         self._splits: dict[int, tuple[Ints, Ints]] = {}
@@ -91,7 +93,7 @@ class Blocks:
             seconds = together.seconds
             if self._start_s.any():
                 seconds = seconds + np.where(seconds > 0, self._start_s, 0.0)
-            yield Block(first, last, dict(wanted), seconds.max(axis=-1))
+            yield Block(first, last, dict(wanted), (self._contention * seconds).max(axis=-1))
 
     def exchange_s(self, block: Block) -> Floats:
         """Seconds of the exchange before a block, ``[team before, team]``.

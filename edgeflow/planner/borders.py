@@ -175,4 +175,5 @@ def _gain_s(task: Task, stage: Stage, divided: Sequence[Stage], wanted: Sequence
 
 
 def _compute_s(task: Task, stage: Stage, shard: Shard) -> float:
-    return task.cost.compute_s(shard.device, stage_kernels(task.graph, stage, shard).kernels)
+    kernels = stage_kernels(task.graph, stage, shard).kernels
+    return task.cost.compute_s(shard.device, kernels, is_shared=True)

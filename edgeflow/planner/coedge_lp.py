@@ -286,7 +286,8 @@ class _Terms:
             start = np.maximum(0.0, seconds[:, -1] - per_row * strips.size)
             slope += seconds[:, -1] - start
             fixed += start
-        return slope, fixed
+        contention = cost.contention if len(self.devices) > 1 else 1.0
+        return contention * slope, contention * fixed
 
     def _halo_bytes(self, layer: Sequence[int]) -> Floats:
         """``[from, to]``: rows of tensors of earlier layers that a device reads and another one owns."""

@@ -85,6 +85,8 @@ class Division:
         self._task = task
         self._costs = task.strips
         self._transfers = _Transfers(task, self.devices)
+        #: Factor on seconds of kernels; one device alone is not divided.
+        self.contention = task.cost.contention if len(self.devices) > 1 else 1.0
         #: When each device is done with all that it was given.
         self.free_s = [0.0] * len(self.devices)
         self._has_rest = False
@@ -248,7 +250,9 @@ class Layer:
         #: Device -> how many positions it took when it was last asked.
         self._taken = [strips.size // len(division.devices)] * len(division.devices)
         #: ``[device][n]``: seconds of n positions.
-        self._seconds: list[list[float]] = strips.seconds[list(division.devices)].tolist()
+        self._seconds: list[list[float]] = (
+            division.contention * strips.seconds[list(division.devices)]
+        ).tolist()
         #: Device -> when it is free and has what every strip reads whole.
         self._begin_s = [
             max([free, *(division.arrival_of_whole_s(index, name) for name in strips.whole)])

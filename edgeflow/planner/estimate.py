@@ -243,19 +243,20 @@ class Estimator:
     ) -> tuple[dict[str, dict[int, Region]], dict[int, float]]:
         needs: dict[str, dict[int, Region]] = {}
         compute: dict[int, float] = {}
+        is_shared = len({shard.device for shard in stage.shards}) > 1
         for shard in stage.shards:
             if not stage.operators:
                 for tensor, piece in shard.outputs:
                     needs.setdefault(tensor, {})[shard.device] = piece.region
                 continue
             work = stage_kernels(self._analysis.graph, stage, shard)
-            seconds = self._seconds(shard.device, work.kernels, is_alone=is_alone)
+            seconds = self._seconds(shard.device, work.kernels, is_alone=is_alone, is_shared=is_shared)
             compute[shard.device] = compute.get(shard.device, 0.0) + seconds
             for tensor, region in work.needs:
                 needs.setdefault(tensor, {})[shard.device] = region
         return needs, compute
 
-    def _seconds(self, rank: int, kernels: Sequence[Kernel], *, is_alone: bool) -> float:
+    def _seconds(self, rank: int, kernels: Sequence[Kernel], *, is_alone: bool, is_shared: bool) -> float:
         if is_alone and self._cost.measured_runs is not None:
             return sum(self._cost.kernels_s(rank, kernels, among=self._everything))
-        return self._cost.compute_s(rank, kernels)
+        return self._cost.compute_s(rank, kernels, is_shared=is_shared)

@@ -24,6 +24,7 @@ from edgeflow.plan.program import (
     Program,
     Receive,
     Send,
+    shared_stages,
 )
 from edgeflow.plan.walk import Walk
 from edgeflow.simulator.conditions import Conditions
@@ -171,6 +172,7 @@ def script_of(
     assert everyone[0] == CLIENT
     whole = {rank: rank if rank == CLIENT else ranks[rank] for rank in everyone}
     position = {rank: index for index, rank in enumerate(everyone)}
+    shared = shared_stages(programs)
     blocks: list[Block] = []
     courses: list[Callable[[], Course] | None] = []
     for rank in everyone:
@@ -179,7 +181,8 @@ def script_of(
         def step(item: Instruction, rank: int = rank, program: Program = program) -> Step | None:
             if isinstance(item, Free | Claim | Dispense):
                 return None
-            return _step(whole[rank], item, program, cost, conditions, position, whole)
+            seconds = cost.instruction_s(whole[rank], item, program, shared)
+            return Step(item, seconds, _frame(whole[rank], item, program, conditions, position, whole))
 
         steps = [step(item) for item in program.instructions]
         if program.has_claims:
@@ -201,29 +204,28 @@ def script_of(
     )
 
 
-def _step(
+def _frame(
     rank: int,
     instruction: Instruction,
     program: Program,
-    cost: CostModel,
     conditions: Conditions,
     position: Mapping[int, int],
     whole: Mapping[int, int],
-) -> Step:
-    frame = None
-    if isinstance(instruction, Send):
-        path = conditions.path(rank, whole[instruction.peer])
-        idle_s = path.seconds(instruction.num_bytes)
-        frame = Frame(
-            tag=instruction.tag,
-            num_bytes=instruction.num_bytes,
-            source=position[program.rank],
-            destination=position[instruction.peer],
-            hops=path.hops,
-            local_s=idle_s if path.is_local else 0.0,
-            idle_s=idle_s,
-        )
-    return Step(instruction, cost.instruction_s(rank, instruction, program), frame)
+) -> Frame | None:
+    """What an instruction sends."""
+    if not isinstance(instruction, Send):
+        return None
+    path = conditions.path(rank, whole[instruction.peer])
+    idle_s = path.seconds(instruction.num_bytes)
+    return Frame(
+        tag=instruction.tag,
+        num_bytes=instruction.num_bytes,
+        source=position[program.rank],
+        destination=position[instruction.peer],
+        hops=path.hops,
+        local_s=idle_s if path.is_local else 0.0,
+        idle_s=idle_s,
+    )
 
 
 def _chained(steps: Sequence[Step]) -> Block:

@@ -9,7 +9,7 @@ import msgspec
 from edgeflow.balancer import Observation
 from edgeflow.cost import CostModel, work_of
 from edgeflow.plan import Plan
-from edgeflow.plan.program import CLIENT, Compute, Receive, Send
+from edgeflow.plan.program import CLIENT, Compute, Receive, Send, shared_stages
 
 #: By request: position of the instruction, when it began, when it ended.
 Records = Mapping[int, Sequence[tuple[int, float, float]]]
@@ -39,11 +39,13 @@ class Observer:
         self._sends: dict[int, tuple[int, int]] = {}
         self._receives: dict[int, tuple[int, int]] = {}
         self._num_bytes: dict[int, int] = {}
+        shared = shared_stages(plan.programs)
         for rank, program in plan.programs.items():
             for position, instruction in enumerate(program.instructions):
                 match instruction:
                     case Compute():
-                        families = _by_family(cost, rank, instruction)
+                        seconds = cost.instruction_s(rank, instruction, program, shared)
+                        families = _by_family(cost, rank, instruction, seconds)
                         self._expected[rank, position] = (sum(families.values()), families)
                     case Send():
                         self._sends[instruction.tag] = (rank, position)
@@ -126,13 +128,13 @@ class Observer:
         return self._plan.cluster.devices[self._host(rank)].name
 
 
-def _by_family(cost: CostModel, rank: int, compute: Compute) -> dict[str, float]:
-    """Family -> seconds that are expected of its kernels; what starting them takes is shared out alike."""
+def _by_family(cost: CostModel, rank: int, compute: Compute, seconds: float) -> dict[str, float]:
+    """Family -> seconds that are expected of its kernels; what they take beside those is shared out alike."""
     families: dict[str, float] = {}
     parts_s = cost.kernels_s(rank, compute.kernels)
     for kernel, part_s in zip(compute.kernels, parts_s, strict=True):
         family = work_of(kernel).family
         families[family] = families.get(family, 0.0) + part_s
     total_s = sum(parts_s)
-    with_start = 1 + cost.start_s(rank) / total_s if total_s else 1.0
-    return {family: part_s * with_start for family, part_s in families.items()}
+    factor = seconds / total_s if total_s else 1.0
+    return {family: part_s * factor for family, part_s in families.items()}

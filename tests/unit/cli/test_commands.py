@@ -67,6 +67,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[FakeSession]:
         return opened[-1]
 
     monkeypatch.setattr(ef, "deploy", deploy, raising=False)
+    monkeypatch.setattr(ef, "measure_contention", lambda *what: 1.25, raising=False)
     monkeypatch.setattr(
         demo, "local_workers", lambda speeds: nullcontext([f"w:{rank}" for rank in range(len(speeds))])
     )
@@ -301,6 +302,7 @@ def test_demo_says_what_was_measured(
         "PASS",
         "timeline",
         "times the speed",
+        "1.25 times as long while all workers compute",
     ):
         assert word in result.stdout
 
@@ -338,6 +340,7 @@ def report(choice: str, seconds: Mapping[str, float]) -> ModelReport:
         choice=choice,
         num_operators=1,
         weight_bytes=1,
+        contention=1.0,
         explanation="",
         plans={
             name: PlanReport(

@@ -12,7 +12,7 @@ import pytest
 
 from edgeflow.cluster.cluster import HOST_LINK, Cluster, Device, Link
 from edgeflow.cost import CostModel, Prediction, predict_programs
-from edgeflow.errors import InvalidPlanError
+from edgeflow.errors import ConfigError, InvalidPlanError
 from edgeflow.plan.program import CLIENT, Buffer, Compute, Instruction, Kernel, Program, Receive, Send
 from edgeflow.sharding.cut import Step
 from edgeflow.sharding.region import Region
@@ -33,14 +33,18 @@ def cluster(**links: Link) -> Cluster:
 
 
 def predicted(
-    instructions: Mapping[int, Sequence[Instruction]], *, on: Cluster | None = None, with_events: bool = False
+    instructions: Mapping[int, Sequence[Instruction]],
+    *,
+    on: Cluster | None = None,
+    with_events: bool = False,
+    contention: float = 1.0,
 ) -> Prediction:
     buffers = (Buffer("x", FRAME, "float32"),) * 9
     programs = {
         rank: Program(rank=rank, instructions=tuple(items), buffers=buffers)
         for rank, items in instructions.items()
     }
-    cost = CostModel(cluster=on or cluster(), message_overhead_s=1 * MS)
+    cost = CostModel(cluster=on or cluster(), message_overhead_s=1 * MS, contention=contention)
     return predict_programs(programs, cost, with_events=with_events)
 
 
@@ -52,10 +56,10 @@ def receive(peer: int, tag: int, region: Region = FRAME) -> Receive:
     return Receive(buffer=0, tensor="x", region=region, dtype="float32", peer=peer, tag=tag, stage="s")
 
 
-def compute(seconds: float) -> Compute:
+def compute(seconds: float, stage: str = "s") -> Compute:
     step = Step("aten.relu.default", ())
     kernel = Kernel(operator="op", steps=(step,), outputs=(), flops=int(seconds * 1e9), num_bytes=0)
-    return Compute(stage="s", kernels=(kernel,), inputs=(), outputs=())
+    return Compute(stage=stage, kernels=(kernel,), inputs=(), outputs=())
 
 
 def test_there_and_back_over_one_link() -> None:
@@ -152,3 +156,22 @@ def test_events_cover_compute_and_transfers_in_order() -> None:
 def test_programs_that_wait_for_each_other_are_an_error() -> None:
     with pytest.raises(InvalidPlanError, match=r"ranks \[-1, 1\] wait for frames that are never sent"):
         predicted({CLIENT: [receive(1, 1), send(1, 0)], 1: [receive(CLIENT, 0), send(CLIENT, 1)]})
+
+
+def test_kernels_take_longer_in_stages_that_others_compute_too() -> None:
+    programs = {
+        CLIENT: [send(1, 0), receive(1, 1)],
+        1: [receive(CLIENT, 0), compute(7 * MS), compute(3 * MS, "alone"), send(CLIENT, 1)],
+        2: [compute(2 * MS)],
+    }
+
+    made = predicted(programs, contention=1.5)
+
+    assert made.compute_s == {1: pytest.approx((1.5 * 7 + 3) * MS), 2: pytest.approx(3 * MS)}
+    assert made.latency_s == pytest.approx(predicted(programs).latency_s + 3.5 * MS)
+
+
+@pytest.mark.parametrize("contention", [0.9, 0.0, float("inf"), float("nan")])
+def test_contention_is_at_least_one(contention: float) -> None:
+    with pytest.raises(ConfigError, match=f"at least 1 and finite, got {contention:g}"):
+        CostModel(cluster=cluster(), contention=contention)

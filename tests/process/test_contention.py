@@ -1,0 +1,42 @@
+"""How much workers on one machine are in each other's way, on real processes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+import pytest
+
+import edgeflow as ef
+from edgeflow.errors import ConfigError
+from edgeflow.runtime.coordinator.processes import LocalWorkers
+
+pytest.importorskip("torch")
+
+from edgeflow.bench.machine import pin
+from tests.numerics.test_models import loaded
+
+
+def test_two_workers_on_one_core_take_about_twice_as_long() -> None:
+    graph, example, _ = loaded("openworld-tiny")
+    plan = ef.plan(graph, ef.Cluster.local([1.0]), strategy="single")
+    core = min(os.sched_getaffinity(0))
+    with closing(LocalWorkers({0: 1.0, 1: 1.0}, threads=1, executor="torch")) as workers:
+        for pid in workers.pids.values():
+            pin(pid, [core])
+        addresses = [workers.addresses[rank] for rank in (0, 1)]
+        both = ef.measure_contention(plan, addresses, example.args, example.kwargs)
+        alone = ef.measure_contention(plan, addresses[:1], example.args, example.kwargs)
+
+    assert both > 1.2
+    assert alone == 1.0
+
+
+def test_what_is_measured_is_one_device() -> None:
+    graph, _, _ = loaded("openworld-tiny")
+    plan = ef.plan(graph, ef.Cluster.local([1.0, 1.0]), strategy="single")
+    with pytest.raises(ConfigError, match="this one has 2"):
+        ef.measure_contention(plan, ["127.0.0.1:1"])
+    with pytest.raises(ConfigError, match="at least one round is measured, got 0"):
+        alone = ef.plan(graph, ef.Cluster.local([1.0]), strategy="single")
+        ef.measure_contention(alone, ["127.0.0.1:1"], rounds=0)
