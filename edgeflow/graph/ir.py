@@ -8,11 +8,11 @@ nothing in edgeflow knows is still a complete description of what to run.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import msgspec
@@ -163,6 +163,9 @@ class Structure(msgspec.Struct, frozen=True, kw_only=True):
         return 1 if self.kind == "tensor" else sum(item.num_tensors for item in self.items)
 
 
+_Found = TypeVar("_Found")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelGraph:
     """A captured model: a DAG of operators over named tensors. Compared by identity; see `fingerprint`.
@@ -189,6 +192,17 @@ class ModelGraph:
     input_structure: Structure
     output_structure: Structure
     unflatten: Any = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def _remembered(self) -> dict[Any, Any]:
+        return {}
+
+    def remembered(self, find: Callable[[ModelGraph], _Found]) -> _Found:
+        """Return ``find(graph)``, found once. It lives as long as the graph, and may refer to it."""
+        if find not in self._remembered:
+            self._remembered[find] = find(self)
+        found: _Found = self._remembered[find]
+        return found
 
     @cached_property
     def producer(self) -> Mapping[str, Operator]:

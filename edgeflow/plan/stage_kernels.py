@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Final
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -52,9 +51,7 @@ def stage_kernels(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels
         InvalidPlanError: If the shard names a tensor that the stage does not make, or an operator of the
             stage reads a partial sum.
     """
-    known = _KNOWN.get(graph)
-    if known is None:
-        known = _KNOWN[graph] = _Known()
+    known = graph.remembered(_Known)
     key = (stage.operators, shard.outputs)
     found = known.answers.get(key)
     if found is None:
@@ -74,7 +71,8 @@ class _Local(msgspec.Struct, frozen=True, gc=False):
 class _Known:
     """Answers for one graph; all are dropped when they hold too many kernels."""
 
-    def __init__(self) -> None:
+    def __init__(self, graph: ModelGraph) -> None:
+        self._graph = graph
         self.answers: dict[object, StageKernels] = {}
         self._locals: dict[tuple[str, Region, Interval | None], _Local] = {}
         self._num_kernels = 0
@@ -87,15 +85,16 @@ class _Known:
             self._num_kernels = len(answer.kernels) + 1
         self.answers[key] = answer
 
-    def local(self, graph: ModelGraph, op: Operator, region: Region, contraction: Interval | None) -> _Local:
+    def local(self, op: Operator, region: Region, contraction: Interval | None) -> _Local:
         key = (op.name, region, contraction)
         found = self._locals.get(key)
         if found is None:
-            found = self._locals[key] = _local(graph, op, cutter_of(graph).cut(op, region, contraction))
+            found = self._locals[key] = _local(
+                self._graph, op, cutter_of(self._graph).cut(op, region, contraction)
+            )
         return found
 
 
-_KNOWN: WeakKeyDictionary[ModelGraph, _Known] = WeakKeyDictionary()
 _MAX_KNOWN_KERNELS: Final = 200_000
 
 
@@ -115,7 +114,7 @@ def _propagate(graph: ModelGraph, stage: Stage, shard: Shard, known: _Known) -> 
             continue
         piece_asked = shard.piece(asked[0])
         contraction = piece_asked.contraction if piece_asked is not None else None
-        local = known.local(graph, op, _asked_region(graph, op, wanted, asked), contraction)
+        local = known.local(op, _asked_region(graph, op, wanted, asked), contraction)
         found.append((op, local))
         for name, region in local.activations:
             _want(wanted, name, region)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -337,12 +336,6 @@ def _length(region: Region | None, dim: int) -> int:
     return 0 if region is None else region[dim].length
 
 
-_ANALYSES: WeakKeyDictionary[ModelGraph, Analysis] = WeakKeyDictionary()
-
-
 def analysis_of(graph: ModelGraph) -> Analysis:
     """Return the graph's analysis; it lives as long as the graph."""
-    found = _ANALYSES.get(graph)
-    if found is None:
-        found = _ANALYSES[graph] = Analysis(graph)
-    return found
+    return graph.remembered(Analysis)

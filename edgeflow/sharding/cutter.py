@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.sharding.cut import Cut
@@ -37,12 +36,6 @@ class Cutter:
         return known
 
 
-_CUTTERS: WeakKeyDictionary[ModelGraph, Cutter] = WeakKeyDictionary()
-
-
 def cutter_of(graph: ModelGraph) -> Cutter:
     """Return the graph's own cutter; it lives as long as the graph."""
-    cutter = _CUTTERS.get(graph)
-    if cutter is None:
-        cutter = _CUTTERS[graph] = Cutter(graph)
-    return cutter
+    return graph.remembered(Cutter)

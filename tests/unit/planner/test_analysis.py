@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeflow.cluster.cluster import Cluster
 from edgeflow.graph.ir import ModelGraph
+from edgeflow.planner import plan
 from edgeflow.planner.analysis import Analysis, Group, analysis_of
 from tests.unit.planner.graphs import TwoBranches, captured, graph
 
@@ -176,3 +182,14 @@ def test_a_model_of_one_element_has_nothing_to_split() -> None:
     assert found.labels == {}
     assert found.groups == ()
     assert torch.Size([1]) == found.graph.specs["input"].shape
+
+
+def test_a_graph_that_was_planned_is_given_up_with_all_that_was_found_out_about_it() -> None:
+    model = dataclasses.replace(graph("tiny-resnet"))
+    plan(model, Cluster.local([1.0, 0.5]))
+    gone = weakref.ref(model)
+
+    del model
+    gc.collect()
+
+    assert gone() is None
