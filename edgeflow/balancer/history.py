@@ -1,8 +1,9 @@
 """The latency history: what devices and links were seen to do, and what that says of them now.
 
-A duration is compared with what the cost model expects of the same piece of work, so what is kept is a
-logarithm of a ratio, per device and piece of work (a stage's kernels). A device's ratio is that of sums over
-its pieces of work: it says what the plan as a whole takes there, however unequal its stages are.
+A duration is compared with what the cost model expects of the same piece of work (a stage's kernels), so what
+is kept is a logarithm of a ratio. A device's ratio is that of sums over the pieces of work that it did within
+a moment: it says what the plan as a whole takes there, however unequal its stages are, and it is steadier
+than that of any of them. How the pieces differ says how families of operators do.
 """
 
 from __future__ import annotations
@@ -72,34 +73,77 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 BLOCK_S: Final = 0.25
 
 
-class _Work:
+class _Blocks:
+    """Ratios of sums over blocks of time, as a series."""
+
+    def __init__(self) -> None:
+        self.series = Series()
+        self.seen_s = -math.inf
+        self._since_s = 0.0
+        self._seconds = self._expected_s = 0.0
+
+    def add(self, item: Observation) -> None:
+        if self._expected_s and item.stop_s >= self._since_s + BLOCK_S:
+            self.series.add(math.log(max(self._seconds, 1e-9) / self._expected_s))
+            self._seconds = self._expected_s = 0.0
+        if not self._expected_s:
+            self._since_s = item.stop_s
+        self._seconds += item.seconds
+        self._expected_s += item.expected_s
+        self.seen_s = item.stop_s
+
+
+class _Work(_Blocks):
     """One piece of work on one device."""
 
     def __init__(self, first: Observation) -> None:
-        self.series = Series()
+        super().__init__()
         self.expected_s = first.expected_s
         self.families = first.families
-        self.seen_s = first.stop_s
         self.times_s: deque[float] = deque(maxlen=20)
-        self._block_s = first.stop_s
-        self._block: list[float] = []
 
     def add(self, item: Observation) -> None:
-        if self._block and item.stop_s >= self._block_s + BLOCK_S:
-            self.series.add(math.log(max(statistics.fmean(self._block), 1e-9) / item.expected_s))
-            self._block.clear()
-        if not self._block:
-            self._block_s = item.stop_s
-        self._block.append(item.seconds)
-        self.seen_s = item.stop_s
+        super().add(item)
         self.times_s.append(item.stop_s)
+
+
+class _Device:
+    """All that one device computes.
+
+    Attributes:
+        pieces: Of the present plan, and of those before it until that has told enough.
+        whole: All of them together, by the present plan.
+        before: The same by the latest plan that told enough, if the present one has not.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: dict[tuple[float, tuple[str, ...]], _Work] = {}
+        self.whole = _Blocks()
+        self.before: _Blocks | None = None
+
+    def add(self, item: Observation) -> None:
+        key = (item.expected_s, tuple(sorted(item.families)))
+        if key not in self.pieces:
+            self.pieces[key] = _Work(item)
+        self.pieces[key].add(item)
+        self.whole.add(item)
+
+    def switched(self) -> None:
+        if len(self.whole.series) >= MIN_VALUES:
+            self.before = self.whole
+        self.whole = _Blocks()
+
+    @property
+    def told(self) -> _Blocks | None:
+        """What has told enough; None if nothing has."""
+        return self.whole if len(self.whole.series) >= MIN_VALUES else self.before
 
 
 class LatencyHistory:
     """Durations of kernels, frames and probes, per device and link."""
 
     def __init__(self) -> None:
-        self._work: dict[str, dict[tuple[float, tuple[str, ...]], _Work]] = {}
+        self._devices: dict[str, _Device] = {}
         #: The latest: when each ended, and its seconds.
         self._probes: dict[str, deque[tuple[float, float]]] = {}
         self._frames: dict[tuple[str, str], dict[int, deque[float]]] = {}
@@ -113,20 +157,20 @@ class LatencyHistory:
         """Another plan runs: what the one before made devices do is believed until there is newer word."""
         self._since_s = now_s
         self.requests.clear()
+        for known in self._devices.values():
+            known.switched()
 
     def forget_kernels(self) -> None:
         """Those that run from now on are others, of which the ones before say nothing."""
-        self._work.clear()
+        self._devices.clear()
 
     def add(self, observations: Iterable[Observation]) -> None:
         """Take note of durations, in the order in which they ended."""
         for item in observations:
             if item.kind == "compute" and item.expected_s > 0:
-                pieces = self._work.setdefault(item.device, {})
-                key = (item.expected_s, tuple(sorted(item.families)))
-                if key not in pieces:
-                    pieces[key] = _Work(item)
-                pieces[key].add(item)
+                if item.device not in self._devices:
+                    self._devices[item.device] = _Device()
+                self._devices[item.device].add(item)
             elif item.kind == "probe" and item.seconds > 0:
                 probes = self._probes.setdefault(item.device, deque(maxlen=PROBES))
                 probes.append((item.stop_s, item.seconds))
@@ -144,34 +188,31 @@ class LatencyHistory:
     @property
     def devices(self) -> tuple[str, ...]:
         """Devices that were seen to compute."""
-        return tuple(sorted(self._work))
+        return tuple(sorted(self._devices))
 
     def estimate(self, device: str) -> Estimate | None:
         """What kernels take on a device; None before it was seen often enough."""
-        known = [work for work in self._work.get(device, {}).values() if len(work.series) >= MIN_VALUES]
-        current = [work for work in known if work.seen_s > self._since_s]
-        used = current or known
-        if not used:
+        known = self._devices.get(device)
+        told = known.told if known is not None else None
+        if known is None or told is None:
             return None
-        self._forget(device, used)
-        expected_s = math.fsum(work.expected_s for work in used)
-        seconds = [work.expected_s * math.exp(work.series.level) for work in used]
-        # Pieces of work of one device slow down together, so their errors do not cancel.
-        error = math.fsum(work.expected_s * work.series.error for work in used) / expected_s
+        if told is known.whole:
+            known.pieces = {key: work for key, work in known.pieces.items() if work.seen_s > self._since_s}
+        ratio = math.exp(told.series.level)
         return Estimate(
-            ratio=math.fsum(seconds) / expected_s,
-            error=error,
-            num_values=min(len(work.series) for work in used),
-            seen_s=max(work.seen_s for work in used),
-            families=_by_family(used),
+            ratio=ratio,
+            error=told.series.error,
+            num_values=len(told.series),
+            seen_s=told.seen_s,
+            families=_by_family(known.pieces.values(), ratio),
         )
 
     def rate_per_s(self, now_s: float) -> float:
         """Requests a second, as the piece of work that was seen most often tells; 0 if none was of late."""
         rates = [
             len(work.times_s) / max(now_s - work.times_s[0], 1e-9)
-            for pieces in self._work.values()
-            for work in pieces.values()
+            for known in self._devices.values()
+            for work in known.pieces.values()
             if len(work.times_s) > 1 and work.seen_s > self._since_s
         ]
         return max(rates, default=0.0)
@@ -208,23 +249,23 @@ class LatencyHistory:
         """Pairs that frames were seen between."""
         return tuple(sorted(self._frames))
 
-    def _forget(self, device: str, used: list[_Work]) -> None:
-        """Drop the pieces of work of earlier plans once the present one has told enough."""
-        if all(work.seen_s > self._since_s for work in used):
-            self._work[device] = {
-                key: work for key, work in self._work[device].items() if work.seen_s > self._since_s
-            }
 
-
-def _by_family(pieces: Iterable[_Work]) -> dict[str, float]:
+def _by_family(pieces: Iterable[_Work], ratio: float) -> dict[str, float]:
+    """Family -> times of what is expected; together as much as the device as a whole takes."""
     expected_s: dict[str, float] = {}
     seconds: dict[str, float] = {}
     for work in pieces:
-        ratio = math.exp(work.series.level)
-        for family, part_s in work.families.items():
-            expected_s[family] = expected_s.get(family, 0.0) + part_s
-            seconds[family] = seconds.get(family, 0.0) + part_s * ratio
-    return {family: seconds[family] / total for family, total in sorted(expected_s.items()) if total > 0}
+        if len(work.series):
+            level = math.exp(work.series.level)
+            for family, part_s in work.families.items():
+                expected_s[family] = expected_s.get(family, 0.0) + part_s
+                seconds[family] = seconds.get(family, 0.0) + part_s * level
+    whole = math.fsum(seconds.values()) / math.fsum(expected_s.values()) if expected_s else 1.0
+    return {
+        family: seconds[family] / total * ratio / whole
+        for family, total in sorted(expected_s.items())
+        if total > 0
+    }
 
 
 def _quantile(values: list[float], share: float) -> float:
