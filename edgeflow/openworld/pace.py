@@ -14,10 +14,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from edgeflow.errors import ConfigError
 from edgeflow.openworld.fit import OnEpoch
 from edgeflow.openworld.settings import TrainSettings
-from edgeflow.openworld.table import Row, interval
+from edgeflow.openworld.table import Row, interval, read_csv
 from edgeflow.openworld.train import Result, fingerprint, train
 
 #: What is compared: the first minus the second.
@@ -96,13 +95,7 @@ def read_pace(path: Path) -> list[Row]:
     Raises:
         ConfigError: If its columns are others.
     """
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != _COLUMNS:
-            raise ConfigError(f"{path} has other columns than gaps by epoch")
-        return list(reader)
+    return read_csv(path, {_COLUMNS}, "gaps by epoch")
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -180,8 +180,12 @@ def append_row(path: Path, row: Row) -> None:
         os.fsync(file.fileno())
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Return the whole rows of a CSV file; none where there is no file. A torn last line is left out.
+def read_csv(path: Path, columns: Container[tuple[str, ...]], what: str) -> list[Row]:
+    """Return the rows of a CSV file; none where there is no file.
+
+    Args:
+        columns: Those that it may have.
+        what: It is to be, for the error.
 
     Raises:
         ConfigError: If its columns are others.
@@ -190,9 +194,19 @@ def read_rows(path: Path) -> list[Row]:
         return []
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) not in {_COLUMNS, ()}:
-            raise ConfigError(f"{path} has other columns than a table of trainings")
-        return [row for row in reader if None not in row.values()]
+        if tuple(reader.fieldnames or ()) not in columns:
+            raise ConfigError(f"{path} has other columns than {what}")
+        return list(reader)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the whole rows of a CSV file; none where there is no file. A torn last line is left out.
+
+    Raises:
+        ConfigError: If its columns are others.
+    """
+    rows = read_csv(path, {_COLUMNS, ()}, "a table of trainings")
+    return [row for row in rows if None not in row.values()]
 
 
 def interval(values: Iterable[float], *, confidence: float = 0.95) -> tuple[float, float]:

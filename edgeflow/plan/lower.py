@@ -35,7 +35,7 @@ from edgeflow.plan.program import (
 )
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
-from edgeflow.sharding.region import Region
+from edgeflow.sharding.region import Region, without
 
 _OUTPUTS = "outputs"
 
@@ -274,7 +274,7 @@ class _Lowering:
             overlaps = _overlaps(rest, held.region)
             if overlaps:
                 parts += [Part(held.buffer, overlap) for overlap in overlaps]
-                rest = _without(rest, held.region)
+                rest = without(rest, held.region)
         asked = [owner for owner in owners if any(box.overlap(owner.held.region) for box in rest)]
         for owner in self._by_distance(machine.rank, asked, tensor):
             overlaps = _overlaps(rest, owner.held.region)
@@ -286,7 +286,7 @@ class _Lowering:
                     buffer = self._transfer(owner, machine, tensor, overlap, section, stage)
                     machine.held[tensor].append(Held(buffer, overlap, section))
                     parts.append(Part(buffer, overlap))
-            rest = _without(rest, owner.held.region)
+            rest = without(rest, owner.held.region)
         if rest:
             missing = ", ".join(str(box) for box in rest)
             raise InvalidPlanError(f"stage {stage!r} needs {missing} of {tensor!r}, which no device owns")
@@ -375,8 +375,3 @@ class _Lowering:
 def _overlaps(boxes: tuple[Region, ...], region: Region) -> list[Region]:
     """What ``region`` holds of each of these boxes, where it holds something."""
     return [box.intersect(region) for box in boxes if box.overlap(region)]
-
-
-def _without(boxes: tuple[Region, ...], region: Region) -> tuple[Region, ...]:
-    """Disjoint boxes that cover these without ``region``."""
-    return tuple(piece for box in boxes for piece in box.subtract(region))

@@ -179,11 +179,16 @@ def _subtract(region: Region, other: Region) -> tuple[Region, ...]:
     return tuple(rest)
 
 
+def without(boxes: Iterable[Region], region: Region) -> tuple[Region, ...]:
+    """Return disjoint boxes that cover disjoint ones without ``region``."""
+    return tuple(piece for box in boxes for piece in box.subtract(region))
+
+
 def subtract_all(region: Region, others: Iterable[Region]) -> tuple[Region, ...]:
     """Return disjoint boxes that cover ``region`` without any of ``others``."""
     rest: tuple[Region, ...] = () if region.is_empty else (region,)
     for other in others:
-        rest = tuple(piece for box in rest for piece in box.subtract(other))
+        rest = without(rest, other)
     return rest
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import Array, ModelGraph
@@ -17,21 +15,6 @@ from edgeflow.plan import Plan
 
 #: Requests that may wait for a worker; one more is refused.
 MAX_WAITING: Final = 1024
-
-
-class Closing(ABC):
-    """Closes itself at the end of a ``with`` statement."""
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def check_timeout(timeout_s: float | None) -> None:

@@ -15,9 +15,9 @@ from edgeflow.errors import ClusterError, DeadlineExceededError
 from edgeflow.graph.batch import Batch, join, split
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import flatten_inputs, to_array, unflatten_inputs
+from edgeflow.runtime.closing import Closing
 from edgeflow.runtime.coordinator.answers import (
     MAX_WAITING,
-    Closing,
     answer_of,
     check_timeout,
     in_order,

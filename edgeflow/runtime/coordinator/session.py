@@ -20,8 +20,9 @@ from edgeflow.errors import ClusterError, ConfigError, EdgeflowError, PeerLostEr
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import check_same_inputs, flatten_inputs
 from edgeflow.plan import Plan
+from edgeflow.runtime.closing import Closing
 from edgeflow.runtime.coordinator import ledger as led
-from edgeflow.runtime.coordinator.answers import MAX_WAITING, Closing, answer_of, default_in_flight, in_order
+from edgeflow.runtime.coordinator.answers import MAX_WAITING, answer_of, default_in_flight, in_order
 from edgeflow.runtime.coordinator.epoch import MAX_IN_FLIGHT, Epoch, Shared
 from edgeflow.runtime.coordinator.keeper import Keeper
 from edgeflow.runtime.coordinator.members import Watch

@@ -11,10 +11,10 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from edgeflow.errors import ConfigError
+from edgeflow.runtime.closing import Closing
 from edgeflow.runtime.registry.announcer import reachable_address
 from edgeflow.runtime.registry.state import Member
 from edgeflow.runtime.worker.check import check_address
@@ -73,7 +73,7 @@ class MdnsAnnouncer:
         self._zeroconf.close()
 
 
-class MdnsBrowser:
+class MdnsBrowser(Closing):
     """Tells of workers on the local network as they come and go.
 
     Args:
@@ -102,14 +102,6 @@ class MdnsBrowser:
     def close(self) -> None:
         self._browser.cancel()
         self._zeroconf.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def found(self, service: str) -> None:
         info = self._zeroconf.get_service_info(SERVICE_TYPE, service, timeout=_RESOLVE_TIMEOUT_MS)
