@@ -239,7 +239,14 @@ class ModelGraph:
 
     def activation_inputs(self, op: Operator) -> tuple[str, ...]:
         """Inputs of ``op`` that are not weights, each once."""
-        return tuple(name for name in dict.fromkeys(op.inputs) if name not in self.weights)
+        return self._activation_inputs[op.name]
+
+    @cached_property
+    def _activation_inputs(self) -> Mapping[str, tuple[str, ...]]:
+        return {
+            op.name: tuple(name for name in dict.fromkeys(op.inputs) if name not in self.weights)
+            for op in self.operators
+        }
 
     @property
     def weight_bytes(self) -> int:

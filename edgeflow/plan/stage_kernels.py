@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from edgeflow.errors import InvalidPlanError
+from edgeflow.graph.forms import forms_of
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan.program import Kernel, WeightSlice
 from edgeflow.plan.stage import Shard, Stage
-from edgeflow.sharding.cut import Cut, Slice
+from edgeflow.sharding.cut import Cut, Slice, renamed
 from edgeflow.sharding.cutter import cutter_of
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import rule_of
@@ -73,6 +75,7 @@ class _Known:
 
     def __init__(self, graph: ModelGraph) -> None:
         self._graph = graph
+        self._forms = forms_of(graph)
         self.answers: dict[object, StageKernels] = {}
         self._locals: dict[tuple[str, Region, Interval | None], _Local] = {}
         self._num_kernels = 0
@@ -89,9 +92,12 @@ class _Known:
         key = (op.name, region, contraction)
         found = self._locals.get(key)
         if found is None:
-            found = self._locals[key] = _local(
-                self._graph, op, cutter_of(self._graph).cut(op, region, contraction)
-            )
+            first, names = self._forms.of(op)
+            if names is None:
+                found = _local(self._graph, op, cutter_of(self._graph).cut(op, region, contraction))
+            else:
+                found = _like(self.local(first, region, contraction), op, names)
+            self._locals[key] = found
         return found
 
 
@@ -169,6 +175,22 @@ def _local(graph: ModelGraph, op: Operator, cut: Cut) -> _Local:
         num_bytes=_traffic(graph, op, slices, outputs),
     )
     return _Local(kernel, tuple(activations), tuple(weights))
+
+
+def _like(local: _Local, op: Operator, names: Mapping[str, str]) -> _Local:
+    """The same of an operator like it, whose tensors have other names."""
+    kernel = local.kernel
+    return _Local(
+        Kernel(
+            operator=op.name,
+            steps=renamed(kernel.steps, names),
+            outputs=tuple([(names[name], region) for name, region in kernel.outputs]),
+            flops=kernel.flops,
+            num_bytes=kernel.num_bytes,
+        ),
+        tuple([(names[name], region) for name, region in local.activations]),
+        tuple([WeightSlice(names[item.tensor], item.region, item.dtype) for item in local.weights]),
+    )
 
 
 def _outputs(graph: ModelGraph, op: Operator, cut: Cut) -> tuple[tuple[str, Region], ...]:

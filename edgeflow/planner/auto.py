@@ -29,6 +29,7 @@ import msgspec
 from edgeflow.cost.timeline import predict_programs
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
+from edgeflow.plan.stage import Stage
 from edgeflow.planner.borders import borders_first
 from edgeflow.planner.bound import lower_bound_s
 from edgeflow.planner.brute_force import MAX_PLANS, brute_force, num_plans
@@ -107,7 +108,7 @@ def _on_fewer(task: Task, pool: _Pool, made: Sequence[tuple[Strategy, Plan]]) ->
     if not split:
         return
     rival, best = min(split, key=lambda item: task.objective.score(item[1]))
-    for ranks in parts(task, min(pool.plans, key=task.objective.score)):
+    for ranks in parts(task, min(pool.plans, key=task.objective.score), used=len(best.devices)):
         plan = pool.add(f"{rival.__name__} on {len(ranks)} devices", partial(on_part, task, ranks, rival))
         if plan is None or task.objective.score(plan) > task.objective.score(best):
             return
@@ -116,7 +117,10 @@ def _on_fewer(task: Task, pool: _Pool, made: Sequence[tuple[Strategy, Plan]]) ->
 
 def _borders_first(task: Task, pool: _Pool) -> None:
     """Add the best plans with what others wait for made first."""
-    for plan in sorted(pool.plans, key=task.objective.score)[:_MAX_STARTS]:
+    distinct: dict[tuple[Stage, ...], Plan] = {}
+    for plan in sorted(pool.plans, key=task.objective.score):
+        distinct.setdefault(plan.stages, plan)
+    for plan in list(distinct.values())[:_MAX_STARTS]:
         with contextlib.suppress(InfeasiblePlanError):  # it was there without, and fits
             changed = borders_first(task, plan)
             if changed is not None:

@@ -23,6 +23,7 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from math import ceil, sqrt
@@ -175,15 +176,20 @@ def _seconds_alone(task: Task) -> list[float]:
 
 
 def _tiles_s(task: Task, length: int, grid: Position) -> float:
-    """Seconds until the gateway has all tiles: the slowest device's kernels and transfers."""
+    """Seconds until the gateway has all tiles: the slowest device's kernels and transfers.
+
+    All tiles are taken to cost what the one in the middle does, which has neighbours on all sides.
+    """
     gateway, operators = task.cluster.source_rank, task.graph.operators[:length]
     boxes = _boxes(task, length, grid)
-    seconds = dict.fromkeys(task.cluster.ranks, 0.0)
-    for tile, rank in deal(list(boxes), task.speeds).items():
-        work = tile_work(task.analysis, operators, boxes[tile])
-        regions = [*work.needs, *work.outputs]
-        num_bytes = sum(region.num_elements * task.graph.specs[name].itemsize for name, region in regions)
-        seconds[rank] += task.cost.compute_s(rank, work.kernels)
+    dealt = Counter(deal(list(boxes), task.speeds).values())
+    work = tile_work(task.analysis, operators, boxes[sorted(boxes)[len(boxes) // 2]])
+    regions = [*work.needs, *work.outputs]
+    num_bytes = sum(region.num_elements * task.graph.specs[name].itemsize for name, region in regions)
+    seconds = []
+    for rank, count in dealt.items():
+        each_s = task.cost.compute_s(rank, work.kernels)
         if rank != gateway:
-            seconds[rank] += task.cluster.distance_s(gateway, rank, num_bytes) + 2 * task.cost.message_s(rank)
-    return max(seconds.values())
+            each_s += task.cluster.distance_s(gateway, rank, num_bytes) + 2 * task.cost.message_s(rank)
+        seconds.append(count * each_s)
+    return max(seconds)

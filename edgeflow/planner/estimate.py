@@ -32,6 +32,10 @@ Ownership = Mapping[str, Mapping[int, Piece]]
 Needs = Mapping[str, Mapping[int, Region]]
 
 
+#: Which of `Analysis.labellings` a layout cuts along; none where it cuts along none of them.
+_Labellings = tuple[int | None, ...]
+
+
 class Estimate(msgspec.Struct, frozen=True, gc=False):
     """One stretch in one layout.
 
@@ -151,11 +155,16 @@ class Estimator:
         self._cost = cost
         self._everything = tuple(op.name for op in analysis.graph.operators)
         self._known: dict[tuple[object, Layout], tuple[Estimate, dict[str, int]]] = {}
+        self._signatures: dict[tuple[tuple[Operator, ...], _Labellings], tuple[object, dict[str, int]]] = {}
         itemsizes = {name: spec.itemsize for name, spec in analysis.graph.specs.items()}
         self.network = Network(cost, itemsizes)
 
     def estimate(self, operators: Sequence[Operator], layout: Layout) -> Estimate:
-        key, positions = self._signature(operators, layout)
+        is_labelled = layout.kind == "rows" and bool(self._analysis.labellings)
+        asked = (tuple(operators), (layout.labelling, layout.across) if is_labelled else ())
+        if asked not in self._signatures:
+            self._signatures[asked] = self._signature(*asked)
+        key, positions = self._signatures[asked]
         known = self._known.get((key, layout))
         if known is None:
             made = self._estimate(operators, layout)
@@ -174,16 +183,20 @@ class Estimator:
             estimate.energy_j,
         )
 
-    def _signature(self, operators: Sequence[Operator], layout: Layout) -> tuple[object, dict[str, int]]:
+    def _signature(
+        self, operators: Sequence[Operator], labellings: _Labellings
+    ) -> tuple[object, dict[str, int]]:
         """What an estimate depends on, tensors numbered in the order of their appearance."""
         graph = self._analysis.graph
-        labellings = self._analysis.labellings
-        labels = labellings[layout.labelling] if layout.kind == "rows" and labellings else {}
+        labels = [self._analysis.labellings[index] for index in labellings if index is not None]
         inside = {op.name for op in operators}
         positions: dict[str, int] = {}
 
         def number(name: str) -> int:
             return positions.setdefault(name, len(positions))
+
+        def labelled(name: str) -> tuple[int | None, ...]:
+            return tuple(item.get(name) for item in labels)
 
         parts = []
         for op in operators:
@@ -194,11 +207,11 @@ class Estimator:
                 for _, value in op.arguments
             )
             outputs = tuple(
-                (number(name), graph.specs[name], labels.get(name), self._leaves(name, inside))
+                (number(name), graph.specs[name], labelled(name), self._leaves(name, inside))
                 for name in op.outputs
                 if name
             )
-            inputs = tuple((graph.specs[name], name in graph.weights, labels.get(name)) for name in op.inputs)
+            inputs = tuple((graph.specs[name], name in graph.weights, labelled(name)) for name in op.inputs)
             parts.append((op.target, arguments, inputs, outputs))
         measured = tuple(op.name for op in operators) if self._cost.measured else ()
         return (tuple(parts), measured), positions

@@ -19,21 +19,25 @@ from edgeflow.plan.stage import Stage
 from edgeflow.planner.objective import Objective
 from edgeflow.planner.space import nearest
 from edgeflow.planner.strategy import Strategy, Task, finish
+from edgeflow.planner.strips import StripCosts
 
 #: Numbers of devices to try, and how many of those below the number that there is.
 _SIZES: Final = (16, 12, 8, 6, 4, 3, 2)
 _MAX_PARTS: Final = 4
 
 
-def parts(task: Task, best: Plan) -> Iterator[tuple[int, ...]]:
+def parts(task: Task, best: Plan, *, used: int) -> Iterator[tuple[int, ...]]:
     """Ranks of the nearest devices, in numbers that shrink, while they could be as good as the best so far.
 
     They could not, where all of their speed together needs longer. The device that requests arrive at is
     always among them: without it, the part would have another source.
+
+    Args:
+        used: How many devices the strategy took when it had all: only fewer are news.
     """
     source = task.cluster.source_rank
     order = (source, *(rank for rank in nearest(task) if rank != source))
-    for size in [size for size in _SIZES if size < len(order)][:_MAX_PARTS]:
+    for size in [size for size in _SIZES if size < used][:_MAX_PARTS]:
         part = tuple(sorted(order[:size]))
         if _least_s(task, part) >= _seconds(task.objective, best):
             return
@@ -57,7 +61,11 @@ def on_part(task: Task, ranks: Collection[int], strategy: Strategy) -> Plan:
         cluster=cluster,
         corrections={name: item for name, item in task.cost.corrections.items() if name in names},
     )
-    made = strategy(msgspec.structs.replace(task, cluster=cluster, cost=cost))
+    of_part = msgspec.structs.replace(task, cluster=cluster, cost=cost)
+    # A device takes as long for its strip among few as among many.
+    strips = StripCosts(task.analysis, cost, task.analysis.labels, of_all=task.strips, ranks=ordered)
+    of_part.__dict__["strips"] = strips
+    made = strategy(of_part)
     first, *others = (tuple(_moved(stage, ordered) for stage in way.stages) for way in made.ways)
     label = f"{made.chosen}, on {len(ordered)} devices"
     return finish(task, first, strategy=made.strategy, label=label, replicas=tuple(others))

@@ -37,12 +37,12 @@ def levels(
     sources: dict[tuple[str, ...], dict[tuple[str, ...], bool]] = {}
     for unit in dict.fromkeys(members[op.name] for op in operators):
         before = sources[unit] = {}
-        needs = {device: _needs(analysis, unit, mine) for device, mine in owned.items()}
         is_free = any(name in recomputed for name in analysis.graph.by_name[unit[-1]].outputs)
+        needs = {} if is_free else {device: _needs(analysis, unit, mine) for device, mine in owned.items()}
         for tensor in _reads(analysis, unit):
             source = members.get(producer[tensor].name) if tensor in producer else None
             if source is not None and source != unit and not before.get(source):
-                before[source] = _must_wait(tensor, needs, owned, is_free=is_free)
+                before[source] = _must_wait(tensor, needs, owned)
     level: dict[tuple[str, ...], int] = {}
     for unit in TopologicalSorter(sources).static_order():
         level[unit] = max((level[source] + wait for source, wait in sources[unit].items()), default=0)
@@ -69,15 +69,13 @@ def _needs(analysis: Analysis, unit: tuple[str, ...], mine: Mapping[str, Piece])
     return dict(stage_kernels(analysis.graph, stage, Shard(0, outputs)).needs)
 
 
-def _must_wait(
-    tensor: str, needs: Mapping[int, Mapping[str, Region]], owned: Owned, *, is_free: bool
-) -> bool:
-    """Whether some device needs of ``tensor`` what it does not own, and may not recompute."""
+def _must_wait(tensor: str, needs: Mapping[int, Mapping[str, Region]], owned: Owned) -> bool:
+    """Whether ``tensor`` is made in parts, or some device needs of it what it does not own."""
     for device, mine in owned.items():
         here = mine.get(tensor)
         if here is not None and here.contraction is not None:
             return True
-        need = needs[device].get(tensor)
-        if need is not None and not is_free and (here is None or not here.region.contains(need)):
+        need = needs[device].get(tensor) if needs else None
+        if need is not None and (here is None or not here.region.contains(need)):
             return True
     return False

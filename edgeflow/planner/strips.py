@@ -80,12 +80,27 @@ class Strips(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StripCosts:
-    """`Strips` of the operators of a graph, made when asked for; operators of one form share them."""
+    """`Strips` of the operators of a graph, made when asked for; operators of one form share them.
 
-    def __init__(self, analysis: Analysis, cost: CostModel, labels: Labels) -> None:
+    Args:
+        of_all: Those of a cluster that this one is a part of.
+        ranks: What the devices are called there.
+    """
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        cost: CostModel,
+        labels: Labels,
+        *,
+        of_all: StripCosts | None = None,
+        ranks: Sequence[int] = (),
+    ) -> None:
         self.analysis = analysis
         self.cost = cost
         self.labels = labels
+        self._of_all = of_all
+        self._ranks = list(ranks)
         self._by_operator: dict[tuple[str, bool], Strips] = {}
         self._by_form: dict[tuple[object, bool], Strips] = {}
 
@@ -96,6 +111,10 @@ class StripCosts:
     def of(self, op: Operator, *, is_whole: bool = False) -> Strips:
         """Return an operator's strips; with ``is_whole``, as one strip even if it is a sum."""
         known = self._by_operator.get((op.name, is_whole))
+        if known is None and self._of_all is not None:
+            known = self._of_all.of(op, is_whole=is_whole)
+            known = msgspec.structs.replace(known, seconds=known.seconds[self._ranks])
+            self._by_operator[op.name, is_whole] = known
         if known is None:
             form = (self._form(op), is_whole)
             shared = self._by_form.get(form)

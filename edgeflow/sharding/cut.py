@@ -7,7 +7,7 @@ a device needs, what it runs and what it costs all derive from this one answer, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -77,6 +77,26 @@ class Cut(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             known = hulls.get(item.tensor)
             hulls[item.tensor] = item.region if known is None else known.hull(item.region)
         return hulls
+
+
+def renamed(steps: tuple[Step, ...], names: Mapping[str, str]) -> tuple[Step, ...]:
+    """The same steps for an operator whose tensors have other names."""
+    return tuple(
+        [
+            Step(step.target, tuple([(key, _renamed(value, names)) for key, value in step.arguments]))
+            for step in steps
+        ]
+    )
+
+
+def _renamed(value: LocalValue, names: Mapping[str, str]) -> LocalValue:
+    if isinstance(value, Slice):
+        return Slice(names[value.tensor], value.region)
+    if isinstance(value, tuple):
+        return tuple(
+            [Slice(names[item.tensor], item.region) if isinstance(item, Slice) else item for item in value]
+        )
+    return value
 
 
 def iter_slices(steps: tuple[Step, ...]) -> Iterator[Slice]:

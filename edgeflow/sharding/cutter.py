@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
+from edgeflow.errors import InvalidPlanError
+from edgeflow.graph.forms import forms_of
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.sharding.cut import Cut
+from edgeflow.sharding.cut import Cut, renamed
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import cut
 
 
 class Cutter:
-    """`edgeflow.sharding.rules.cut` for one graph, with its answers kept."""
+    """`edgeflow.sharding.rules.cut` for one graph, its answers kept; operators that are alike share them."""
 
     def __init__(self, graph: ModelGraph) -> None:
         self._specs = graph.specs
+        self._forms = forms_of(graph)
         self._known: dict[tuple[str, Region, Interval | None], Cut] = {}
         self._needs: dict[tuple[str, Region, Interval | None], Mapping[str, Region]] = {}
 
     def cut(self, op: Operator, region: Region, contraction: Interval | None = None) -> Cut:
-        key = (op.name, region, contraction)
+        first, names = self._forms.of(op)
+        key = (first.name, region, contraction)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = cut(op, self._specs, region, contraction)
-        return known
+            try:
+                known = self._known[key] = cut(first, self._specs, region, contraction)
+            except InvalidPlanError:
+                if names is not None:  # say it of the operator that was asked about
+                    cut(op, self._specs, region, contraction)
+                raise
+        return known if names is None else msgspec.structs.replace(known, steps=renamed(known.steps, names))
 
     def needs(
         self, op: Operator, region: Region, contraction: Interval | None = None
@@ -32,7 +43,12 @@ class Cutter:
         key = (op.name, region, contraction)
         known = self._needs.get(key)
         if known is None:
-            known = self._needs[key] = self.cut(op, region, contraction).needs
+            first, names = self._forms.of(op)
+            if names is None:
+                known = self.cut(op, region, contraction).needs
+            else:
+                known = {names[name]: need for name, need in self.needs(first, region, contraction).items()}
+            self._needs[key] = known
         return known
 
 

@@ -101,6 +101,9 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
         parts = []
         is_self = True
         for mine, theirs in zip(self.intervals, other.intervals, strict=True):
+            if mine is theirs:
+                parts.append(mine)
+                continue
             start, stop = mine
             low, high = theirs
             if low <= start and stop <= high:
@@ -118,8 +121,13 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
     def overlap(self, other: Region) -> int:
         """Number of elements that both hold."""
         count = 1
-        for (start, stop), (low, high) in zip(self.intervals, other.intervals, strict=True):
-            length = (stop if stop < high else high) - (start if start > low else low)
+        for mine, theirs in zip(self.intervals, other.intervals, strict=True):
+            start, stop = mine
+            if mine is not theirs:  # regions share the intervals of dims that are not cut
+                low, high = theirs
+                start = start if start > low else low
+                stop = stop if stop < high else high
+            length = stop - start
             if length <= 0:
                 return 0
             count *= length
@@ -136,8 +144,8 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
     def contains(self, other: Region) -> bool:
         if other.is_empty:
             return True
-        for (start, stop), (low, high) in zip(self.intervals, other.intervals, strict=True):
-            if start > low or stop < high:
+        for mine, theirs in zip(self.intervals, other.intervals, strict=True):
+            if mine is not theirs and (mine.start > theirs.start or mine.stop < theirs.stop):
                 return False
         return True
 

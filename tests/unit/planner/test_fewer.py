@@ -72,9 +72,10 @@ def test_parts_hold_the_source_and_shrink() -> None:
     )
     task = task_on(whole)
     slow = dataclasses.replace(plan(task.graph, whole, "single"), predicted_latency_s=1e9)
-    found = list(parts(task, slow))
+    found = list(parts(task, slow, used=6))
     assert [len(part) for part in found] == [4, 3, 2]
     assert all(5 in part for part in found)
+    assert [len(part) for part in parts(task, slow, used=3)] == [2]
 
 
 def test_parts_that_are_too_slow_together_are_not_tried() -> None:
@@ -82,7 +83,7 @@ def test_parts_that_are_too_slow_together_are_not_tried() -> None:
     quick = dataclasses.replace(
         plan(task.graph, task.cluster, "single"), predicted_latency_s=task.alone_s[0] / 3.5
     )
-    assert [len(part) for part in parts(task, quick)] == [4]
+    assert [len(part) for part in parts(task, quick, used=6)] == [4]
 
 
 def test_a_part_without_a_way_between_its_devices() -> None:
