@@ -65,7 +65,7 @@ class InfeasiblePlanError(PlanError):
     """No plan satisfies the constraints.
 
     Attributes:
-        constraint: What binds: ``"memory"``, ``"deadline"``, ``"devices"``.
+        constraint: What binds: ``"memory"``, ``"deadline"``, ``"latency"``, ``"links"``, ``"devices"``.
         required: Amount needed, in the constraint's base unit (bytes, seconds).
         available: Amount that there is.
         device: Name of the device that it binds on, where it is one.

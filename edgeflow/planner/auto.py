@@ -69,7 +69,7 @@ def explore(
 ) -> tuple[list[Plan], list[tuple[str, InfeasiblePlanError]]]:
     """Return every plan that `auto` weighs, and why others could not be."""
     pool = _Pool(task)
-    made = [(rival, pool.add(rival.__name__, partial(rival, task))) for rival in rivals]
+    made = [(rival, pool.add(rival.__name__, partial(rival, task.within(pool.least_s)))) for rival in rivals]
     _on_fewer(task, pool, [(rival, plan) for rival, plan in made if plan is not None])
     if task.graph.operators and len(task.cluster.devices) > 1:
         _search(task, pool)
@@ -91,6 +91,13 @@ class _Pool:
         self.plans: list[Plan] = []
         self.failures: list[tuple[str, InfeasiblePlanError]] = []
         self._task = task
+
+    @property
+    def least_s(self) -> float:
+        """Latency of the best plan so far; infinite where that is not what plans are weighed by."""
+        if self._task.objective.kind != "latency":
+            return inf
+        return min((plan.predicted_latency_s for plan in self.plans), default=inf)
 
     def add(self, label: str, make: Callable[[], Plan]) -> Plan | None:
         try:

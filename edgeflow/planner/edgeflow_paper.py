@@ -65,6 +65,8 @@ def edgeflow_paper(task: Task) -> Plan:
             return divided.plan()
         except InfeasiblePlanError as error:
             failure = failure or error
+            if not error.device:  # it is no device that stands in the way
+                raise
             devices = tuple(rank for rank in devices if task.cluster.devices[rank].name != error.device)
     assert failure is not None
     raise failure

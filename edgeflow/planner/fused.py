@@ -76,6 +76,8 @@ def fused(task: Task) -> Plan:
             break
         except InfeasiblePlanError as error:
             failures.append((label, error))
+            if not error.device:  # it is no device that stands in the way
+                break
             devices = tuple(rank for rank in devices if task.cluster.devices[rank].name != error.device)
     return best_of(plans, objective=task.objective, strategy="fused", failures=failures)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from math import inf
+from typing import Any, Final
 
 import msgspec
 
@@ -21,20 +22,27 @@ from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.plan.verify import verify_plan
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.build import draft
+from edgeflow.planner.frames import busiest_s
 from edgeflow.planner.layout import Layout, close
 from edgeflow.planner.objective import Objective, mixed_period_s
 from edgeflow.planner.strips import StripCosts
 from edgeflow.sharding.region import Region
+from edgeflow.units import format_seconds
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """What a strategy is given."""
+    """What a strategy is given.
+
+    Attributes:
+        limit_s: A plan that needs longer is of no use; of one with many devices no more is said then.
+    """
 
     graph: ModelGraph
     cluster: Cluster
     cost: CostModel
     objective: Objective = Objective()
     activations: str = ""
+    limit_s: float = inf
 
     @property
     def analysis(self) -> Analysis:
@@ -70,6 +78,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         least = min(self.alone_s)
         return tuple(least / seconds if seconds else 1.0 for seconds in self.alone_s)
 
+    def within(self, limit_s: float) -> Task:
+        """The same task with another limit; what all strategies ask is found out before, once."""
+        limited = msgspec.structs.replace(self, limit_s=limit_s)
+        for name in ("strips", "alone_s", "alone", "speeds"):
+            limited.__dict__[name] = getattr(self, name)
+        return limited
+
     @property
     def fastest(self) -> tuple[int, ...]:
         """Ranks, fastest first; equals in rank order."""
@@ -83,6 +98,9 @@ def whole_kernels(graph: ModelGraph) -> tuple[Kernel, ...]:
     stage = Stage(name="", kind="", operators=tuple(op.name for op in graph.operators), shards=())
     return stage_kernels(graph, stage, Shard(0, pieces)).kernels
 
+
+#: From so many shards in a stage on, frames are counted before programs are written.
+_MANY: Final = 16
 
 #: A strategy decides; it returns a finished plan or raises `InfeasiblePlanError`.
 Strategy = Callable[[Task], Plan]
@@ -127,8 +145,10 @@ def finish(
     ``throughput`` the energy is that of this mixture.
 
     Raises:
-        InfeasiblePlanError: If a device's memory does not hold its part, or a link is missing.
+        InfeasiblePlanError: If a device's memory does not hold its part, a link is missing, or it is sure to
+            need longer than the task's limit.
     """
+    _check_limit(task, stages)
     plan = Plan(
         graph=task.graph,
         cluster=task.cluster,
@@ -156,6 +176,21 @@ def finish(
         predicted_energy_j=energy,
         candidates=(Candidate(label, latency, period_s=period, energy_j=energy),),
     )
+
+
+def _check_limit(task: Task, stages: tuple[Stage, ...]) -> None:
+    if task.limit_s == inf or max((len(stage.shards) for stage in stages), default=0) < _MANY:
+        return
+    least_s, rank = busiest_s(task.graph, task.cost, stages, enough_s=task.limit_s)
+    if least_s > task.limit_s:
+        name = task.cluster.devices[rank].name
+        raise InfeasiblePlanError(
+            f"at least {format_seconds(least_s)}, for frames alone on {name!r}, where "
+            f"{format_seconds(task.limit_s)} is enough for all",
+            constraint="latency",
+            required=least_s,
+            available=task.limit_s,
+        )
 
 
 def with_programs_of(plan: Plan, **changes: Any) -> Plan:
