@@ -41,8 +41,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         compute_s: Rank -> seconds of its kernels.
         transferred_bytes: Over links between devices, and between the client and devices on other hosts.
         num_messages: Frames over those links.
-        busy_s: Resource -> seconds that one request occupies it: ``processor:<device>`` (kernels, copies and
-            frames), and the network's, for example ``egress:<device>`` or ``medium:<name>``.
+        busy_s: Resource -> seconds that one of many requests occupies it: ``processor:<device>`` (kernels,
+            copies and frames), and the network's, for example ``egress:<device>`` or ``medium:<name>``.
+            When requests are many, all devices of the plan compute at once.
         energy: Rank -> modelled energy, of every device of the cluster, idle ones too.
         events: The timeline, if it was asked for.
     """
@@ -86,16 +87,24 @@ def predict(plan: Plan, cost: CostModel | None = None, *, with_events: bool = Tr
 
 
 def predict_programs(
-    programs: Mapping[int, Program], cost: CostModel, *, with_events: bool = False
+    programs: Mapping[int, Program],
+    cost: CostModel,
+    *,
+    with_events: bool = False,
+    is_one_of_many: bool = False,
 ) -> Prediction:
     """Predict one request of lowered programs.
+
+    Args:
+        is_one_of_many: Whether there are other ways to answer, whose devices compute at the same time when
+            requests are many.
 
     Raises:
         InfeasiblePlanError: If one sends something to a device that it has no link to.
         InvalidPlanError: If the programs wait for each other in a circle.
     """
     kind = _ClaimingClockwork if any(program.has_claims for program in programs.values()) else _Clockwork
-    return kind(programs, cost, with_events).run()
+    return kind(programs, cost, with_events, is_one_of_many).run()
 
 
 class _Transfer(msgspec.Struct):
@@ -108,11 +117,16 @@ class _Transfer(msgspec.Struct):
 class _Clockwork:
     """Events in the order of time: a rank's next instruction, or a frame that reaches a resource."""
 
-    def __init__(self, programs: Mapping[int, Program], cost: CostModel, with_events: bool) -> None:
+    def __init__(
+        self, programs: Mapping[int, Program], cost: CostModel, with_events: bool, is_one_of_many: bool
+    ) -> None:
         self._programs = programs
         self._cost = cost
         self._with_events = with_events
         self._shared = shared_stages(programs) if cost.contention > 1 else frozenset()
+        #: By how much longer the other stages take when requests are many.
+        is_crowded = is_one_of_many or len(_computing(programs)) > 1
+        self._crowding = cost.contention - 1 if is_crowded else 0.0
         self._agenda: list[tuple[float, int, Any]] = []
         self._next = dict.fromkeys(programs, 0)
         self._clock = dict.fromkeys(programs, 0.0)
@@ -122,6 +136,7 @@ class _Clockwork:
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._compute_s = {rank: 0.0 for rank in programs if rank != CLIENT}
         self._processor_s = dict.fromkeys(self._compute_s, 0.0)
+        self._crowding_s = dict.fromkeys(self._compute_s, 0.0)
         self._sent = dict.fromkeys(cost.cluster.ranks, 0)
         self._received = dict.fromkeys(cost.cluster.ranks, 0)
         self._messages = 0
@@ -141,7 +156,10 @@ class _Clockwork:
                 f"ranks {sorted(self._parked.values())} wait for frames that are never sent"
             )
         devices = self._cost.cluster.devices
-        processors = {f"processor:{devices[rank].name}": s for rank, s in self._processor_s.items()}
+        processors = {
+            f"processor:{devices[rank].name}": seconds + self._crowding_s[rank]
+            for rank, seconds in self._processor_s.items()
+        }
         return Prediction(
             latency_s=self._clock[CLIENT],
             compute_s=self._compute_s,
@@ -195,6 +213,8 @@ class _Clockwork:
             self._processor_s[rank] += seconds
         if isinstance(instruction, Compute):
             self._compute_s[rank] += seconds
+            if instruction.stage not in self._shared:
+                self._crowding_s[rank] += self._crowding * seconds
         elif isinstance(instruction, Send):
             self._send(rank, instruction)
         if self._with_events:
@@ -235,8 +255,10 @@ class _Clockwork:
 class _ClaimingClockwork(_Clockwork):
     """The same where tasks are claimed: which instructions a rank runs is found out on the way."""
 
-    def __init__(self, programs: Mapping[int, Program], cost: CostModel, with_events: bool) -> None:
-        super().__init__(programs, cost, with_events)
+    def __init__(
+        self, programs: Mapping[int, Program], cost: CostModel, with_events: bool, is_one_of_many: bool
+    ) -> None:
+        super().__init__(programs, cost, with_events, is_one_of_many)
         self._walks = {rank: Walk(program) for rank, program in programs.items()}
         self._then: dict[int, Next] = {rank: walk.next() for rank, walk in self._walks.items()}
         self._run: dict[int, list[Instruction]] = {rank: [] for rank in programs}
@@ -291,6 +313,14 @@ class _ClaimingClockwork(_Clockwork):
         rank = self._parked.get(transfer.frame.tag)
         super()._arrive(transfer.frame, time)
         self._parked = {tag: waiting for tag, waiting in self._parked.items() if waiting != rank}
+
+
+def _computing(programs: Mapping[int, Program]) -> list[int]:
+    return [
+        rank
+        for rank, program in programs.items()
+        if any(isinstance(item, Compute) for item in program.instructions)
+    ]
 
 
 def _flops(instructions: Iterable[Instruction]) -> int:

@@ -161,7 +161,9 @@ def finish(
         activations=task.activations,
     )
     verify_plan(plan)
-    predictions = [predict_programs(way.programs, task.cost) for way in plan.ways]
+    predictions = [
+        predict_programs(way.programs, task.cost, is_one_of_many=bool(replicas)) for way in plan.ways
+    ]
     fastest = min(predictions, key=lambda item: item.latency_s)
     latency, energy = fastest.latency_s, fastest.active_energy_j
     period, fractions = mixed_period_s([item.busy_s for item in predictions])
@@ -207,7 +209,9 @@ def finish_ways(task: Task, ways: Sequence[Plan], *, strategy: str, label: str) 
         InfeasiblePlanError: If a device's memory does not hold what all of them need of it.
     """
     ordered = sorted(ways, key=lambda way: way.predicted_latency_s)
-    _, fractions = mixed_period_s([predict_programs(way.programs, task.cost).busy_s for way in ordered])
+    _, fractions = mixed_period_s(
+        [predict_programs(way.programs, task.cost, is_one_of_many=True).busy_s for way in ordered]
+    )
     # The fastest way stays in any case: a request alone goes there.
     used = [way for way, fraction in zip(ordered, fractions, strict=True) if fraction > 1e-6]
     others = tuple(way.stages for way in used if way is not ordered[0])

@@ -171,6 +171,22 @@ def test_kernels_take_longer_in_stages_that_others_compute_too() -> None:
     assert made.latency_s == pytest.approx(predicted(programs).latency_s + 3.5 * MS)
 
 
+def test_when_requests_are_many_all_kernels_take_longer() -> None:
+    programs = {
+        CLIENT: [send(1, 0), receive(1, 1)],
+        1: [receive(CLIENT, 0), compute(7 * MS), compute(3 * MS, "alone"), send(CLIENT, 1)],
+        2: [compute(2 * MS)],
+    }
+    only = {rank: program for rank, program in programs.items() if rank != 2}
+
+    idle, many = predicted(programs), predicted(programs, contention=1.5)
+
+    name = many.bottleneck
+    assert many.busy_s[name] == pytest.approx(idle.busy_s[name] + 5 * MS)
+    # One device alone is in nobody's way, but where others answer other requests.
+    assert predicted(only, contention=1.5).busy_s[name] == pytest.approx(idle.busy_s[name])
+
+
 @pytest.mark.parametrize("contention", [0.9, 0.0, float("inf"), float("nan")])
 def test_contention_is_at_least_one(contention: float) -> None:
     with pytest.raises(ConfigError, match=f"at least 1 and finite, got {contention:g}"):

@@ -36,3 +36,13 @@ def test_where_splits_are_in_each_others_way_one_device_is_left(name: str) -> No
     assert len(free.devices) > 1
     assert len(crowded.devices) == 1
     assert crowded.predicted_latency_s < ef.predict(free, costs(4.0)).latency_s
+
+
+def test_replicas_are_in_each_others_way_too() -> None:
+    model = graph("tiny-resnet")
+    free = ef.plan(model, CLUSTER, "replicate", "throughput", cost=costs(1.0))
+    crowded = ef.plan(model, CLUSTER, "replicate", "throughput", cost=costs(1.4))
+
+    assert len(free.ways) > 1
+    assert crowded.predicted_period_s == pytest.approx(1.4 * free.predicted_period_s, rel=0.02)
+    assert crowded.predicted_latency_s == pytest.approx(free.predicted_latency_s)
