@@ -16,10 +16,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from edgeflow.errors import ConfigError, WorkerUnreachableError
+from edgeflow.runtime.closing import Closing
 
 _CPU: Final = Path("/sys/fs/cgroup/cpu")
 
@@ -49,7 +49,7 @@ def missing() -> str:
     return "" if probe.returncode == 0 else "ip netns does not work here"
 
 
-class NetnsCluster:
+class NetnsCluster(Closing):
     """Hosts with a worker each, and one for the coordinator.
 
     Args:
@@ -89,11 +89,6 @@ class NetnsCluster:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # Faults, and their ends.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +15,8 @@ from edgeflow.errors import EdgeflowError
 from edgeflow.runtime.coordinator.client import WorkerClient
 from edgeflow.runtime.coordinator.members import Change, Members, Watch
 from edgeflow.runtime.security import Access
+
+logger = logging.getLogger(__name__)
 
 
 class Carrying(Protocol):
@@ -140,7 +143,9 @@ class Watchers:
         epochs = self._session.epochs_on(device)
         try:
             pong = client.ping(epochs, timeout_s=timeout_s)
-        except EdgeflowError as error:
+        except Exception as error:
+            if not isinstance(error, EdgeflowError):  # a fault of ours; whoever is not watched is never lost
+                logger.exception("watch.failed", extra={"device": device})
             is_carrying = self._session.is_carrying(device)
             with self.lock:
                 changes = (
