@@ -42,10 +42,12 @@ from edgeflow.planner.space import shares_of, singles, splits, subsets
 from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs, finish_ways, with_programs_of
 
 #: Exact predictions that one local search may make, and how many plans it starts from.
-_MAX_STEPS: Final = 5
+_MAX_STEPS: Final = 4
 _MAX_STARTS: Final = 2
 #: How far behind the best plan a start may be: local search gains a few per cent.
 _WORTH_REFINING: Final = 1.1
+#: How much dearer than the plan that it changes a try may be estimated to be.
+_WORTH_TRYING: Final = 1.05
 #: Prices of a second, in joules, for energy: from "only energy counts" upwards.
 _PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)
 
@@ -153,7 +155,7 @@ def _search(task: Task, pool: _Pool) -> None:
         missed_s, figure, _ = task.objective.score(plan)
         if missed_s <= best[0] and figure > _WORTH_REFINING * best[1]:
             continue
-        better = _refine(task, plan, choice)
+        better = _refine(task, search, plan, choice)
         if better is not plan:
             pool.plans.append(better)
 
@@ -191,9 +193,10 @@ def _plan(task: Task, choice: Choice, label: str) -> Plan:
     return finish_runs(task, runs, strategy="auto", label=label)
 
 
-def _refine(task: Task, plan: Plan, choice: Choice) -> Plan:
-    """Hill-climb on the exact prediction."""
+def _refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
+    """Hill-climb on the exact prediction; what is estimated to be much worse is not tried."""
     best, steps, seen = plan, 0, {choice}
+    price = search.price(choice)
     improved = True
     while improved and steps < _MAX_STEPS:
         improved = False
@@ -203,6 +206,8 @@ def _refine(task: Task, plan: Plan, choice: Choice) -> Plan:
             if changed in seen:
                 continue
             seen.add(changed)
+            if search.price(changed) > _WORTH_TRYING * price:
+                continue
             steps += 1
             try:
                 candidate = _plan(task, changed, "search, refined")
@@ -210,6 +215,7 @@ def _refine(task: Task, plan: Plan, choice: Choice) -> Plan:
                 continue
             if task.objective.score(candidate) < task.objective.score(best):
                 best, choice, improved = candidate, changed, True
+                price = search.price(choice)
                 break
     return best
 

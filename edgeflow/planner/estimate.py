@@ -55,11 +55,10 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Way(NamedTuple):
-    """What a frame occupies on its way between two ranks, fixed and by the byte."""
+    """What a frame occupies on its way between two ranks: processors and resources, fixed and by the byte."""
 
     latency_s: float
-    fixed_s: tuple[tuple[str | int, float], ...]
-    per_byte_s: tuple[tuple[str | int, float], ...]
+    occupied_s: tuple[tuple[str | int, float, float], ...]
     fixed_j: float
     per_byte_j: float
 
@@ -85,12 +84,11 @@ class Network:
         latency_s = energy_j = 0.0
         for source, target, num_bytes in self._frames(needs, owned):
             way = self._ways.get((source, target)) or self._way(source, target)
-            latency_s = max(latency_s, way.latency_s)
+            if way.latency_s > latency_s:
+                latency_s = way.latency_s
             energy_j += way.fixed_j + way.per_byte_j * num_bytes
-            for name, seconds in way.fixed_s:
-                busy_s[name] = busy_s.get(name, 0.0) + seconds
-            for name, seconds in way.per_byte_s:
-                busy_s[name] = busy_s.get(name, 0.0) + seconds * num_bytes
+            for name, fixed_s, per_byte_s in way.occupied_s:
+                busy_s[name] = busy_s.get(name, 0.0) + fixed_s + per_byte_s * num_bytes
         return latency_s + max(busy_s.values(), default=0.0), energy_j
 
     def _frames(self, needs: Needs, owned: Ownership) -> Iterator[tuple[int, int, int]]:
@@ -123,28 +121,27 @@ class Network:
     def _find(self, source: int, target: int) -> _Way:
         cluster, cost = self._cost.cluster, self._cost
         if not cluster.is_connected(source, target):
-            return _Way(float("inf"), (), (), 0.0, 0.0)
+            return _Way(float("inf"), (), 0.0, 0.0)
         path = cluster.path(source, target)
-        fixed_s: list[tuple[str | int, float]] = []
-        per_byte_s: list[tuple[str | int, float]] = [(hop.resource, hop.occupied_s(1)) for hop in path.hops]
+        occupied_s: list[tuple[str | int, float, float]] = [
+            (hop.resource, 0.0, hop.occupied_s(1)) for hop in path.hops
+        ]
         fixed_j = per_byte_j = 0.0
         for rank in (source, target):
             first = cost.message_s(rank)
             more = (cost.message_s(rank, _MANY_BYTES) - first) / _MANY_BYTES
-            fixed_s.append((rank, first))
-            if more:
-                per_byte_s.append((rank, more))
+            occupied_s.append((rank, first, more))
             if rank >= 0:
                 fixed_j += first * cluster.devices[rank].power_compute_w
                 per_byte_j += more * cluster.devices[rank].power_compute_w
         if not path.hops:  # on one host, where copies do not wait for each other
-            per_byte_s.append((f"host:{source}:{target}", 1 / path.link.bandwidth_bytes_per_s))
+            occupied_s.append((f"host:{source}:{target}", 0.0, 1 / path.link.bandwidth_bytes_per_s))
         else:
             sender, receiver = (
                 cluster.devices[rank if rank >= 0 else cluster.source_rank] for rank in (source, target)
             )
             per_byte_j += sender.joules_per_byte_sent + receiver.joules_per_byte_received
-        return _Way(path.link.latency_s, tuple(fixed_s), tuple(per_byte_s), fixed_j, per_byte_j)
+        return _Way(path.link.latency_s, tuple(occupied_s), fixed_j, per_byte_j)
 
 
 class Estimator:
