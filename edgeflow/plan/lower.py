@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -40,8 +39,7 @@ from edgeflow.sharding.region import Region, without
 _OUTPUTS = "outputs"
 
 
-@dataclass(slots=True)
-class _Owner:
+class _Owner(msgspec.Struct, gc=False):
     """A rank's entry in the latest ownership of a tensor.
 
     Attributes:
@@ -51,7 +49,7 @@ class _Owner:
     rank: int
     held: Held
     piece: Piece
-    claimed: Mapping[int, Held] = field(default_factory=dict)
+    claimed: Mapping[int, Held] = {}
 
 
 def lower(

@@ -37,8 +37,7 @@ class Section:
     sends: list[Instruction] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Held:
+class Held(msgspec.Struct, gc=False):
     """A finished region of a tensor in a buffer, and the section after which it can be sent."""
 
     buffer: int

@@ -30,6 +30,16 @@ def verify_plan(plan: Plan) -> None:
     """
     for way in plan.ways:
         _verify_way(way)
+    verify_memory(plan)
+
+
+def verify_memory(plan: Plan) -> None:
+    """Check that every device holds its part: all that planning asks about each candidate.
+
+    Raises:
+        InfeasiblePlanError: If a device's memory does not hold its weights and buffers.
+        InvalidPlanError: If a need is not covered.
+    """
     for rank, required in plan_memory_bytes(plan).items():
         device = plan.cluster.devices[rank]
         if required > device.memory_bytes:

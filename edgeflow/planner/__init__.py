@@ -13,6 +13,7 @@ from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.encoding import check_encoding
 from edgeflow.plan.plan import Plan
+from edgeflow.plan.verify import verify_plan
 from edgeflow.planner.auto import auto
 from edgeflow.planner.brute_force import brute_force
 from edgeflow.planner.coedge import coedge
@@ -94,7 +95,9 @@ def plan(
     check_encoding(activations)
     task = _task(graph, cluster, cost, Objective.of(objective, deadline_s), activations)
     with _collector_paused():
-        return _STRATEGIES[strategy](task)
+        made = _STRATEGIES[strategy](task)
+        verify_plan(made)  # of all that was weighed on the way, only whether it fits in memory
+    return made
 
 
 def plan_again(
@@ -131,7 +134,10 @@ def pareto(graph: ModelGraph, cluster: Cluster, *, cost: CostModel | None = None
         InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
     """
     with _collector_paused():
-        return find_front(_task(graph, cluster, cost, Objective()), tuple(_PUBLISHED.values()))
+        found = find_front(_task(graph, cluster, cost, Objective()), tuple(_PUBLISHED.values()))
+        for made in found:
+            verify_plan(made)
+    return found
 
 
 @contextlib.contextmanager

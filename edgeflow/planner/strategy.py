@@ -19,7 +19,7 @@ from edgeflow.plan.plan import Candidate, Plan
 from edgeflow.plan.program import Kernel
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
-from edgeflow.plan.verify import verify_plan
+from edgeflow.plan.verify import verify_memory
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.build import draft
 from edgeflow.planner.frames import busiest_s
@@ -138,7 +138,7 @@ def finish(
     label: str,
     replicas: tuple[tuple[Stage, ...], ...] = (),
 ) -> Plan:
-    """Check stages, predict them, and return them as a plan with itself as its only candidate.
+    """Predict stages, and return them as a plan with itself as its only candidate.
 
     Of several ways to answer, a request on an idle cluster goes the fastest one, whose latency and energy the
     plan has; many requests are shared out between them as is best for the period, and with the objective
@@ -160,7 +160,7 @@ def finish(
         replicas=replicas,
         activations=task.activations,
     )
-    verify_plan(plan)
+    verify_memory(plan)
     predictions = [
         predict_programs(way.programs, task.cost, is_one_of_many=bool(replicas)) for way in plan.ways
     ]

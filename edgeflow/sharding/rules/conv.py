@@ -6,7 +6,10 @@ spatial dim and output channels; contracted over input channels where there is o
 
 from __future__ import annotations
 
-from edgeflow.graph.ir import Operator
+from functools import lru_cache
+from typing import NamedTuple
+
+from edgeflow.graph.ir import Operator, TensorRef
 from edgeflow.sharding.cut import Cut, Slice
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules.base import Rule, Specs, localised, out_spec, pairs, refuse_contraction
@@ -18,18 +21,32 @@ def _contraction(op: Operator, specs: Specs) -> int | None:
     return w_spec.shape[1] if op.arg("groups") == 1 and x_spec.ndim == w_spec.ndim else None
 
 
+class _Arguments(NamedTuple):
+    x: TensorRef
+    w: TensorRef
+    bias: TensorRef | None
+    groups: int
+    strides: tuple[int, ...]
+    paddings: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)  # convolutions are cut thousands of times
+def _arguments(op: Operator, spatial: int) -> _Arguments:
+    windows = (pairs(op.arg(key), spatial) for key in ("stride", "padding", "dilation"))
+    return _Arguments(op.arg("input"), op.arg("weight"), op.arg("bias"), op.arg("groups"), *windows)
+
+
 def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    x, w, bias = op.arg("input"), op.arg("weight"), op.arg("bias")
+    spatial = len(region) - 2
+    x, w, bias, groups, strides, paddings, dilations = _arguments(op, spatial)
     x_spec, w_spec = specs[x.name], specs[w.name]
     if x_spec.ndim != w_spec.ndim:  # an unbatched input; rare enough to be run whole
         region = Region.full(out_spec(op, specs).shape)
         refuse_contraction(op, contraction)
         return Cut(steps=(localised(op, specs),), region=region, flops=_flops(region, w_spec.shape[1:]))
-    groups = op.arg("groups")
     if groups > 1:
         refuse_contraction(op, contraction)
-    spatial = w_spec.ndim - 2
-    strides, paddings, dilations = (pairs(op.arg(key), spatial) for key in ("stride", "padding", "dilation"))
     windows = tuple(
         input_window(
             region[2 + dim],
@@ -50,14 +67,15 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
     x_slice = Slice(x.name, Region((region[0], in_channels, *(window.interval for window in windows))))
     w_region = Region((out_channels, w_in, *Region.full(w_spec.shape).intervals[2:]))
     steps, operand, own_padding = padded(x_slice, windows, value=0.0)
-    has_bias = bias is not None and (contraction is None or contraction.start == 0)
+    if contraction is not None and contraction.start > 0:
+        bias = None  # the first part has added it
     steps += (
         localised(
             op,
             specs,
             input=operand,
             weight=Slice(w.name, w_region),
-            bias=Slice(bias.name, Region((out_channels,))) if has_bias else None,
+            bias=Slice(bias.name, Region((out_channels,))) if bias is not None else None,
             padding=own_padding,
             groups=local_groups,
         ),
