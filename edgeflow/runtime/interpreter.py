@@ -50,12 +50,13 @@ def run(
         record: Called with the index of each instruction, its start and its stop, in seconds of
             ``time.monotonic``; a receive's time is the time waited.
         empty: Makes the arrays that parts are put together in.
-        speed: Below 1, a slower device is emulated: each Compute is stretched to measured / speed.
+        speed: Below 1, a slower device is emulated: a Compute is stretched to measured / speed.
     """
     buffers: dict[int, Array] = {buffer: inputs[name] for name, buffer in program.inputs}
     #: Frames that said which way to go; their receives come next.
     chosen: dict[FrameKey, Array] = {}
     walk = Walk(program)
+    brake = _Brake(speed)
     while (step := walk.next()) is not None:
         if isinstance(step, Send):
             send(step, _TOKEN)
@@ -85,7 +86,7 @@ def run(
             case Compute():
                 runnable.compute(step, buffers)
                 if speed < 1:
-                    time.sleep((time.monotonic() - start) * (1 / speed - 1))
+                    brake.hold(time.monotonic() - start)
             case Free():
                 for buffer in instruction.buffers:
                     buffers.pop(buffer, None)
@@ -93,6 +94,21 @@ def run(
         if record is not None:
             record(step, start, time.monotonic())
     return {name: buffers[buffer] for name, buffer in program.outputs}
+
+
+class _Brake:
+    """Makes work take longer by sleeping. By what a sleep is too long, the next one is shorter."""
+
+    def __init__(self, speed: float) -> None:
+        self._factor = 1 / speed - 1
+        self._owed_s = 0.0
+
+    def hold(self, worked_s: float) -> None:
+        self._owed_s += worked_s * self._factor
+        if self._owed_s > 0:
+            start_s = time.monotonic()
+            time.sleep(self._owed_s)
+            self._owed_s -= time.monotonic() - start_s
 
 
 def frame_keys(receive: Receive) -> tuple[FrameKey, ...]:

@@ -20,7 +20,7 @@ from edgeflow.plan.program import (
     Receive,
     Send,
 )
-from edgeflow.runtime.interpreter import Running, assemble, run
+from edgeflow.runtime.interpreter import Running, _Brake, assemble, run
 from edgeflow.runtime.schedule import FrameKey
 from edgeflow.sharding.region import Region
 
@@ -137,6 +137,22 @@ def test_a_slower_device_is_emulated() -> None:
     )
 
     assert seen[0] >= 0.039
+
+
+def test_what_a_sleep_is_too_long_is_taken_off_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [0.0]
+
+    def oversleep(seconds: float) -> None:
+        now_s[0] += seconds + 0.001
+
+    monkeypatch.setattr("edgeflow.runtime.interpreter.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("edgeflow.runtime.interpreter.time.sleep", oversleep)
+    brake = _Brake(0.5)
+    for _ in range(20):
+        now_s[0] += 0.0004  # shorter than what a sleep is too long
+        brake.hold(0.0004)
+
+    assert 20 * 0.0008 - 1e-9 <= now_s[0] <= 20 * 0.0008 + 0.001 + 1e-9
 
 
 def _assembled(
