@@ -117,7 +117,7 @@ def _on_fewer(task: Task, pool: _Pool, made: Sequence[tuple[Strategy, Plan]]) ->
     if not split:
         return
     rival, best = min(split, key=lambda item: task.objective.score(item[1]))
-    for ranks in parts(task, min(pool.plans, key=task.objective.score), used=len(best.devices)):
+    for ranks in parts(task, min(pool.plans, key=task.objective.score), best):
         plan = pool.add(f"{rival.__name__} on {len(ranks)} devices", partial(on_part, task, ranks, rival))
         if plan is None or task.objective.score(plan) > task.objective.score(best):
             return

@@ -7,6 +7,7 @@ be better on fewer: halos and messages grow with their number, work does not.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from math import inf
 from typing import Final
 
 import msgspec
@@ -26,20 +27,26 @@ _SIZES: Final = (16, 12, 8, 6, 4, 3, 2)
 _MAX_PARTS: Final = 4
 
 
-def parts(task: Task, best: Plan, *, used: int) -> Iterator[tuple[int, ...]]:
+def parts(task: Task, best: Plan, made: Plan) -> Iterator[tuple[int, ...]]:
     """Ranks of the nearest devices, in numbers that shrink, while they could be as good as the best so far.
 
-    They could not, where all of their speed together needs longer. The device that requests arrive at is
-    always among them: without it, the part would have another source.
+    They could not, where all of their speed together needs longer, even if what a strategy takes beside the
+    work, messages and waiting, became less in proportion to the devices. The device that requests arrive at
+    is always among them: without it, the part would have another source.
 
     Args:
-        used: How many devices the strategy took when it had all: only fewer are news.
+        best: The best plan so far, by whatever strategy.
+        made: The strategy's own with all devices: only fewer than it uses are news.
     """
     source = task.cluster.source_rank
     order = (source, *(rank for rank in nearest(task) if rank != source))
+    used, limit_s = len(made.devices), _seconds(task.objective, best)
+    beside_s = (
+        max(0.0, _seconds(task.objective, made) - _least_s(task, made.devices)) if limit_s < inf else 0.0
+    )
     for size in [size for size in _SIZES if size < used][:_MAX_PARTS]:
         part = tuple(sorted(order[:size]))
-        if _least_s(task, part) >= _seconds(task.objective, best):
+        if _least_s(task, part) + beside_s * size / used >= limit_s:
             return
         yield part
 
@@ -73,7 +80,7 @@ def on_part(task: Task, ranks: Collection[int], strategy: Strategy) -> Plan:
 
 def _least_s(task: Task, ranks: tuple[int, ...]) -> float:
     """Seconds of the graph divided between devices that are never idle."""
-    rates = [1 / task.alone_s[rank] if task.alone_s[rank] else float("inf") for rank in ranks]
+    rates = [1 / task.alone_s[rank] if task.alone_s[rank] else inf for rank in ranks]
     return 1 / sum(rates)
 
 
@@ -85,7 +92,7 @@ def _seconds(objective: Objective, plan: Plan) -> float:
         case "throughput":
             return plan.predicted_period_s
         case "energy":
-            return float("inf")
+            return inf
 
 
 def _moved(stage: Stage, ranks: list[int]) -> Stage:

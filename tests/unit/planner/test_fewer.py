@@ -72,10 +72,13 @@ def test_parts_hold_the_source_and_shrink() -> None:
     )
     task = task_on(whole)
     slow = dataclasses.replace(plan(task.graph, whole, "single"), predicted_latency_s=1e9)
-    found = list(parts(task, slow, used=6))
+    everywhere = plan(task.graph, whole, "replicate", "throughput")
+    assert len(everywhere.devices) == 6
+    found = list(parts(task, slow, everywhere))
     assert [len(part) for part in found] == [4, 3, 2]
     assert all(5 in part for part in found)
-    assert [len(part) for part in parts(task, slow, used=3)] == [2]
+    on_three = dataclasses.replace(everywhere, replicas=everywhere.replicas[:2])
+    assert [len(part) for part in parts(task, slow, on_three)] == [2]
 
 
 def test_parts_that_are_too_slow_together_are_not_tried() -> None:
@@ -83,7 +86,12 @@ def test_parts_that_are_too_slow_together_are_not_tried() -> None:
     quick = dataclasses.replace(
         plan(task.graph, task.cluster, "single"), predicted_latency_s=task.alone_s[0] / 3.5
     )
-    assert [len(part) for part in parts(task, quick, used=6)] == [4]
+    everywhere = plan(task.graph, task.cluster, "replicate", "throughput")
+    ideal = dataclasses.replace(everywhere, predicted_latency_s=task.alone_s[0] / 6)
+    assert [len(part) for part in parts(task, quick, ideal)] == [4]
+    # What six devices take beside the work does not vanish with four.
+    wasteful = dataclasses.replace(everywhere, predicted_latency_s=quick.predicted_latency_s)
+    assert not list(parts(task, quick, wasteful))
 
 
 def test_a_part_without_a_way_between_its_devices() -> None:
