@@ -71,7 +71,7 @@ class ModelResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         loopback: The loopback interface as a link, as it was measured and plans were made for.
-        contention: How many times as long one device takes while the others compute, too; plans know of it.
+        contention: How many times as long devices take while all of them compute; plans know of it.
     """
 
     model: str

@@ -47,7 +47,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of one model.
 
     Attributes:
-        contention: How many times as long kernels take one worker while the others compute, too.
+        contention: How many times as long kernels take workers while all of them compute.
         explanation: Of the plan that the strategy chose.
         choice: Whether that plan is the split or one device.
         plans: By name: the best split there is, if there is one, and one device.

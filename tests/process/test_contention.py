@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytest
 
@@ -40,3 +40,17 @@ def test_what_is_measured_is_one_device() -> None:
     with pytest.raises(ConfigError, match="at least one round is measured, got 0"):
         alone = ef.plan(graph, ef.Cluster.local([1.0]), strategy="single")
         ef.measure_contention(alone, ["127.0.0.1:1"], rounds=0)
+
+
+def test_the_worker_that_is_delayed_the_most_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, _, _ = loaded("openworld-tiny")
+    plan = ef.plan(graph, ef.Cluster.local([1.0]), strategy="single")
+    alone_s = {"a": 1.0, "b": 4.0}
+    delays = {"a": iter([9.0, 1.1, 1.3, 1.0]), "b": iter([9.0, 1.2, 1.0, 1.05])}
+    where = "edgeflow.runtime.coordinator.contention"
+    monkeypatch.setattr(f"{where}.deploy", lambda plan, names, access: nullcontext(names[0]))
+    monkeypatch.setattr(f"{where}._seconds", lambda name, *request: alone_s[name])
+    monkeypatch.setattr(f"{where}._seconds_beside", lambda name, *request: alone_s[name] * next(delays[name]))
+
+    # The first round does not count; then 1.2, 1.3 and 1.05.
+    assert ef.measure_contention(plan, ["a", "b"], rounds=3) == pytest.approx(1.2)

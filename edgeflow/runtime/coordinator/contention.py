@@ -29,17 +29,18 @@ def measure_contention(
     rounds: int = _ROUNDS,
     access: Access | None = None,
 ) -> float:
-    """Return `CostModel.contention`: how many times as long a request takes the first of some workers while
-    the others answer requests, too; 1 if it takes no longer, or there are no others.
+    """Return `CostModel.contention`: how many times as long a request takes workers of one machine while
+    all of them answer requests; 1 if it takes no longer, or there is one only.
 
-    Cores of one machine share caches and the way to memory, sometimes the core itself.
+    Cores of one machine share caches and the way to memory, sometimes the core itself. What devices compute
+    side by side is done when the last of them is: in each round the worker counts that was delayed the most.
 
     Args:
         plan: Of a whole model on one device; every worker runs it.
         workers: ``HOST:PORT`` of workers on one machine.
         args: Inputs, as the module takes them.
         kwargs: Keyword inputs, as the module takes them.
-        rounds: Of one request alone and one beside others; medians count.
+        rounds: Of a request to each worker alone, and one beside the others; medians count.
         access: Certificates and join token to show to the workers.
 
     Raises:
@@ -51,19 +52,28 @@ def measure_contention(
     if rounds < 1:
         raise ConfigError(f"at least one round is measured, got {rounds}")
     named = dict(kwargs or {})
-    alone_s, beside_s = [], []
     with ExitStack() as held:
-        first, *others = [held.enter_context(deploy(plan, [each], access=access)) for each in workers]
-        if not others:
+        sessions = [held.enter_context(deploy(plan, [each], access=access)) for each in workers]
+        if len(sessions) < 2:
             return 1.0
-        for number in range(rounds + 1):
-            alone = _seconds(first, args, named)
-            with _answering(others, args, named):
-                beside = _seconds(first, args, named)
-            if number:
-                alone_s.append(alone)
-                beside_s.append(beside)
-    return max(1.0, statistics.median(beside_s) / statistics.median(alone_s))
+        alone_s: list[list[float]] = []
+        beside_s: list[list[float]] = []
+        for _ in range(rounds + 1):
+            alone_s.append([_seconds(session, args, named) for session in sessions])
+            beside_s.append([_seconds_beside(session, sessions, args, named) for session in sessions])
+    usual_s = [statistics.median(seconds) for seconds in zip(*alone_s[1:], strict=True)]
+    delays = [
+        max(beside / usual for beside, usual in zip(seconds, usual_s, strict=True))
+        for seconds in beside_s[1:]
+    ]
+    return max(1.0, float(statistics.median(delays)))
+
+
+def _seconds_beside(
+    session: Session, sessions: Sequence[Session], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> float:
+    with _answering([other for other in sessions if other is not session], args, kwargs):
+        return _seconds(session, args, kwargs)
 
 
 def _seconds(session: Session, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
