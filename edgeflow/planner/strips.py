@@ -14,7 +14,6 @@ Seconds are those of operators alone; who knows what is run together has factors
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from edgeflow.cost.model import CostModel
-from edgeflow.graph.ir import Operator, TensorRef
+from edgeflow.graph.forms import forms_of
+from edgeflow.graph.ir import Operator
 from edgeflow.plan.program import CLIENT, Kernel
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
@@ -130,21 +130,11 @@ class StripCosts:
         return spec.num_bytes if dim is None else spec.num_bytes / spec.shape[dim]
 
     def _form(self, op: Operator) -> object:
-        """What the strips of an operator depend on, its tensors numbered."""
-        specs, weights = self.analysis.graph.specs, self.analysis.graph.weights
-        numbers = {name: index for index, name in enumerate(dict.fromkeys(op.inputs))}
-
-        def numbered(value: Any) -> Any:
-            return numbers[value.name] if isinstance(value, TensorRef) else value
-
-        arguments = tuple(
-            tuple(numbered(item) for item in value) if isinstance(value, tuple) else numbered(value)
-            for _, value in op.arguments
-        )
-        inputs = tuple((specs[name], name in weights, self.labels.get(name)) for name in numbers)
-        outputs = tuple((specs[name], self.labels.get(name)) if name else None for name in op.outputs)
+        """What the strips of an operator depend on."""
+        first, _ = forms_of(self.analysis.graph).of(op)
+        labels = tuple(self.labels.get(name) for name in (*op.inputs, *op.outputs))
         # Measured operators are known by name.
-        return op.target, arguments, inputs, outputs, op.name if self.cost.measured else ""
+        return first.name, labels, op.name if self.cost.measured else ""
 
     def _renamed(self, strips: Strips, op: Operator) -> Strips:
         """Strips keep the position of a tensor among the inputs as its name while they are shared."""
