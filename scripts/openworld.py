@@ -36,6 +36,7 @@ _RESULTS = _DOCS / "openworld-fashion-mnist.csv"
 #: Data -> gaps of every epoch.
 _PACE = {"fashion-mnist": _DOCS / "openworld-pace.csv", "digits": _DOCS / "openworld-pace-digits.csv"}
 _TABLE = _DOCS / "openworld-table.md"
+_SEEDS = range(5)
 
 
 def main() -> None:
@@ -45,24 +46,27 @@ def main() -> None:
     parser.add_argument("--pace", action="store_true", help="gaps of every epoch instead of the methods")
     parser.add_argument("--data", choices=list(_PACE), default="fashion-mnist", help="with --pace")
     parser.add_argument("--pretrain-seed", type=int, help="with --pace: seed of everyone's SimCLR")
-    parser.add_argument("--seeds", type=int, default=5, help="how many seeds (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, default=len(_SEEDS), help="with --pace: how many (default: %(default)s)"
+    )
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS, help="with --pace")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    seeds = list(range(arguments.seeds))
     settings = settings_for("fashion-mnist", label_ratio=0.5, method="lps")
     names = list(variants(ablations=True))
     if arguments.pace and not arguments.write:
         base = settings_for(arguments.data, label_ratio=0.5, method="lps")
         base = msgspec.structs.replace(base, pretrain_seed=arguments.pretrain_seed)
         results = _PACE[arguments.data]
-        for own, epochs in run_pace(base, arguments.heads, seeds, results=results, folder=arguments.output):
+        for own, epochs in run_pace(
+            base, arguments.heads, list(range(arguments.seeds)), results=results, folder=arguments.output
+        ):
             print(own.prototypes, own.method, own.seed, epochs[-1]["gap"], file=sys.stderr, flush=True)
     elif not arguments.write:
-        for row in run_table(settings, names, seeds, results=_RESULTS, folder=arguments.output):
+        for row in run_table(settings, names, list(_SEEDS), results=_RESULTS, folder=arguments.output):
             print(row["variant"], row["seed"], row["transductive_all"], file=sys.stderr, flush=True)
     rows = read_rows(_RESULTS)
-    _TABLE.write_text(_page(rows, len(names) * len(seeds)))
+    _TABLE.write_text(_page(rows, len(names) * len(_SEEDS)))
 
 
 def _page(rows: Sequence[Row], wanted: int) -> str:

@@ -74,7 +74,8 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True):
         message_s_per_byte: The same, per byte on top of it.
         corrections: Device name -> family -> factor on its kernels' seconds; `ANY_FAMILY` for the rest.
         contention: Factor on kernels' seconds in stages that several devices compute at once: 1 where each
-            is a machine of its own, more where they share one (`edgeflow.measure_contention`).
+            is a machine of its own, more where they share one (`edgeflow.measure_contention`). When requests
+            are many, that is all of them (`edgeflow.cost.timeline.Prediction.busy_s`).
     """
 
     cluster: Cluster

@@ -125,7 +125,7 @@ class _Clockwork:
         self._with_events = with_events
         self._shared = shared_stages(programs) if cost.contention > 1 else frozenset()
         #: By how much longer the other stages take when requests are many.
-        is_crowded = is_one_of_many or len(_computing(programs)) > 1
+        is_crowded = cost.contention > 1 and (is_one_of_many or len(_computing(programs)) > 1)
         self._crowding = cost.contention - 1 if is_crowded else 0.0
         self._agenda: list[tuple[float, int, Any]] = []
         self._next = dict.fromkeys(programs, 0)
@@ -213,7 +213,7 @@ class _Clockwork:
             self._processor_s[rank] += seconds
         if isinstance(instruction, Compute):
             self._compute_s[rank] += seconds
-            if instruction.stage not in self._shared:
+            if self._crowding and instruction.stage not in self._shared:
                 self._crowding_s[rank] += self._crowding * seconds
         elif isinstance(instruction, Send):
             self._send(rank, instruction)

@@ -46,7 +46,7 @@ _MAX_STEPS: Final = 4
 _MAX_STARTS: Final = 2
 #: How far behind the best plan a start may be: local search gains a few per cent.
 _WORTH_REFINING: Final = 1.1
-#: How much dearer than the plan that it changes a try may be estimated to be.
+#: How many times as long as the plan that it changes a try may be estimated to take.
 _WORTH_TRYING: Final = 1.05
 #: Prices of a second, in joules, for energy: from "only energy counts" upwards.
 _PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)
@@ -194,9 +194,11 @@ def _plan(task: Task, choice: Choice, label: str) -> Plan:
 
 
 def _refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
-    """Hill-climb on the exact prediction; what is estimated to be much worse is not tried."""
+    """Hill-climb on the exact prediction; for latency, what is estimated to be much slower is not tried."""
     best, steps, seen = plan, 0, {choice}
-    price = search.price(choice)
+    # Of a period, or of joules, the estimated seconds of one request say nothing.
+    is_estimated = task.objective.kind == "latency"
+    limit_s = _WORTH_TRYING * search.seconds(choice) if is_estimated else inf
     improved = True
     while improved and steps < _MAX_STEPS:
         improved = False
@@ -206,7 +208,7 @@ def _refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
             if changed in seen:
                 continue
             seen.add(changed)
-            if search.price(changed) > _WORTH_TRYING * price:
+            if is_estimated and search.seconds(changed) > limit_s:
                 continue
             steps += 1
             try:
@@ -215,7 +217,7 @@ def _refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
                 continue
             if task.objective.score(candidate) < task.objective.score(best):
                 best, choice, improved = candidate, changed, True
-                price = search.price(choice)
+                limit_s = _WORTH_TRYING * search.seconds(choice) if is_estimated else inf
                 break
     return best
 

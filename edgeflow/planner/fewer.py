@@ -20,7 +20,6 @@ from edgeflow.plan.stage import Stage
 from edgeflow.planner.objective import Objective
 from edgeflow.planner.space import nearest
 from edgeflow.planner.strategy import Strategy, Task, finish
-from edgeflow.planner.strips import StripCosts
 
 #: Numbers of devices to try, and how many of those below the number that there is.
 _SIZES: Final = (16, 12, 8, 6, 4, 3, 2)
@@ -68,11 +67,7 @@ def on_part(task: Task, ranks: Collection[int], strategy: Strategy) -> Plan:
         cluster=cluster,
         corrections={name: item for name, item in task.cost.corrections.items() if name in names},
     )
-    of_part = msgspec.structs.replace(task, cluster=cluster, cost=cost)
-    # A device takes as long for its strip among few as among many.
-    strips = StripCosts(task.analysis, cost, task.analysis.labels, of_all=task.strips, ranks=ordered)
-    of_part.__dict__["strips"] = strips
-    made = strategy(of_part)
+    made = strategy(task.part(cluster, cost, ordered))
     first, *others = (tuple(_moved(stage, ordered) for stage in way.stages) for way in made.ways)
     label = f"{made.chosen}, on {len(ordered)} devices"
     return finish(task, first, strategy=made.strategy, label=label, replicas=tuple(others))

@@ -50,7 +50,7 @@ def busiest_s(
     for index, stage in enumerate(stages):
         count.add(index, stage)
         if index % _OFTEN == 0 or index == len(stages) - 1:
-            bound = max(count.seconds(rank, cost) for rank in (CLIENT, *count.last_of_use))
+            bound = max((count.seconds(rank, cost) for rank in count.last_of_use), default=bound)
             if bound[0] > enough_s:
                 break
     return bound
@@ -72,8 +72,6 @@ class _Count:
 
     def seconds(self, rank: int, cost: CostModel) -> tuple[float, int]:
         """Of all frames that a rank receives and sends before the last thing that leaves it; and the rank."""
-        if rank == CLIENT:
-            return 0.0, CLIENT
         last, each = self.last_of_use[rank], cost.message_cost(rank)
         num_received = sum(num for when, num in self._received[rank].items() if when <= last)
         num_sent = sum(num for when, num in self._sent[rank].items() if when < last)
@@ -108,7 +106,8 @@ class _Count:
         for owner in senders if self._is_exact(tensor, owners) else ():
             self._received[rank][index] += 1
             self._sent[owner.rank][owner.stage] += 1
-            self.last_of_use[owner.rank] = max(self.last_of_use.get(owner.rank, -1), owner.stage)
+            if owner.rank != CLIENT:
+                self.last_of_use[owner.rank] = max(self.last_of_use.get(owner.rank, -1), owner.stage)
 
     def _is_exact(self, tensor: str, owners: Sequence[_Owner]) -> bool:
         """Whether everyone who has something of it sends a frame: where pieces overlap, one may have all."""

@@ -88,16 +88,15 @@ class Search:
             path.append(choices[path[-1]])
         return tuple(reversed(path))
 
-    def price(self, choice: Choice, *, seconds: float = 1.0, joules: float = 0.0) -> float:
-        """Return the weighted sum of a choice that need not be of the search's own layouts."""
+    def seconds(self, choice: Choice) -> float:
+        """Return the estimated seconds of a choice, which need not be of the search's own layouts."""
         total, owned = 0.0, dict[str, Mapping[int, Piece]]()
         for stretch, layout in zip(self._analysis.stretches, choice, strict=True):
             estimate = self.estimator.estimate(stretch, layout)
-            moved_s, moved_j = self._transfers(estimate.needs, owned)
-            total += seconds * (estimate.seconds + moved_s) + joules * (estimate.energy_j + moved_j)
+            moved_s, _ = self._transfers(estimate.needs, owned)
+            total += estimate.seconds + moved_s
             owned |= estimate.owned
-        answer_s, answer_j = self._answer(estimate)
-        return total + seconds * answer_s + joules * answer_j
+        return total + self._answer(estimate)[0]
 
     def _states(self, index: int, best: Mapping[Layout, float]) -> list[tuple[object, float, Layout | None]]:
         """What the stretch before may have left, and the cheapest way to each: key, cost, layout; by cost."""

@@ -85,6 +85,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             limited.__dict__[name] = getattr(self, name)
         return limited
 
+    def part(self, cluster: Cluster, cost: CostModel, ranks: Sequence[int]) -> Task:
+        """The same task on some of the devices, of which ``ranks`` says what they are called here."""
+        of_part = msgspec.structs.replace(self, cluster=cluster, cost=cost)
+        # A device takes as long for its strip among few as among many.
+        of_part.__dict__["strips"] = StripCosts(
+            self.analysis, cost, self.analysis.labels, of_all=self.strips, ranks=ranks
+        )
+        return of_part
+
     @property
     def fastest(self) -> tuple[int, ...]:
         """Ranks, fastest first; equals in rank order."""

@@ -8,9 +8,11 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.plan import Piece
 from edgeflow.plan.program import CLIENT
+from edgeflow.planner import plan
 from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.estimate import Estimator, Network
 from edgeflow.planner.layout import Layout
+from edgeflow.planner.search import Choice, Search
 from edgeflow.sharding.region import Interval, Region
 from tests.unit.planner.graphs import graph
 
@@ -70,3 +72,18 @@ def test_stretches_of_one_structure_share_an_estimate_under_their_own_names(name
             assert known.seconds == pytest.approx(fresh.seconds, rel=1e-12)
             assert known.needs == fresh.needs
             assert known.owned == fresh.owned
+
+
+def test_local_search_judges_by_seconds_for_latency_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Choice] = []
+
+    def one_second(search: Search, choice: Choice) -> float:
+        asked.append(choice)
+        return 1.0
+
+    monkeypatch.setattr(Search, "seconds", one_second)
+    cluster = Cluster.local([0.1, 0.1], bandwidth="10 Gbit/s", latency="0.05 ms")
+    plan(graph("tiny-vit"), cluster, "auto", "energy")
+    assert not asked
+    plan(graph("tiny-vit"), cluster, "auto", "latency")
+    assert asked
