@@ -192,16 +192,16 @@ class _Clockwork:
 
     def _advance(self, rank: int) -> None:
         """Run instructions until one waits. Nothing that is still to happen elsewhere changes their times."""
-        program = self._programs[rank]
-        instructions, index = program.instructions, self._next[rank]
-        while index < len(instructions):
+        program, arrived = self._programs[rank], self._arrived
+        instructions = program.instructions
+        for index in range(self._next[rank], len(instructions)):
             instruction = instructions[index]
-            if isinstance(instruction, Receive) and instruction.tag not in self._arrived:
+            if isinstance(instruction, Receive) and instruction.tag not in arrived:
                 self._parked[instruction.tag] = rank
-                break
+                self._next[rank] = index
+                return
             self._carry_out(rank, program, instruction)
-            index += 1
-        self._next[rank] = index
+        self._next[rank] = len(instructions)
 
     def _carry_out(self, rank: int, program: Program, instruction: Instruction) -> None:
         start = ready = self._clock[rank]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -116,22 +116,17 @@ def _with_lengths(item: Instruction, loop: Sequence[int], positions: Sequence[in
     return msgspec.structs.replace(cast(Claim, item), lengths=lengths)
 
 
-def _reads(instruction: Instruction) -> Sequence[int]:
-    if isinstance(instruction, Send):
-        return (instruction.buffer,) if instruction.buffer >= 0 else ()
-    if isinstance(instruction, Assemble):
-        return [part.buffer for part in instruction.parts]
-    if isinstance(instruction, Compute):
-        return [buffer for _, buffer in instruction.inputs]
-    return ()
-
-
-def _writes(instruction: Instruction) -> Sequence[int]:
-    if isinstance(instruction, Receive | Assemble):
-        return (instruction.buffer,)
-    if isinstance(instruction, Compute):
-        return [buffer for _, buffer in instruction.outputs]
-    return ()
+#: The buffers that instructions read and write, by their kind; the other kinds touch none.
+_READS: Final[Mapping[type, Callable[[Any], Sequence[int]]]] = {
+    Send: lambda send: (send.buffer,) if send.buffer >= 0 else (),
+    Assemble: lambda assemble: [part.buffer for part in assemble.parts],
+    Compute: lambda compute: [buffer for _, buffer in compute.inputs],
+}
+_WRITES: Final[Mapping[type, Callable[[Any], Sequence[int]]]] = {
+    Receive: lambda receive: (receive.buffer,),
+    Assemble: lambda assemble: (assemble.buffer,),
+    Compute: lambda compute: [buffer for _, buffer in compute.outputs],
+}
 
 
 def _with_frees(
@@ -151,11 +146,14 @@ def _with_frees(
     first: dict[int, int] = dict.fromkeys(filled, -1)
     last = dict(first)
     for index, instruction in enumerate(instructions):
-        for buffer in _writes(instruction):
-            first.setdefault(buffer, index)
-            last[buffer] = index
-        for buffer in _reads(instruction):
-            last[buffer] = index
+        kind = type(instruction)
+        if kind in _WRITES:
+            for buffer in _WRITES[kind](instruction):
+                first.setdefault(buffer, index)
+                last[buffer] = index
+        if kind in _READS:
+            for buffer in _READS[kind](instruction):
+                last[buffer] = index
     made: dict[int, list[int]] = {}  # what is received may have been made here: the first time counts
     for buffer, index in first.items():
         made.setdefault(index, []).append(buffer)

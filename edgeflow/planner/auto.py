@@ -42,12 +42,12 @@ from edgeflow.planner.space import shares_of, singles, splits, subsets
 from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs, finish_ways, with_programs_of
 
 #: Exact predictions that one local search may make, and how many plans it starts from.
-_MAX_STEPS: Final = 4
+_MAX_STEPS: Final = 3
 _MAX_STARTS: Final = 2
 #: How far behind the best plan a start may be: local search gains a few per cent.
 _WORTH_REFINING: Final = 1.1
 #: How many times as long as the plan that it changes a try may be estimated to take.
-_WORTH_TRYING: Final = 1.05
+_WORTH_TRYING: Final = 1.02
 #: Prices of a second, in joules, for energy: from "only energy counts" upwards.
 _PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)
 
@@ -140,7 +140,7 @@ def _search(task: Task, pool: _Pool) -> None:
     layouts = singles(task)
     for devices in subsets(task):
         layouts += splits(task, devices, shares_of(task, devices))
-    search = Search(task.analysis, task.cost, layouts)
+    search = Search(task.estimator, layouts)
     found: list[tuple[Plan, Choice]] = []
     seen: set[Choice] = set()
     for label, choice in _choices(task, search, layouts):
@@ -202,7 +202,7 @@ def _refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
     improved = True
     while improved and steps < _MAX_STEPS:
         improved = False
-        for changed in _neighbours(task, best, choice):
+        for changed in _neighbours(task, best, choice, search.seconds if is_estimated else None):
             if steps >= _MAX_STEPS:
                 break
             if changed in seen:
@@ -222,15 +222,19 @@ def _refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
     return best
 
 
-def _neighbours(task: Task, plan: Plan, choice: Choice) -> Iterator[Choice]:
-    """Changed choices, the most promising first."""
-    yield _evened_out(task, plan, choice)
+def _neighbours(
+    task: Task, plan: Plan, choice: Choice, figure: Callable[[Choice], float] | None
+) -> Iterator[Choice]:
+    """Changed choices, the most promising first, as far as there is a figure to tell."""
+    changed = [_evened_out(task, plan, choice)]
     spans = _spans(choice)
     for position, (start, stop) in enumerate(spans):
         for other in (position - 1, position + 1):
             if 0 <= other < len(spans):
                 replacement = choice[spans[other][0]]
-                yield (*choice[:start], *[replacement] * (stop - start), *choice[stop:])
+                changed.append((*choice[:start], *[replacement] * (stop - start), *choice[stop:]))
+    # What these layouts take is known; to estimate other shares takes as long as to try some.
+    yield from sorted(changed, key=figure) if figure is not None else changed
     for rank in sorted({rank for layout in choice if layout.kind != "single" for rank in layout.devices}):
         yield tuple(_with_share(layout, rank, 0.0) for layout in choice)
     for rank in sorted({rank for layout in choice if layout.kind != "single" for rank in layout.devices}):

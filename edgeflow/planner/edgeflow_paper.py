@@ -249,8 +249,12 @@ class Layer:
         self._division = division
         self._reads = [(item.tensor, item.first.tolist(), item.stop.tolist()) for item in strips.reads]
         self._arrival_s: dict[tuple[int, str, int, int], float] = {}
-        #: Device -> how many positions it took when it was last asked.
-        self._taken = [strips.size // len(division.devices)] * len(division.devices)
+        #: Device -> how many positions it took when it was last asked; a guess at first.
+        self._taken = (
+            [strips.size // len(division.devices)] * len(division.devices)
+            if self.wanted is None
+            else [stop - start for start, stop in pairwise(self.wanted)]
+        )
         #: ``[device][n]``: seconds of n positions.
         self._seconds: list[list[float]] = (
             division.contention * strips.seconds[list(division.devices)]

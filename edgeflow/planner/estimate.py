@@ -68,7 +68,7 @@ class Network:
 
     def __init__(self, cost: CostModel, itemsizes: Mapping[str, int]) -> None:
         self._cost = cost
-        self._itemsizes = itemsizes
+        self.itemsizes = itemsizes
         self._ways: dict[tuple[int, int], _Way] = {}
 
     def moved(self, needs: Needs, owned: Ownership) -> tuple[float, float]:
@@ -95,7 +95,7 @@ class Network:
         """Who sends whom how many bytes."""
         for tensor, readers in needs.items():
             owners = owned.get(tensor)
-            itemsize = self._itemsizes[tensor]
+            itemsize = self.itemsizes[tensor]
             for rank, need in readers.items():
                 missing = need.num_elements
                 if owners is None:
@@ -148,7 +148,7 @@ class Estimator:
     """Estimates by stretch and layout; stretches of equal structure share them."""
 
     def __init__(self, analysis: Analysis, cost: CostModel) -> None:
-        self._analysis = analysis
+        self.analysis = analysis
         self._cost = cost
         self._everything = tuple(op.name for op in analysis.graph.operators)
         self._known: dict[tuple[object, Layout], tuple[Estimate, dict[str, int]]] = {}
@@ -157,7 +157,7 @@ class Estimator:
         self.network = Network(cost, itemsizes)
 
     def estimate(self, operators: Sequence[Operator], layout: Layout) -> Estimate:
-        is_labelled = layout.kind == "rows" and bool(self._analysis.labellings)
+        is_labelled = layout.kind == "rows" and bool(self.analysis.labellings)
         asked = (tuple(operators), (layout.labelling, layout.across) if is_labelled else ())
         if asked not in self._signatures:
             self._signatures[asked] = self._signature(*asked)
@@ -184,8 +184,8 @@ class Estimator:
         self, operators: Sequence[Operator], labellings: _Labellings
     ) -> tuple[object, dict[str, int]]:
         """What an estimate depends on, tensors numbered in the order of their appearance."""
-        graph = self._analysis.graph
-        labels = [self._analysis.labellings[index] for index in labellings if index is not None]
+        graph = self.analysis.graph
+        labels = [self.analysis.labellings[index] for index in labellings if index is not None]
         inside = {op.name for op in operators}
         positions: dict[str, int] = {}
 
@@ -214,11 +214,11 @@ class Estimator:
         return (tuple(parts), measured), positions
 
     def _leaves(self, name: str, inside: set[str]) -> bool:
-        graph = self._analysis.graph
+        graph = self.analysis.graph
         return name in graph.outputs or any(r.name not in inside for r in graph.consumers.get(name, ()))
 
     def _estimate(self, operators: Sequence[Operator], layout: Layout) -> Estimate:
-        stages = close(self._analysis, draft(self._analysis, operators, layout))
+        stages = close(self.analysis, draft(self.analysis, operators, layout))
         inside = {name for op in operators for name in op.outputs}
         owned: dict[str, dict[int, Piece]] = {}
         outside: dict[str, dict[int, Region]] = {}
@@ -259,7 +259,7 @@ class Estimator:
                 for tensor, piece in shard.outputs:
                     needs.setdefault(tensor, {})[shard.device] = piece.region
                 continue
-            work = stage_kernels(self._analysis.graph, stage, shard)
+            work = stage_kernels(self.analysis.graph, stage, shard)
             seconds = self._seconds(shard.device, work.kernels, is_alone=is_alone, is_shared=is_shared)
             compute[shard.device] = compute.get(shard.device, 0.0) + seconds
             for tensor, region in work.needs:

@@ -15,7 +15,6 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from edgeflow.planner.estimate import Estimator
 from edgeflow.planner.layout import Layout
 from edgeflow.planner.space import shares_of, splits
 from edgeflow.planner.strategy import Run, Task
@@ -49,7 +48,7 @@ class _Sums(msgspec.Struct, frozen=True):
 
 def grouped(task: Task) -> Iterator[tuple[str, list[Run]]]:
     """Yield the best pipeline of each way to group the devices: a label, and its runs."""
-    estimator = Estimator(task.analysis, task.cost)
+    estimator = task.estimator
     weights = np.array(weight_bytes(task.analysis), np.float64)
     sums: dict[Layout, _Sums] = {}
     for groups in groupings(task):

@@ -140,7 +140,7 @@ class _Programme:
         self._types = _types(task)
         ranks = [members[0] for members in self._types]
         layouts = [Layout(kind="single", devices=(rank,)) for rank in ranks]
-        self._search = Search(task.analysis, task.cost, layouts)
+        self._search = Search(task.estimator, layouts)
         self._alive = _alive(task)
         estimates = [[items[layout] for items in self._search.estimates] for layout in layouts]
         held = [weight_bytes(task.analysis, start) for start in range(len(task.analysis.stretches))]
@@ -182,13 +182,14 @@ class _Programme:
         start = np.full((2, count + 1), np.inf)
         start[:, 0] = 0.0
         none = (0,) * len(self._types)
+        promising = self._promising()
         #: (used, last) -> costs by stretches done: of the objective, and the sum of seconds.
         best: dict[tuple[tuple[int, ...], int], Matrix] = {(none, -1): start}
         back: dict[tuple[tuple[int, ...], int, int], tuple[tuple[int, ...], int, int]] = {}
         for used in sorted(product(*(range(len(m) + 1) for m in self._types)), key=sum):
             for last in (-1, *range(len(self._types))):
                 costs = best.get((used, last))
-                if costs is None:
+                if costs is None or np.all(costs[0] > promising):
                     continue
                 for kind, members in enumerate(self._types):
                     if used[kind] < len(members):
@@ -204,6 +205,23 @@ class _Programme:
             parts.append(_Part(begin, stop, self._types[last][0]))
             used, last, stop = before, previous, begin
         return self._named(parts[::-1])
+
+    def _promising(self) -> Vector:
+        """By stretches done: what must not have been spent for the rest to be worth looking at.
+
+        Where costs add up, one device for all is known beforehand, and so is that no stretch will cost less
+        than where it costs least.
+        """
+        stages, hands = self._costs.seconds, self._costs.hand_s
+        if self._task.objective.kind == "energy":
+            stages, hands = self._costs.joules, self._costs.hand_j
+        whole = min(hand[0] + stage[0, -1] for hand, stage in zip(hands[-1], stages, strict=True))
+        if self._task.objective.kind == "throughput" or not np.isfinite(whole):
+            return np.full(len(self._alive), np.inf)
+        least = np.min([np.diagonal(stage, 1) for stage in stages], axis=0)
+        rest = np.concatenate([np.cumsum(least[::-1])[::-1], [0.0]])
+        limits: Vector = whole * (1 + 1e-9) - rest
+        return limits
 
     def _extend(
         self,

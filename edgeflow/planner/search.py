@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from typing import Any
 
-from edgeflow.cost.model import CostModel
 from edgeflow.plan.program import CLIENT
 from edgeflow.plan.stage import Piece
-from edgeflow.planner.analysis import Analysis
 from edgeflow.planner.estimate import Estimate, Estimator, Needs, Ownership
 from edgeflow.planner.layout import Layout
 
@@ -32,10 +31,10 @@ class Search:
         layouts: All that any search may use.
     """
 
-    def __init__(self, analysis: Analysis, cost: CostModel, layouts: Sequence[Layout]) -> None:
-        self._analysis = analysis
-        self.estimator = Estimator(analysis, cost)
-        self.estimates: list[Mapping[Layout, Estimate]] = [
+    def __init__(self, estimator: Estimator, layouts: Sequence[Layout]) -> None:
+        self._analysis = analysis = estimator.analysis
+        self.estimator = estimator
+        self.estimates: list[dict[Layout, Estimate]] = [
             {layout: self.estimator.estimate(stretch, layout) for layout in layouts}
             for stretch in analysis.stretches
         ]
@@ -46,7 +45,9 @@ class Search:
             for name in op.outputs
         }
         self._moves: dict[object, tuple[float, float]] = {}
-        self._keys: dict[int, object] = {}
+        #: What of a tensor is where, by the mapping that says so, and by what it says: numbers.
+        self._numbers: dict[int, int] = {}
+        self._number_of: dict[object, int] = {}
 
     def best(
         self, allowed: Sequence[Sequence[Layout]], *, seconds: float = 1.0, joules: float = 0.0
@@ -73,7 +74,7 @@ class Search:
                 estimate = self.estimates[index][layout]
                 key = self._key(estimate.needs)
                 if key not in arrivals:
-                    arrivals[key] = self._arrival(index, estimate, before, weigh)
+                    arrivals[key] = self._arrival(estimate, before, weigh)
                 cost, source = arrivals[key]
                 steps[layout] = cost + weigh((estimate.seconds, estimate.energy_j))
                 if source is not None:
@@ -91,39 +92,39 @@ class Search:
     def seconds(self, choice: Choice) -> float:
         """Return the estimated seconds of a choice, which need not be of the search's own layouts."""
         total, owned = 0.0, dict[str, Mapping[int, Piece]]()
-        for stretch, layout in zip(self._analysis.stretches, choice, strict=True):
-            estimate = self.estimator.estimate(stretch, layout)
-            moved_s, _ = self._transfers(estimate.needs, owned)
-            total += estimate.seconds + moved_s
+        for stretch, layout, known in zip(self._analysis.stretches, choice, self.estimates, strict=True):
+            estimate = known.get(layout)
+            if estimate is None:
+                estimate = known[layout] = self.estimator.estimate(stretch, layout)
+            total += estimate.seconds + self._moved(estimate.needs, owned)[0]
             owned |= estimate.owned
-        return total + self._answer(estimate)[0]
+        return total + self._answer(self.estimates[-1][choice[-1]])[0]
 
-    def _states(self, index: int, best: Mapping[Layout, float]) -> list[tuple[object, float, Layout | None]]:
-        """What the stretch before may have left, and the cheapest way to each: key, cost, layout; by cost."""
+    def _states(self, index: int, best: Mapping[Layout, float]) -> list[tuple[float, Layout | None]]:
+        """The cheapest way to each of what the stretch before may have left: cost and layout; by cost."""
         if index == 0:
-            return [(None, 0.0, None)]
-        states: dict[object, tuple[object, float, Layout | None]] = {}
+            return [(0.0, None)]
+        states: dict[object, tuple[float, Layout | None]] = {}
         for layout, cost in best.items():
             key = self._key(self.estimates[index - 1][layout].owned)
             if self._skips(index):  # what lies further back depends on the layout itself
                 key = (key, layout)
-            if key not in states or cost < states[key][1]:
-                states[key] = (key, cost, layout)
-        return sorted(states.values(), key=lambda state: state[1])
+            if key not in states or cost < states[key][0]:
+                states[key] = (cost, layout)
+        return sorted(states.values(), key=lambda state: state[0])
 
     def _arrival(
         self,
-        index: int,
         after: Estimate,
-        before: Sequence[tuple[object, float, Layout | None]],
+        before: Sequence[tuple[float, Layout | None]],
         weigh: Callable[[tuple[float, float]], float],
     ) -> tuple[float, Layout | None]:
-        """The cheapest way to what stretch ``index`` needs: its cost, and the layout before."""
-        least, origin = inf, before[0][2]
-        for owned, cost, layout in before:
+        """The cheapest way to what a stretch needs: its cost, and the layout before."""
+        least, origin = inf, before[0][1]
+        for cost, layout in before:
             if cost >= least:
                 break  # the others cost no less, even before anything is moved
-            cost += weigh(self._move(index, after, owned, layout))
+            cost += weigh(self._move(after, layout))
             if cost < least:
                 least, origin = cost, layout
         return least, origin
@@ -133,16 +134,27 @@ class Search:
         any_layout = next(iter(self.estimates[index].values()))
         return any(self._made_in.get(name, index - 1) != index - 1 for name in any_layout.needs)
 
-    def _move(self, index: int, after: Estimate, key: object, before: Layout | None) -> tuple[float, float]:
-        """Seconds and joules of the transfers when stretch ``index`` follows one in layout ``before``."""
-        question = (index, key, self._key(after.needs))
+    def _move(self, after: Estimate, before: Layout | None) -> tuple[float, float]:
+        """Seconds and joules of the transfers when a stretch follows one in layout ``before``."""
+        owned: dict[str, Mapping[int, Piece]] = {}
+        if before is not None:
+            for name in after.needs:
+                if name in self._made_in:
+                    owned[name] = self.estimates[self._made_in[name]][before].owned[name]
+        return self._moved(after.needs, owned)
+
+    def _moved(self, needs: Needs, owned: Ownership) -> tuple[float, float]:
+        network = self.estimator.network
+        # What the tensors are called does not matter: models repeat blocks.
+        question = tuple(
+            [
+                (network.itemsizes[name], self._number(readers), self._number(owned.get(name)))
+                for name, readers in needs.items()
+            ]
+        )
         known = self._moves.get(question)
         if known is None:
-            owned: dict[str, Mapping[int, Piece]] = {}
-            for name in after.needs:
-                if before is not None and name in self._made_in:
-                    owned[name] = self.estimates[self._made_in[name]][before].owned[name]
-            known = self._moves[question] = self._transfers(after.needs, owned)
+            known = self._moves[question] = network.moved(needs, owned)
         return known
 
     def _answer(self, last: Estimate) -> tuple[float, float]:
@@ -151,17 +163,23 @@ class Search:
             for name in self._analysis.graph.outputs
             if name in last.owned
         }
-        return self._transfers(wanted, last.owned)
-
-    def _transfers(self, needs: Needs, owned: Ownership) -> tuple[float, float]:
-        return self.estimator.network.moved(needs, owned)
+        return self.estimator.network.moved(wanted, last.owned)
 
     def _key(self, regions: Needs | Ownership) -> object:
         """What two layouts have alike when they need, or leave, the same."""
-        known = self._keys.get(id(regions))
+        return tuple([(name, self._number(by_rank)) for name, by_rank in sorted(regions.items())])
+
+    def _number(self, by_rank: Mapping[int, Any] | None) -> int:
+        """A number that stands for what each rank has, or needs, of a tensor; -1: it is with the client.
+
+        Args:
+            by_rank: Of one of the estimates, which all live as long as the estimator.
+        """
+        if by_rank is None:
+            return -1
+        known = self._numbers.get(id(by_rank))
         if known is None:
-            known = self._keys[id(regions)] = tuple(
-                (name, tuple(sorted(by_rank.items(), key=lambda item: item[0])))
-                for name, by_rank in sorted(regions.items())
-            )
+            value = tuple(sorted(by_rank.items(), key=lambda item: item[0]))
+            known = self._number_of.setdefault(value, len(self._number_of))
+            self._numbers[id(by_rank)] = known
         return known

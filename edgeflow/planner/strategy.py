@@ -22,6 +22,7 @@ from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.plan.verify import verify_memory
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.build import draft
+from edgeflow.planner.estimate import Estimator
 from edgeflow.planner.frames import busiest_s
 from edgeflow.planner.layout import Layout, close
 from edgeflow.planner.objective import Objective, mixed_period_s
@@ -54,6 +55,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return StripCosts(self.analysis, self.cost, self.analysis.labels)
 
     @cached_property
+    def estimator(self) -> Estimator:
+        """Estimates of stretches in layouts."""
+        return Estimator(self.analysis, self.cost)
+
+    @cached_property
     def alone_s(self) -> tuple[float, ...]:
         """Rank -> seconds of all kernels of the graph there, by what is known of the device."""
         kernels = whole_kernels(self.graph)
@@ -81,7 +87,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def within(self, limit_s: float) -> Task:
         """The same task with another limit; what all strategies ask is found out before, once."""
         limited = msgspec.structs.replace(self, limit_s=limit_s)
-        for name in ("strips", "alone_s", "alone", "speeds"):
+        for name in ("strips", "estimator", "alone_s", "alone", "speeds"):
             limited.__dict__[name] = getattr(self, name)
         return limited
 
