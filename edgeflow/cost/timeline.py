@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -137,6 +137,7 @@ class _Clockwork:
         self._compute_s = {rank: 0.0 for rank in programs if rank != CLIENT}
         self._processor_s = dict.fromkeys(self._compute_s, 0.0)
         self._crowding_s = dict.fromkeys(self._compute_s, 0.0)
+        self._flops = dict.fromkeys(self._compute_s, 0)
         self._sent = dict.fromkeys(cost.cluster.ranks, 0)
         self._received = dict.fromkeys(cost.cluster.ranks, 0)
         self._messages = 0
@@ -175,13 +176,10 @@ class _Clockwork:
             self._cost.cluster.devices[rank],
             elapsed_s=self._clock[CLIENT],
             busy_s=self._processor_s.get(rank, 0.0),
-            flops=self._flops(rank),
+            flops=self._flops.get(rank, 0),
             sent_bytes=self._sent[rank],
             received_bytes=self._received[rank],
         )
-
-    def _flops(self, rank: int) -> int:
-        return _flops(self._programs[rank].instructions) if rank in self._programs else 0
 
     def _schedule(self, time: float, what: int | _Transfer) -> None:
         """Let a rank go on at ``time``, or a frame reach its next resource.
@@ -213,6 +211,7 @@ class _Clockwork:
             self._processor_s[rank] += seconds
         if isinstance(instruction, Compute):
             self._compute_s[rank] += seconds
+            self._flops[rank] += instruction.flops
             if self._crowding and instruction.stage not in self._shared:
                 self._crowding_s[rank] += self._crowding * seconds
         elif isinstance(instruction, Send):
@@ -261,10 +260,6 @@ class _ClaimingClockwork(_Clockwork):
         super().__init__(programs, cost, with_events, is_one_of_many)
         self._walks = {rank: Walk(program) for rank, program in programs.items()}
         self._then: dict[int, Next] = {rank: walk.next() for rank, walk in self._walks.items()}
-        self._run: dict[int, list[Instruction]] = {rank: [] for rank in programs}
-
-    def _flops(self, rank: int) -> int:
-        return _flops(self._run.get(rank, ()))
 
     def _advance(self, rank: int) -> None:
         program, then = self._programs[rank], self._then[rank]
@@ -272,7 +267,6 @@ class _ClaimingClockwork(_Clockwork):
             instruction = program.instructions[then]
             if isinstance(instruction, Receive) and not self._has_come(rank, (instruction,)):
                 return
-            self._run[rank].append(instruction)
             self._carry_out(rank, program, instruction)
             self._schedule(self._clock[rank], rank)
         elif isinstance(then, Send):
@@ -321,10 +315,6 @@ def _computing(programs: Mapping[int, Program]) -> list[int]:
         for rank, program in programs.items()
         if any(isinstance(item, Compute) for item in program.instructions)
     ]
-
-
-def _flops(instructions: Iterable[Instruction]) -> int:
-    return sum(item.flops for item in instructions if isinstance(item, Compute))
 
 
 def trace_event(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -52,6 +53,18 @@ class _Owner(msgspec.Struct, gc=False):
     claimed: Mapping[int, Held] = {}
 
 
+class _Sources(NamedTuple):
+    """What covers a region on a rank: parts of what it holds, of what others own, and what nobody has.
+
+    Attributes:
+        here, there: By the index among those that it holds, and among the owners.
+    """
+
+    here: list[tuple[int, Region]]
+    there: list[tuple[int, list[Region]]]
+    missing: tuple[Region, ...]
+
+
 def lower(
     graph: ModelGraph, cluster: Cluster, stages: tuple[Stage, ...], *, activations: str = ""
 ) -> Mapping[int, Program]:
@@ -73,6 +86,7 @@ class _Lowering:
         self._activations = activations
         self._machines: dict[int, Machine] = {}
         self._owners: dict[str, list[_Owner]] = {}
+        self._sources: dict[object, _Sources] = {}
         self._num_tags = 0
         #: While a task is written: where the client's sends for it go.
         self._dispensed: Slot | None = None
@@ -266,43 +280,81 @@ class _Lowering:
         self, machine: Machine, tensor: str, region: Region, owners: list[_Owner], section: Slot, stage: str
     ) -> list[Part]:
         """Parts that cover ``region``: what is here already, then the rest from the nearest owners."""
-        parts = []
-        rest: tuple[Region, ...] = (region,)
-        for held in list(machine.held[tensor]):
-            overlaps = _overlaps(rest, held.region)
-            if overlaps:
-                parts += [Part(held.buffer, overlap) for overlap in overlaps]
-                rest = without(rest, held.region)
-        asked = [owner for owner in owners if any(box.overlap(owner.held.region) for box in rest)]
-        for owner in self._by_distance(machine.rank, asked, tensor):
-            overlaps = _overlaps(rest, owner.held.region)
-            if owner.claimed and overlaps:
+        here = list(machine.held[tensor])
+        # Blocks of a model are alike, and so is who has what of them.
+        question = (
+            machine.rank,
+            region,
+            self._graph.specs[tensor].num_bytes,
+            tuple([held.region for held in here]),
+            tuple([(owner.rank, owner.held.region, bool(owner.claimed)) for owner in owners]),
+        )
+        found = self._sources.get(question)
+        if found is None:
+            found = self._sources[question] = self._find_sources(*question)
+        if found.missing:
+            missing = ", ".join(str(box) for box in found.missing)
+            raise InvalidPlanError(f"stage {stage!r} needs {missing} of {tensor!r}, which no device owns")
+        parts = [Part(here[index].buffer, overlap) for index, overlap in found.here]
+        for index, overlaps in found.there:
+            owner = owners[index]
+            if owner.claimed:
                 held = self._collect(owner, machine, tensor, section, stage)
                 parts += [Part(held.buffer, overlap) for overlap in overlaps]
-            else:
-                for overlap in overlaps:
-                    buffer = self._transfer(owner, machine, tensor, overlap, section, stage)
-                    machine.held[tensor].append(Held(buffer, overlap, section))
-                    parts.append(Part(buffer, overlap))
-            rest = without(rest, owner.held.region)
-        if rest:
-            missing = ", ".join(str(box) for box in rest)
-            raise InvalidPlanError(f"stage {stage!r} needs {missing} of {tensor!r}, which no device owns")
+                continue
+            for overlap in overlaps:
+                buffer = self._transfer(owner, machine, tensor, overlap, section, stage)
+                machine.held[tensor].append(Held(buffer, overlap, section))
+                parts.append(Part(buffer, overlap))
         return parts
 
-    def _by_distance(self, rank: int, owners: list[_Owner], tensor: str) -> list[_Owner]:
-        """Nearest owners first; among equals the ones after ``rank``, so that load spreads."""
-        if len(owners) < 2 and not any(owner.rank == rank for owner in owners):
-            return owners
+    def _find_sources(
+        self,
+        rank: int,
+        region: Region,
+        num_bytes: int,
+        here: tuple[Region, ...],
+        owners: tuple[tuple[int, Region, bool], ...],
+    ) -> _Sources:
+        """Who covers ``region`` on ``rank``, that has ``here`` of a tensor of so many bytes.
+
+        Args:
+            owners: The rank of each, what it owns, and whether that was claimed as a task.
+        """
+        from_here, from_there = [], []
+        rest: tuple[Region, ...] = (region,)
+        for index, held in enumerate(here):
+            overlaps = _overlaps(rest, held)
+            if overlaps:
+                from_here += [(index, overlap) for overlap in overlaps]
+                rest = without(rest, held)
+        asked = [
+            (index, owner)
+            for index, (owner, owned, is_claimed) in enumerate(owners)
+            if (owner != rank or is_claimed) and any(box.overlap(owned) for box in rest)
+        ]
+        for index in self._by_distance(rank, asked, num_bytes):
+            owned = owners[index][1]
+            overlaps = _overlaps(rest, owned)
+            if overlaps:
+                from_there.append((index, overlaps))
+                rest = without(rest, owned)
+        return _Sources(from_here, from_there, rest)
+
+    def _by_distance(self, rank: int, owners: list[tuple[int, int]], num_bytes: int) -> list[int]:
+        """Nearest owners first; among equals the ones after ``rank``, so that load spreads.
+
+        Args:
+            owners: Index and rank of each; the indices are returned.
+        """
+        if len(owners) < 2:
+            return [index for index, _ in owners]
         size = len(self._cluster.devices) + 1
-        num_bytes = self._graph.specs[tensor].num_bytes
-        return sorted(
-            (owner for owner in owners if owner.rank != rank or owner.claimed),
-            key=lambda owner: (
-                self._cluster.distance_s(owner.rank, rank, num_bytes),
-                (owner.rank - rank) % size,
-            ),
+        ordered = sorted(
+            owners,
+            key=lambda item: (self._cluster.distance_s(item[1], rank, num_bytes), (item[1] - rank) % size),
         )
+        return [index for index, _ in ordered]
 
     def _transfer(
         self, owner: _Owner, machine: Machine, tensor: str, region: Region, section: Slot, stage: str

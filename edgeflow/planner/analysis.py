@@ -14,6 +14,7 @@ from functools import cached_property
 
 import msgspec
 
+from edgeflow.graph.forms import forms_of
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.cutter import Cutter, cutter_of
@@ -63,6 +64,8 @@ class Analysis:
     def __init__(self, graph: ModelGraph) -> None:
         self.graph = graph
         self.cutter: Cutter = cutter_of(graph)
+        #: Operators of one form with labels in the same places carry them alike.
+        self._carried: dict[object, int | None] = {}
 
     def whole(self, op: Operator) -> Cut:
         """The cut that makes an operator's whole output."""
@@ -126,6 +129,13 @@ class Analysis:
         Of two that read equally little the one that reads something of more of them: half of the channels
         of a concatenation reads one of its inputs whole, half of the rows reads half of each.
         """
+        first, _ = forms_of(self.graph).of(op)
+        question = first.name, tuple([labels.get(name) for name in op.inputs])
+        if question not in self._carried:
+            self._carried[question] = self._find_carried(op, labels)
+        return self._carried[question]
+
+    def _find_carried(self, op: Operator, labels: Labels) -> int | None:
         region = self.full(op.first_output)
         best: tuple[tuple[int, float], int] | None = None
         for dim, interval in enumerate(region.intervals):

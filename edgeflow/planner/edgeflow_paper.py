@@ -208,12 +208,15 @@ class Division:
         ready_s = self.ready_s[tensor]
         arrival_s, num_received = 0.0, 0
         # Only those that own something of it take part: most strips need their own rows and a neighbour's.
+        # Asked by the ten thousand, hence without min() and max().
         owner = bisect_right(bounds, first) - 1
         while owner < len(ready_s) and bounds[owner] < stop:
-            count = min(stop, bounds[owner + 1]) - max(first, bounds[owner])
+            begin, end = bounds[owner], bounds[owner + 1]
+            count = (stop if stop < end else end) - (first if first > begin else begin)
             if count > 0:
-                sent_s = self._transfers.between_s(owner, index, count * num_bytes)
-                arrival_s = max(arrival_s, ready_s[owner] + sent_s)
+                then_s = ready_s[owner] + self._transfers.between_s(owner, index, count * num_bytes)
+                if then_s > arrival_s:
+                    arrival_s = then_s
                 num_received += owner != index
             owner += 1
         return max(arrival_s, self.free_s[index] + num_received * self._transfers.frame_s[index])
@@ -334,7 +337,11 @@ class Layer:
     def _reach(self, index: int, start: int, until_s: float) -> tuple[int, float]:
         """How far device ``index`` gets from ``start`` in time, and when it would get further."""
         low, high, next_s = start, self.size, inf
-        guess = start + self._taken[index]  # mostly it takes as much as the last time, or nearly
+        if low == high:
+            return low, next_s
+        # Mostly it waits as long as for what it took the last time.
+        likely_s = self._begins_s(index, start, min(start + max(self._taken[index], 1), high))
+        guess = start + bisect_right(self._seconds[index], until_s - likely_s) - 1
         guesses = [guess + 1, guess]
         while low < high:
             middle = guesses.pop() if guesses else (low + high + 1) // 2
@@ -350,14 +357,19 @@ class Layer:
 
     def done_s(self, index: int, start: int, stop: int) -> float:
         """When device ``index`` is done with ``[start, stop)``; it grows with ``stop``."""
+        return self._begins_s(index, start, stop) + self._seconds[index][stop - start]
+
+    def _begins_s(self, index: int, start: int, stop: int) -> float:
+        """When device ``index`` is free and has all that ``[start, stop)`` reads."""
         begin_s = self._begin_s[index]
         for tensor, first, after in self._reads:
             question = (index, tensor, first[start], after[stop - 1])
             arrival_s = self._arrival_s.get(question)
             if arrival_s is None:
                 arrival_s = self._arrival_s[question] = self._division.arrival_s(*question)
-            begin_s = max(begin_s, arrival_s)
-        return begin_s + self._seconds[index][stop - start]
+            if arrival_s > begin_s:
+                begin_s = arrival_s
+        return begin_s
 
     def _ends_s(self, bounds: Bounds) -> list[float]:
         return [end for end in self.finish_s(bounds) if isfinite(end)]

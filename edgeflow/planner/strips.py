@@ -101,6 +101,7 @@ class StripCosts:
         self.labels = labels
         self._of_all = of_all
         self._ranks = list(ranks)
+        self._position_bytes: dict[str, float] = {}
         self._by_operator: dict[tuple[str, bool], Strips] = {}
         self._by_form: dict[tuple[object, bool], Strips] = {}
 
@@ -125,9 +126,13 @@ class StripCosts:
 
     def position_bytes(self, tensor: str) -> float:
         """Bytes of one position of a labelled tensor; of all of another one."""
-        spec = self.analysis.graph.specs[tensor]
-        dim = self.labels.get(tensor)
-        return spec.num_bytes if dim is None else spec.num_bytes / spec.shape[dim]
+        known = self._position_bytes.get(tensor)
+        if known is None:
+            spec = self.analysis.graph.specs[tensor]
+            dim = self.labels.get(tensor)
+            known = spec.num_bytes if dim is None else spec.num_bytes / spec.shape[dim]
+            self._position_bytes[tensor] = known
+        return known
 
     def _form(self, op: Operator) -> object:
         """What the strips of an operator depend on."""

@@ -213,6 +213,11 @@ def split_interval(size: int, shares: Sequence[float], *, multiple: int = 1) -> 
         >>> split_interval(7, [1.0, 0.5, 0.25])
         (Interval(start=0, stop=4), Interval(start=4, stop=6), Interval(start=6, stop=7))
     """
+    return _split_interval(size, tuple(shares), multiple)
+
+
+@lru_cache(maxsize=4096)
+def _split_interval(size: int, shares: tuple[float, ...], multiple: int) -> tuple[Interval, ...]:
     total = float(sum(shares))
     if total <= 0 or min(shares) < 0:
         raise ValueError(f"shares must be non-negative with a positive sum, got {list(shares)}")
