@@ -216,14 +216,15 @@ def _peak_bytes(graph: ModelGraph, made: list[tuple[Operator, _Local]], kept: se
     """Most bytes alive at once when each tensor is freed after its last reader."""
     last_use = {name: index for index, (op, _) in enumerate(made) for name in op.inputs}
     alive = peak = 0
-    sizes: dict[str, int] = {}
+    sizes: dict[str, int] = {}  # of those alive
     for index, (op, local) in enumerate(made):
         for name, region in local.kernel.outputs:
             if name:
                 sizes[name] = region.num_elements * graph.specs[name].itemsize
                 alive += sizes[name]
-        peak = max(peak, alive)
-        for name in dict.fromkeys(op.inputs):
-            if last_use[name] == index and name not in kept:
-                alive -= sizes.pop(name, 0)
+        if alive > peak:
+            peak = alive
+        for name in op.inputs:
+            if name in sizes and last_use[name] == index and name not in kept:
+                alive -= sizes.pop(name)
     return peak

@@ -42,7 +42,7 @@ from edgeflow.planner.space import shares_of, singles, splits, subsets
 from edgeflow.planner.strategy import Run, Strategy, Task, best_of, finish_runs, finish_ways, with_programs_of
 
 #: Exact predictions that one local search may make, and how many plans it starts from.
-_MAX_STEPS: Final = 3
+_MAX_STEPS: Final = 2
 _MAX_STARTS: Final = 2
 #: How far behind the best plan a start may be: local search gains a few per cent.
 _WORTH_REFINING: Final = 1.1

@@ -55,10 +55,14 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Way(NamedTuple):
-    """What a frame occupies on its way between two ranks: processors and resources, fixed and by the byte."""
+    """What a frame occupies on its way between two ranks: processors and resources, fixed and by the byte.
+
+    Attributes:
+        occupied_s: The number that a `Network` gives to each of them, seconds, and seconds per byte.
+    """
 
     latency_s: float
-    occupied_s: tuple[tuple[str | int, float, float], ...]
+    occupied_s: tuple[tuple[int, float, float], ...]
     fixed_j: float
     per_byte_j: float
 
@@ -70,6 +74,8 @@ class Network:
         self._cost = cost
         self.itemsizes = itemsizes
         self._ways: dict[tuple[int, int], _Way] = {}
+        #: Processors, by rank, and network resources, numbered.
+        self._places: dict[str | int, int] = {}
 
     def moved(self, needs: Needs, owned: Ownership) -> tuple[float, float]:
         """Return what it takes until every rank has what it needs, given who owns what.
@@ -80,16 +86,19 @@ class Network:
         Returns:
             Seconds, and the joules that it adds to what devices spend at rest.
         """
-        busy_s: dict[str | int, float] = {}
+        busy_s = [0.0] * len(self._places)
         latency_s = energy_j = 0.0
         for source, target, num_bytes in self._frames(needs, owned):
-            way = self._ways.get((source, target)) or self._way(source, target)
+            way = self._ways.get((source, target))
+            if way is None:
+                way = self._way(source, target)
+                busy_s += [0.0] * (len(self._places) - len(busy_s))
             if way.latency_s > latency_s:
                 latency_s = way.latency_s
             energy_j += way.fixed_j + way.per_byte_j * num_bytes
-            for name, fixed_s, per_byte_s in way.occupied_s:
-                busy_s[name] = busy_s.get(name, 0.0) + fixed_s + per_byte_s * num_bytes
-        return latency_s + max(busy_s.values(), default=0.0), energy_j
+            for place, fixed_s, per_byte_s in way.occupied_s:
+                busy_s[place] += fixed_s + per_byte_s * num_bytes
+        return latency_s + max(busy_s, default=0.0), energy_j
 
     def _frames(self, needs: Needs, owned: Ownership) -> Iterator[tuple[int, int, int]]:
         """Who sends whom how many bytes."""
@@ -141,7 +150,11 @@ class Network:
                 cluster.devices[rank if rank >= 0 else cluster.source_rank] for rank in (source, target)
             )
             per_byte_j += sender.joules_per_byte_sent + receiver.joules_per_byte_received
-        return _Way(path.link.latency_s, tuple(occupied_s), fixed_j, per_byte_j)
+        numbered = tuple(
+            (self._places.setdefault(name, len(self._places)), fixed_s, per_byte_s)
+            for name, fixed_s, per_byte_s in occupied_s
+        )
+        return _Way(path.link.latency_s, numbered, fixed_j, per_byte_j)
 
 
 class Estimator:

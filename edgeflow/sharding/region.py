@@ -142,11 +142,9 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
         return Region(tuple(a.hull(b) for a, b in zip(self.intervals, other.intervals, strict=True)))
 
     def contains(self, other: Region) -> bool:
-        if other.is_empty:
-            return True
         for mine, theirs in zip(self.intervals, other.intervals, strict=True):
-            if mine is not theirs and (mine.start > theirs.start or mine.stop < theirs.stop):
-                return False
+            if mine is not theirs and (mine[0] > theirs[0] or mine[1] < theirs[1]):
+                return other.is_empty
         return True
 
     def subtract(self, other: Region) -> tuple[Region, ...]:
