@@ -26,6 +26,7 @@ from edgeflow.plan.program import (
     Claim,
     Compute,
     Dispense,
+    Instruction,
     Part,
     Program,
     Receive,
@@ -38,6 +39,8 @@ from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
 from edgeflow.sharding.region import Region, without
 
 _OUTPUTS = "outputs"
+#: The client's section in front of all stages.
+_INPUTS: Slot = (-1, 0)
 
 
 class _Owner(msgspec.Struct, gc=False):
@@ -96,11 +99,13 @@ class _Lowering:
         inputs = []
         for name in self._graph.inputs:
             region = Region.full(self._graph.specs[name].shape)
-            held = self._keep(client, name, region, section=(-1, 0))
+            held = self._keep(client, name, region, section=_INPUTS)
             self._owners[name] = [_Owner(CLIENT, held, Piece(region))]
             inputs.append((name, held.buffer))
         for index, stage in enumerate(stages):
             self._stage(index, stage)
+        # The worker on the client's host begins as soon as it has its part, and then they share processors.
+        client.sections[_INPUTS].sends.sort(key=self._stays_on_host)
         outputs = []
         for name in dict.fromkeys(self._graph.outputs):
             region = Region.full(self._graph.specs[name].shape)
@@ -114,6 +119,11 @@ class _Lowering:
             )
             for rank, machine in sorted(self._machines.items())
         }
+
+    def _stays_on_host(self, instruction: Instruction) -> bool:
+        if not isinstance(instruction, Send) or not self._cluster.is_connected(CLIENT, instruction.peer):
+            return False
+        return self._cluster.path(CLIENT, instruction.peer).is_local
 
     def _machine(self, rank: int) -> Machine:
         if rank != CLIENT and rank not in self._cluster.ranks:

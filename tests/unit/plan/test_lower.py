@@ -80,6 +80,15 @@ def test_neighbours_exchange_one_row_of_halo() -> None:
     ]
 
 
+def test_the_client_serves_its_own_host_last() -> None:
+    graph = convs(3, 3)
+
+    made = checked(plan(graph, stage("a", ["conv2d", "conv2d_1"], cut(graph, "conv2d_1", 2, _ROWS))))
+
+    sent_to = [item.peer for item in made.programs[CLIENT].instructions if isinstance(item, Send)]
+    assert sent_to == [1, made.cluster.source_rank]
+
+
 def test_a_halo_that_is_recomputed_is_one_stage_and_no_frame() -> None:
     graph = convs(3, 3)
 
