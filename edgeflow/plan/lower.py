@@ -26,7 +26,6 @@ from edgeflow.plan.program import (
     Claim,
     Compute,
     Dispense,
-    Instruction,
     Part,
     Program,
     Receive,
@@ -105,7 +104,7 @@ class _Lowering:
         for index, stage in enumerate(stages):
             self._stage(index, stage)
         # The worker on the client's host begins as soon as it has its part, and then they share processors.
-        client.sections[_INPUTS].sends.sort(key=self._stays_on_host)
+        client.sections[_INPUTS].sends.sort(key=lambda send: send.peer == self._cluster.source_rank)
         outputs = []
         for name in dict.fromkeys(self._graph.outputs):
             region = Region.full(self._graph.specs[name].shape)
@@ -119,11 +118,6 @@ class _Lowering:
             )
             for rank, machine in sorted(self._machines.items())
         }
-
-    def _stays_on_host(self, instruction: Instruction) -> bool:
-        if not isinstance(instruction, Send) or not self._cluster.is_connected(CLIENT, instruction.peer):
-            return False
-        return self._cluster.path(CLIENT, instruction.peer).is_local
 
     def _machine(self, rank: int) -> Machine:
         if rank != CLIENT and rank not in self._cluster.ranks:
@@ -326,7 +320,7 @@ class _Lowering:
         here: tuple[Region, ...],
         owners: tuple[tuple[int, Region, bool], ...],
     ) -> _Sources:
-        """Who covers ``region`` on ``rank``, that has ``here`` of a tensor of so many bytes.
+        """Who covers ``region`` on ``rank``, that has ``here`` of a tensor of so many bytes: the nearest.
 
         Args:
             owners: The rank of each, what it owns, and whether that was claimed as a task.
@@ -339,32 +333,24 @@ class _Lowering:
                 from_here += [(index, overlap) for overlap in overlaps]
                 rest = without(rest, held)
         asked = [
-            (index, owner)
+            index
             for index, (owner, owned, is_claimed) in enumerate(owners)
             if (owner != rank or is_claimed) and any(box.overlap(owned) for box in rest)
         ]
-        for index in self._by_distance(rank, asked, num_bytes):
+
+        def distance(index: int) -> tuple[float, int]:
+            owner = owners[index][0]
+            # Among equals the ones after this rank, so that load spreads.
+            after = (owner - rank) % (len(self._cluster.devices) + 1)
+            return self._cluster.distance_s(owner, rank, num_bytes), after
+
+        for index in sorted(asked, key=distance):
             owned = owners[index][1]
             overlaps = _overlaps(rest, owned)
             if overlaps:
                 from_there.append((index, overlaps))
                 rest = without(rest, owned)
         return _Sources(from_here, from_there, rest)
-
-    def _by_distance(self, rank: int, owners: list[tuple[int, int]], num_bytes: int) -> list[int]:
-        """Nearest owners first; among equals the ones after ``rank``, so that load spreads.
-
-        Args:
-            owners: Index and rank of each; the indices are returned.
-        """
-        if len(owners) < 2:
-            return [index for index, _ in owners]
-        size = len(self._cluster.devices) + 1
-        ordered = sorted(
-            owners,
-            key=lambda item: (self._cluster.distance_s(item[1], rank, num_bytes), (item[1] - rank) % size),
-        )
-        return [index for index, _ in ordered]
 
     def _transfer(
         self, owner: _Owner, machine: Machine, tensor: str, region: Region, section: Slot, stage: str

@@ -34,7 +34,7 @@ class Section:
     """One device's instructions in one stage; sends that later stages ask for are added behind."""
 
     before: list[Instruction] = field(default_factory=list)
-    sends: list[Instruction] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
 
 
 class Held(msgspec.Struct, gc=False):

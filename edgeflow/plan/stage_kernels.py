@@ -222,8 +222,7 @@ def _peak_bytes(graph: ModelGraph, made: list[tuple[Operator, _Local]], kept: se
             if name:
                 sizes[name] = region.num_elements * graph.specs[name].itemsize
                 alive += sizes[name]
-        if alive > peak:
-            peak = alive
+        peak = max(peak, alive)
         for name in op.inputs:
             if name in sizes and last_use[name] == index and name not in kept:
                 alive -= sizes.pop(name)

@@ -196,19 +196,19 @@ def _plan(task: Task, choice: Choice, label: str) -> Plan:
 def _refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
     """Hill-climb on the exact prediction; for latency, what is estimated to be much slower is not tried."""
     best, steps, seen = plan, 0, {choice}
-    # Of a period, or of joules, the estimated seconds of one request say nothing.
-    is_estimated = task.objective.kind == "latency"
-    limit_s = _WORTH_TRYING * search.seconds(choice) if is_estimated else inf
+    # Of a period, or of joules, the estimated seconds of one request say nothing: then all are alike.
+    figure = search.seconds if task.objective.kind == "latency" else lambda choice: 0.0
+    limit = _WORTH_TRYING * figure(choice)
     improved = True
     while improved and steps < _MAX_STEPS:
         improved = False
-        for changed in _neighbours(task, best, choice, search.seconds if is_estimated else None):
+        for changed in _neighbours(task, best, choice, figure):
             if steps >= _MAX_STEPS:
                 break
             if changed in seen:
                 continue
             seen.add(changed)
-            if is_estimated and search.seconds(changed) > limit_s:
+            if figure(changed) > limit:
                 continue
             steps += 1
             try:
@@ -217,15 +217,15 @@ def _refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
                 continue
             if task.objective.score(candidate) < task.objective.score(best):
                 best, choice, improved = candidate, changed, True
-                limit_s = _WORTH_TRYING * search.seconds(choice) if is_estimated else inf
+                limit = _WORTH_TRYING * figure(choice)
                 break
     return best
 
 
 def _neighbours(
-    task: Task, plan: Plan, choice: Choice, figure: Callable[[Choice], float] | None
+    task: Task, plan: Plan, choice: Choice, figure: Callable[[Choice], float]
 ) -> Iterator[Choice]:
-    """Changed choices, the most promising first, as far as there is a figure to tell."""
+    """Changed choices, the most promising first: of those whose figure is known, the least."""
     changed = [_evened_out(task, plan, choice)]
     spans = _spans(choice)
     for position, (start, stop) in enumerate(spans):
@@ -234,7 +234,7 @@ def _neighbours(
                 replacement = choice[spans[other][0]]
                 changed.append((*choice[:start], *[replacement] * (stop - start), *choice[stop:]))
     # What these layouts take is known; to estimate other shares takes as long as to try some.
-    yield from sorted(changed, key=figure) if figure is not None else changed
+    yield from sorted(changed, key=figure)
     for rank in sorted({rank for layout in choice if layout.kind != "single" for rank in layout.devices}):
         yield tuple(_with_share(layout, rank, 0.0) for layout in choice)
     for rank in sorted({rank for layout in choice if layout.kind != "single" for rank in layout.devices}):

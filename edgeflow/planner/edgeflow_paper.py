@@ -253,11 +253,7 @@ class Layer:
         self._reads = [(item.tensor, item.first.tolist(), item.stop.tolist()) for item in strips.reads]
         self._arrival_s: dict[tuple[int, str, int, int], float] = {}
         #: Device -> how many positions it took when it was last asked; a guess at first.
-        self._taken = (
-            [strips.size // len(division.devices)] * len(division.devices)
-            if self.wanted is None
-            else [stop - start for start, stop in pairwise(self.wanted)]
-        )
+        self._taken = [strips.size // len(division.devices)] * len(division.devices)
         #: ``[device][n]``: seconds of n positions.
         self._seconds: list[list[float]] = (
             division.contention * strips.seconds[list(division.devices)]
@@ -367,8 +363,7 @@ class Layer:
             arrival_s = self._arrival_s.get(question)
             if arrival_s is None:
                 arrival_s = self._arrival_s[question] = self._division.arrival_s(*question)
-            if arrival_s > begin_s:
-                begin_s = arrival_s
+            begin_s = max(begin_s, arrival_s)
         return begin_s
 
     def _ends_s(self, bounds: Bounds) -> list[float]:

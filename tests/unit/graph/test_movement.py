@@ -65,7 +65,7 @@ def test_a_view_across_factors_is_left() -> None:
 
 def test_random_chains_are_what_they_were(rng: np.random.Generator) -> None:
     num_joined = 0
-    for _ in range(40):
+    for _ in range(120):
         sizes = [int(rng.choice([1, 2, 2, 3, 4, 6])) for _ in range(int(rng.integers(2, 5)))]
         x = torch.arange(float(np.prod(sizes))).reshape(sizes)
         function = _random_chain(rng, sizes)
@@ -73,7 +73,7 @@ def test_random_chains_are_what_they_were(rng: np.random.Generator) -> None:
         assert torch.equal(run(graph, (x,)), function(x))
         num_joined += any("moved" in name for name in graph.specs)
 
-    assert num_joined > 1
+    assert num_joined > 5
 
 
 def _random_chain(rng: np.random.Generator, sizes: list[int]) -> Callable[[Tensor], Tensor]:
