@@ -26,11 +26,11 @@ from edgeflow.cost import CostModel
 from edgeflow.cost.kernels import Sample, profile_s
 from edgeflow.cost.work import work_of
 from edgeflow.graph.ir import ModelGraph, Operator
+from edgeflow.kernels import make_executor
+from edgeflow.measure.device import profile_device
+from edgeflow.measure.kernels import Case, clock_for, kernel_of, measure
 from edgeflow.plan.program import CLIENT, Compute, Kernel
-from edgeflow.runtime.executor import make_executor
-from edgeflow.runtime.local import weights_of
-from edgeflow.runtime.profile.device import profile_device
-from edgeflow.runtime.profile.measure import Case, clock_for, kernel_of, measure
+from edgeflow.rank.local import weights_of
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size, rule_of
 from edgeflow.testing import zoo

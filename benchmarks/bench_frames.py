@@ -26,16 +26,16 @@ from result import Result
 
 from edgeflow.errors import EdgeflowError
 from edgeflow.graph.ir import Array
+from edgeflow.kernels.base import Executor
+from edgeflow.net.transport.base import Connection, Hello, Transport
+from edgeflow.net.transport.grpc_ import GrpcTransport
+from edgeflow.net.transport.tcp import TcpTransport
+from edgeflow.net.wire import Frame, Header, Kind
 from edgeflow.plan.program import CLIENT, Buffer, Free, Program, Receive, Send
-from edgeflow.runtime.executor.base import Executor
-from edgeflow.runtime.pages import PagePool
-from edgeflow.runtime.transport.base import Connection, Hello, Transport
-from edgeflow.runtime.transport.grpc_ import GrpcTransport
-from edgeflow.runtime.transport.tcp import TcpTransport
-from edgeflow.runtime.wire import Frame, Header, Kind
-from edgeflow.runtime.worker.weights import WeightCache
-from edgeflow.runtime.worker.worker import Preparation, Worker
+from edgeflow.rank.pages import PagePool
 from edgeflow.sharding.region import Region
+from edgeflow.worker.weights import WeightCache
+from edgeflow.worker.worker import Preparation, Worker
 
 SIZES = (64, 1 << 10, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24)
 WAYS = ("socket", "tcp", "worker", "grpc")

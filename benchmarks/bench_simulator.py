@@ -28,8 +28,8 @@ from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Plan
 from edgeflow.plan.stage import Shard, Stage
 from edgeflow.planner import plan
-from edgeflow.planner.layout import Layout
-from edgeflow.planner.strategy import Run, Task, stages_of
+from edgeflow.planner.layouts.layout import Layout
+from edgeflow.planner.task import Run, Task, stages_of
 from edgeflow.simulator import Poisson, simulate
 from edgeflow.testing import zoo
 

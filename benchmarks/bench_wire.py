@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from result import Result, median_s
 
-from edgeflow.runtime.wire import Decoder, Frame, Kind, encode
+from edgeflow.net.wire import Decoder, Frame, Kind, encode
 
 SHAPES = ((1, 64, 1, 56), (1, 64, 28, 56), (1, 256, 112, 112))
 

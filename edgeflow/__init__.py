@@ -26,15 +26,15 @@ from edgeflow.plan.plan import Plan
 from edgeflow.planner import pareto, plan, strategies
 
 if TYPE_CHECKING:
+    from edgeflow.coordinator import Batcher, Session
     from edgeflow.cost.timeline import predict
     from edgeflow.deploying import deploy
     from edgeflow.graph.capture import capture
     from edgeflow.graph.capture_batch import capture_batch
     from edgeflow.graph.onnx_.capture import capture_onnx
-    from edgeflow.runtime.calibrate import calibrate
-    from edgeflow.runtime.coordinator import Batcher, Session
-    from edgeflow.runtime.coordinator.contention import measure_contention
-    from edgeflow.runtime.local import execute
+    from edgeflow.measure.calibrate import calibrate
+    from edgeflow.measure.contention import measure_contention
+    from edgeflow.rank.local import execute
     from edgeflow.simulator import simulate
 
 __version__ = "0.1.0"
@@ -64,15 +64,15 @@ __all__ = [
 
 #: Public name -> module that holds it; imported on first use.
 _LAZY = {
-    "Batcher": "edgeflow.runtime.coordinator",
-    "Session": "edgeflow.runtime.coordinator",
-    "calibrate": "edgeflow.runtime.calibrate",
+    "Batcher": "edgeflow.coordinator",
+    "Session": "edgeflow.coordinator",
+    "calibrate": "edgeflow.measure.calibrate",
     "capture": "edgeflow.graph.capture",
     "capture_batch": "edgeflow.graph.capture_batch",
     "capture_onnx": "edgeflow.graph.onnx_.capture",
     "deploy": "edgeflow.deploying",
-    "execute": "edgeflow.runtime.local",
-    "measure_contention": "edgeflow.runtime.coordinator.contention",
+    "execute": "edgeflow.rank.local",
+    "measure_contention": "edgeflow.measure.contention",
     "predict": "edgeflow.cost.timeline",
     "simulate": "edgeflow.simulator",
 }

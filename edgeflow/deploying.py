@@ -7,13 +7,13 @@ from typing import Any
 
 from edgeflow.balancer import Planner
 from edgeflow.cluster.cluster import Cluster
+from edgeflow.coordinator import Session
+from edgeflow.coordinator import deploy as deploy_kept
 from edgeflow.cost import CostModel
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner import plan_again
-from edgeflow.runtime.coordinator import Session
-from edgeflow.runtime.coordinator import deploy as deploy_kept
 
 
 def planner_like(plan: Plan) -> Planner:

@@ -350,7 +350,7 @@ def main() -> int:
 
         logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(message)s", stream=sys.stderr)
         logging.getLogger("edgeflow.balancer").setLevel(logging.INFO)
-        logging.getLogger("edgeflow.runtime.coordinator").setLevel(logging.INFO)
+        logging.getLogger("edgeflow.coordinator").setLevel(logging.INFO)
     torch.set_num_threads(1)
     job = Job() if options.what in ("demo", "slow") else Job(32, is_spread=True)
     with (

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from edgeflow.runtime.certificates import make_authority, make_host
-from edgeflow.runtime.security import Access, Credentials
+from edgeflow.net.certificates import make_authority, make_host
+from edgeflow.net.security import Access, Credentials
 
 # Printed in the header and used by `rng`; set EDGEFLOW_TEST_SEED to run a failure again.
 SEED = int(os.environ.get("EDGEFLOW_TEST_SEED", "20240229"))

@@ -7,7 +7,7 @@ import zlib
 
 import xxhash
 
-from edgeflow.runtime.wire import PROTOCOL_VERSION
+from edgeflow.net.wire import PROTOCOL_VERSION
 
 #: Bytes before the checksums, and of the header without its shape.
 _PLAIN, _FIXED = 40, 48

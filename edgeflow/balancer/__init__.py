@@ -1,6 +1,6 @@
 """Latency history, and when another plan pays: pure, with the clock passed in.
 
-Used by sessions on real workers (`edgeflow.runtime.coordinator`) and by the simulator, through one protocol.
+Used by sessions on real workers (`edgeflow.coordinator`) and by the simulator, through one protocol.
 """
 
 from edgeflow.balancer.balancer import Planner, Rebalancer

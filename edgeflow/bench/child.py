@@ -110,7 +110,7 @@ def _do(pipe: Connection, job: Job, rank: int) -> None:
     os.sched_setaffinity(0, _cores(job, rank))
     import torch
 
-    from edgeflow.cli.compare import leaves
+    from edgeflow.graph.compare import leaves
 
     torch.set_num_threads(job.row.threads)
     module, name = _SYSTEMS[job.row.kind]

@@ -9,9 +9,9 @@ from typing import Any
 import edgeflow as ef
 from edgeflow.bench.machine import pin, pinned
 from edgeflow.cluster.network import Link
+from edgeflow.coordinator.processes import LocalWorkers
 from edgeflow.cost.model import CostModel
-from edgeflow.runtime.coordinator.processes import LocalWorkers
-from edgeflow.runtime.profile.peers import measure_peer
+from edgeflow.measure.peers import measure_peer
 
 
 def measure_loopback(cost: CostModel, on: Sequence[int], *, executor: str) -> Link:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from edgeflow.errors import ConfigError
-from edgeflow.runtime.profile.host import processor_name
+from edgeflow.measure.host import processor_name
 from edgeflow.versions import installed_version
 
 

@@ -25,10 +25,10 @@ from edgeflow.bench.machine import cores, pinned, place
 from edgeflow.bench.results import ModelResult, RankTime, RowResult, Seconds, with_ratios
 from edgeflow.bench.rows import BASELINES, NETWORKS, Row
 from edgeflow.bench.subject import Job
-from edgeflow.cli.compare import compare, leaves
 from edgeflow.cluster.network import Link
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import ConfigError, EdgeflowError
+from edgeflow.graph.compare import compare, leaves
 from edgeflow.plan import Plan
 from edgeflow.telemetry.timing import in_turn
 from edgeflow.testing import netns, zoo

@@ -12,9 +12,9 @@ from edgeflow.bench.results import RankTime
 from edgeflow.bench.rows import NETWORKS
 from edgeflow.bench.subject import Job
 from edgeflow.bench.where_time_goes import rank_times
+from edgeflow.coordinator import deploy
 from edgeflow.errors import ConfigError
-from edgeflow.runtime.coordinator import deploy
-from edgeflow.runtime.executor import AUTO
+from edgeflow.kernels import AUTO
 from edgeflow.telemetry.trace import only_request, requests
 from edgeflow.testing import zoo
 from edgeflow.testing.netns import NetnsCluster

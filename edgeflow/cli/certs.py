@@ -32,7 +32,7 @@ def certs(
 
     Nothing is overwritten. Each host gets ca.pem, its NAME.pem and NAME.key, and token; ca.key stays here.
     """
-    from edgeflow.runtime.certificates import (
+    from edgeflow.net.certificates import (
         CA_KEY_FILE,
         has_authority,
         make_authority,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from edgeflow.cli.compare import Difference, compare
 from edgeflow.cli.screen import bar, waiting
 from edgeflow.cluster import Cluster
 from edgeflow.cluster.cluster import REFERENCE_FLOPS_PER_SECOND
 from edgeflow.errors import ConfigError, InfeasiblePlanError
+from edgeflow.graph.compare import Difference, compare
 from edgeflow.plan import Plan
 from edgeflow.telemetry import Panel, TraceEvent, only_request, plot_panels, write_chrome_trace
 from edgeflow.telemetry.timing import Timing, time_in_turn
@@ -101,8 +101,8 @@ def demo_cluster(speeds: Sequence[float]) -> Cluster:
 @contextmanager
 def local_workers(speeds: Sequence[float]) -> Iterator[list[str]]:
     """Start one worker process a device; yield their addresses; stop them at the end."""
-    from edgeflow.runtime.coordinator.processes import LocalWorkers
-    from edgeflow.runtime.executor import resolve_executor
+    from edgeflow.coordinator.processes import LocalWorkers
+    from edgeflow.kernels import resolve_executor
 
     with waiting(f"starting {len(speeds)} workers"):
         workers = LocalWorkers(dict(enumerate(speeds)), threads=1, executor=resolve_executor("auto"))

@@ -10,7 +10,7 @@ from edgeflow.cli.screen import waiting
 from edgeflow.plan import Plan
 
 if TYPE_CHECKING:
-    from edgeflow.runtime.security import Access
+    from edgeflow.net.security import Access
 
 #: Answers one request: positional inputs, keyword inputs.
 Answer = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]

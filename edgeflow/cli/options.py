@@ -11,7 +11,7 @@ import typer
 from edgeflow.cluster import Cluster
 
 if TYPE_CHECKING:
-    from edgeflow.runtime.security import Access
+    from edgeflow.net.security import Access
 
 Model = Annotated[
     str,
@@ -151,7 +151,7 @@ def choose_access(identity: Path | None, token_file: Path | None) -> Access:
     Raises:
         ConfigError: If a file cannot be used.
     """
-    from edgeflow.runtime.security import Access
+    from edgeflow.net.security import Access
 
     return Access.of(identity, token_file)
 
@@ -166,7 +166,7 @@ def choose_transport(name: str, *, on_workers: bool = True, how: str = "--worker
     Raises:
         typer.BadParameter: If there is no such transport, or nothing for it to carry.
     """
-    from edgeflow.runtime.transport.routes import CHOICES
+    from edgeflow.net.transport.routes import CHOICES
 
     if name not in CHOICES:
         raise typer.BadParameter(f"--transport: no transport {name!r}; known: {', '.join(CHOICES)}")

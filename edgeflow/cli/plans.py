@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from edgeflow.cli.models import Subject
 from edgeflow.cli.screen import waiting
 from edgeflow.cluster import Cluster
+from edgeflow.models.load import Subject
 from edgeflow.plan import Plan
 
 

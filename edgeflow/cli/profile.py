@@ -17,7 +17,7 @@ from edgeflow.units import format_bandwidth, format_bytes, format_flops, format_
 
 if TYPE_CHECKING:
     from edgeflow.cost.profile_file import ProfileFile
-    from edgeflow.runtime.security import Access
+    from edgeflow.net.security import Access
 
 
 def profile(
@@ -81,7 +81,7 @@ def profile(
 def _measure(
     threads: int, executor: str, seconds: float, peers: Sequence[str], transport: str, access: Access
 ) -> ProfileFile:
-    from edgeflow.runtime.profile.device import profile_device
+    from edgeflow.measure.device import profile_device
 
     with bar("measuring operators") as move:
         return profile_device(

@@ -10,7 +10,6 @@ import numpy as np
 import typer
 
 from edgeflow.cli import options
-from edgeflow.cli.compare import leaves
 from edgeflow.cli.deployed import answering, deployed, where
 from edgeflow.cli.files import check_writable, writing
 from edgeflow.cli.models import load_subject
@@ -18,6 +17,7 @@ from edgeflow.cli.plans import make_plan
 from edgeflow.cli.screen import bar, say, say_json
 from edgeflow.cli.stream import stream
 from edgeflow.errors import ConfigError
+from edgeflow.graph.compare import leaves
 from edgeflow.graph.ir import Array
 from edgeflow.telemetry.timing import time_in_turn
 

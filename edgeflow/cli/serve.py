@@ -81,10 +81,10 @@ def serve(
 
     Both speak the Open Inference Protocol v2 (KServe, Triton); /metrics is for Prometheus.
     """
-    from edgeflow.runtime.coordinator.answers import default_in_flight
-    from edgeflow.runtime.coordinator.batcher import Batcher
-    from edgeflow.runtime.security import Access
-    from edgeflow.runtime.worker.server import check_bind
+    from edgeflow.coordinator.answers import default_in_flight
+    from edgeflow.coordinator.batcher import Batcher
+    from edgeflow.net.address import check_bind
+    from edgeflow.net.security import Access
 
     shapes = options.parse_input_shapes(input_shape)
     addresses = options.parse_workers(workers, local=local)
@@ -100,9 +100,9 @@ def serve(
     wait_s = parse_seconds(wait, what="--wait")
     batch_wait_s = parse_seconds(batch_wait, what="--batch-wait")
     try:
-        from edgeflow.runtime.serving.metrics import Metrics
-        from edgeflow.runtime.serving.server import serve_model
-        from edgeflow.runtime.serving.service import ModelService
+        from edgeflow.serving.metrics import Metrics
+        from edgeflow.serving.server import serve_model
+        from edgeflow.serving.service import ModelService
     except ImportError as error:
         raise ConfigError(f"{error}; pip install 'edgeflow-inference[serve]'") from error
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from edgeflow.cli.compare import leaves
 from edgeflow.cli.screen import say
+from edgeflow.graph.compare import leaves
 from edgeflow.units import format_seconds
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from edgeflow.cli import options
-from edgeflow.cli.compare import TOLERANCES, Difference, compare
 from edgeflow.cli.deployed import answering, where
 from edgeflow.cli.models import load_subject
 from edgeflow.cli.plans import make_plan
 from edgeflow.cli.screen import say, say_json, waiting
+from edgeflow.graph.compare import TOLERANCES, Difference, compare
 
 
 def verify(

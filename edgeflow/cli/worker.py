@@ -77,7 +77,7 @@ def worker(
     data_port: Annotated[int, typer.Option(help="The port for activations; 0 takes a free one.")] = 0,
 ) -> None:
     """Run one worker until it is interrupted or terminated; it says its address on stdout."""
-    from edgeflow.runtime.worker.server import serve
+    from edgeflow.worker.server import serve
 
     options.choose_transport(transport)
     serve(

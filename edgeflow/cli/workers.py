@@ -11,8 +11,8 @@ from edgeflow.cli.screen import note, waiting
 from edgeflow.errors import WorkerUnreachableError
 
 if TYPE_CHECKING:
-    from edgeflow.runtime.registry import Member
-    from edgeflow.runtime.security import Access
+    from edgeflow.net.security import Access
+    from edgeflow.worker.registry import Member
 
 
 class Joined:
@@ -64,8 +64,8 @@ def await_workers(
     Raises:
         WorkerUnreachableError: If one has not joined within ``wait_s``; the message names it.
     """
-    from edgeflow.runtime.registry import RegistryServer
-    from edgeflow.runtime.registry.mdns import MdnsBrowser
+    from edgeflow.worker.registry import RegistryServer
+    from edgeflow.worker.registry.mdns import MdnsBrowser
 
     found = Joined({})
 

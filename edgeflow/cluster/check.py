@@ -1,41 +1,43 @@
-"""What every cluster must satisfy, with the number that does not."""
+"""Checks of a cluster's parts; each error shows the wrong number."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from edgeflow.cluster.device import Device
+from edgeflow.cluster.network import Link, Segment
 from edgeflow.errors import ConfigError
 
-if TYPE_CHECKING:
-    from edgeflow.cluster.cluster import Cluster
-    from edgeflow.cluster.device import Device
-    from edgeflow.cluster.network import Link, Segment
 
-
-def check_cluster(cluster: Cluster) -> None:
-    """Check a cluster.
+def check_parts(
+    name: str,
+    devices: Sequence[Device],
+    network: Link | None,
+    links: Sequence[tuple[str, str, Link | None]],
+    segments: Sequence[Segment],
+) -> None:
+    """Check the parts of a cluster, each by itself and against the devices' names.
 
     Raises:
-        ConfigError: If it has no devices, two of one name, or two links of one pair; a quantity is not
-            positive or not finite; a link, a segment or the source names a device that is not there; a device
-            is in two media or two uplinks; or devices cannot be reached from the source.
+        ConfigError: If there are no devices, or two of one name or two links of one pair; a quantity is not
+            positive or not finite; a link or a segment names a device that does not exist; or a device is in
+            two media or two uplinks.
     """
-    if not cluster.devices:
-        raise ConfigError(f"cluster {cluster.name!r} has no devices")
-    names = [device.name for device in cluster.devices]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"cluster {cluster.name!r}: {names.count(name)} devices are called {name!r}")
-    for device in cluster.devices:
+    if not devices:
+        raise ConfigError(f"cluster {name!r} has no devices")
+    known = [device.name for device in devices]
+    for device in devices:
+        if known.count(device.name) > 1:
+            raise ConfigError(
+                f"cluster {name!r}: {known.count(device.name)} devices are called {device.name!r}"
+            )
+    for device in devices:
         _check_device(device)
-    if cluster.network is not None:
-        _check_link(cluster.network, "network")
-    _check_links(cluster)
-    _check_segments(cluster)
-    if cluster.source:
-        cluster.rank_of(cluster.source)
-    _check_reach(cluster)
+    if network is not None:
+        _check_link(network, "network")
+    _check_links(links, known)
+    _check_segments(segments, known)
 
 
 def _check_device(device: Device) -> None:
@@ -61,25 +63,30 @@ def _check_link(link: Link, what: str) -> None:
     _not_negative(link.latency_s, f"{what}: latency_s")
 
 
-def _check_links(cluster: Cluster) -> None:
+def _check_links(links: Sequence[tuple[str, str, Link | None]], known: Sequence[str]) -> None:
     seen = set()
-    for a, b, link in cluster.links:
-        cluster.rank_of(a)
-        cluster.rank_of(b)
+    for a, b, link in links:
+        _check_known(a, known)
+        _check_known(b, known)
         if a == b:
             raise ConfigError(f"link {a}->{b}: a device needs no link to itself")
         if (a, b) in seen:
-            count = sum((x, y) == (a, b) for x, y, _ in cluster.links)
+            count = sum((x, y) == (a, b) for x, y, _ in links)
             raise ConfigError(f"link {a}->{b} is given {count} times")
         seen.add((a, b))
         if link is not None:
             _check_link(link, f"link {a}->{b}")
 
 
-def _check_segments(cluster: Cluster) -> None:
-    names = [segment.name for segment in cluster.segments]
+def _check_known(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ConfigError(f"no device {name!r}; devices: {', '.join(known)}")
+
+
+def _check_segments(segments: Sequence[Segment], known: Sequence[str]) -> None:
+    names = [segment.name for segment in segments]
     home: dict[tuple[str, str], Segment] = {}
-    for segment in cluster.segments:
+    for segment in segments:
         what = f"{segment.kind} {segment.name!r}"
         if names.count(segment.name) > 1:
             raise ConfigError(f"{names.count(segment.name)} media or uplinks are called {segment.name!r}")
@@ -88,7 +95,7 @@ def _check_segments(cluster: Cluster) -> None:
         _positive(segment.bandwidth_bytes_per_s, f"{what}: bandwidth_bytes_per_s")
         _not_negative(segment.latency_s, f"{what}: latency_s")
         for member in segment.members:
-            cluster.rank_of(member)
+            _check_known(member, known)
             other = home.setdefault((segment.kind, member), segment)
             if other != segment:
                 raise ConfigError(
@@ -101,27 +108,6 @@ def _check_segments(cluster: Cluster) -> None:
 
 def _plural(kind: str) -> str:
     return "media" if kind == "medium" else "uplinks"
-
-
-def _check_reach(cluster: Cluster) -> None:
-    """Whatever takes part in a request must be reached from the source, over other devices if need be."""
-    for there, what in ((True, "reached from"), (False, "heard by")):
-        reached = {cluster.source_rank}
-        frontier = [cluster.source_rank]
-        while frontier:
-            here = frontier.pop()
-            for rank in cluster.ranks:
-                pair = (here, rank) if there else (rank, here)
-                if rank not in reached and cluster.is_connected(*pair):
-                    reached.add(rank)
-                    frontier.append(rank)
-        lost = [cluster.devices[rank].name for rank in cluster.ranks if rank not in reached]
-        if lost:
-            source = cluster.devices[cluster.source_rank].name
-            raise ConfigError(
-                f"{len(lost)} of {len(cluster.devices)} devices cannot be {what} the source {source!r} "
-                f"over any links: {', '.join(lost)}"
-            )
 
 
 def _positive(value: float, what: str) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from edgeflow.cluster.check import check_parts
 from edgeflow.cluster.device import REFERENCE_FLOPS_PER_SECOND, REFERENCE_MEMORY_BANDWIDTH, Device
+from edgeflow.cluster.file import read_fields
 from edgeflow.cluster.network import HOST_LINK, HOST_PATH, Hop, Link, Segment
 from edgeflow.cluster.network import Path as NetworkPath
 from edgeflow.errors import ConfigError, InfeasiblePlanError
@@ -45,9 +47,10 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     source: str = ""
 
     def __post_init__(self) -> None:
-        from edgeflow.cluster.check import check_cluster
-
-        check_cluster(self)
+        check_parts(self.name, self.devices, self.network, self.links, self.segments)
+        if self.source:
+            self.rank_of(self.source)
+        _check_reach(self)
 
     @property
     def ranks(self) -> range:
@@ -198,13 +201,40 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @staticmethod
     def load(path: str | Path) -> Cluster:
-        """Read a cluster file (YAML); see `edgeflow.cluster.file`."""
-        from edgeflow.cluster.file import load_cluster
+        """Read a cluster file (YAML); see `edgeflow.cluster.file`.
 
-        return load_cluster(Path(path))
+        Raises:
+            ConfigError: If the file, or a profile that it names, is missing, is not YAML (JSON), has an
+                unknown key or a wrong value, or describes no cluster; the message names the file and the key.
+        """
+        try:
+            return Cluster(**read_fields(Path(path)))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
 
 def _of_segment(segment: Segment, direction: str = "", *, times: int = 1) -> Hop:
     return Hop(
         f"{segment.kind}:{segment.name}{direction}", segment.bandwidth_bytes_per_s / times, segment.latency_s
     )
+
+
+def _check_reach(cluster: Cluster) -> None:
+    """Every device must be reachable from the source and back, over other devices if need be."""
+    for there, what in ((True, "reached from"), (False, "heard by")):
+        reached = {cluster.source_rank}
+        frontier = [cluster.source_rank]
+        while frontier:
+            here = frontier.pop()
+            for rank in cluster.ranks:
+                pair = (here, rank) if there else (rank, here)
+                if rank not in reached and cluster.is_connected(*pair):
+                    reached.add(rank)
+                    frontier.append(rank)
+        lost = [cluster.devices[rank].name for rank in cluster.ranks if rank not in reached]
+        if lost:
+            source = cluster.devices[cluster.source_rank].name
+            raise ConfigError(
+                f"{len(lost)} of {len(cluster.devices)} devices cannot be {what} the source {source!r} "
+                f"over any links: {', '.join(lost)}"
+            )

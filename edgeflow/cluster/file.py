@@ -29,7 +29,6 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import REFERENCE_FLOPS_PER_SECOND, REFERENCE_MEMORY_BANDWIDTH, Device
 from edgeflow.cluster.network import Link, Segment
 from edgeflow.cluster.presets import PRESETS
@@ -64,22 +63,18 @@ _QUANTITIES: Final[Mapping[str, tuple[str, Callable[..., float]]]] = {
 }
 
 
-def load_cluster(path: Path) -> Cluster:
-    """Read a cluster file.
+def read_fields(path: Path) -> dict[str, Any]:
+    """Read the fields of a `Cluster` from a cluster file.
 
     Raises:
         ConfigError: If the file, or a profile that it names, is missing, is not YAML (JSON), or has an
-            unknown key or a wrong value; the message names the file and the key.
+            unknown key or a wrong value; the message names the key.
     """
-    data = read_yaml(path, "cluster file")
-    try:
-        return parse_cluster(data, default_name=path.stem, folder=path.parent)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return parse_fields(read_yaml(path, "cluster file"), default_name=path.stem, folder=path.parent)
 
 
-def parse_cluster(data: Any, *, default_name: str = "cluster", folder: Path = Path()) -> Cluster:
-    """Build a cluster from what a cluster file holds, parsed; ``folder`` is where profiles lie."""
+def parse_fields(data: Any, *, default_name: str = "cluster", folder: Path = Path()) -> dict[str, Any]:
+    """Return the fields of a `Cluster` from a parsed cluster file; profiles are read from ``folder``."""
     top = _mapping(
         data,
         "cluster file",
@@ -90,17 +85,17 @@ def parse_cluster(data: Any, *, default_name: str = "cluster", folder: Path = Pa
     network = None
     if top["network"] not in _NO_NETWORK:
         network = _link(_mapping(top["network"], "network", required={"bandwidth", "latency"}), "network")
-    return Cluster(
-        name=_text(top.get("name", default_name), "name"),
-        devices=tuple(_device(name, value, folder) for name, value in devices.items()),
-        network=network,
-        links=(
+    return {
+        "name": _text(top.get("name", default_name), "name"),
+        "devices": tuple(_device(name, value, folder) for name, value in devices.items()),
+        "network": network,
+        "links": (
             *(pair for what, value in _items(top, "links") for pair in _pair(value, what)),
             *(pair for what, value in _items(top, "disconnected") for pair in _no_pair(value, what)),
         ),
-        segments=(*_segments(top, "media", "medium"), *_segments(top, "uplinks", "uplink")),
-        source=_text(top.get("source", ""), "source"),
-    )
+        "segments": (*_segments(top, "media", "medium"), *_segments(top, "uplinks", "uplink")),
+        "source": _text(top.get("source", ""), "source"),
+    }
 
 
 def _device(name: object, value: Any, folder: Path) -> Device:

@@ -14,23 +14,23 @@ from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.encoding import check_encoding
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.verify import verify_plan
-from edgeflow.planner.auto import auto
-from edgeflow.planner.brute_force import brute_force
-from edgeflow.planner.coedge import coedge
-from edgeflow.planner.deeperthings import deeperthings
-from edgeflow.planner.deepthings import deepthings
-from edgeflow.planner.edgeflow_paper import edgeflow_paper
-from edgeflow.planner.fused import fused
-from edgeflow.planner.galaxy import galaxy
-from edgeflow.planner.megatron import megatron
-from edgeflow.planner.modnn import modnn
 from edgeflow.planner.objective import Objective
-from edgeflow.planner.pareto import pareto as find_front
-from edgeflow.planner.pipeline import pipeline
-from edgeflow.planner.replicate import replicate
-from edgeflow.planner.single import single
-from edgeflow.planner.strategy import Strategy, Task
-from edgeflow.planner.voltage import voltage
+from edgeflow.planner.search.pareto import pareto as find_front
+from edgeflow.planner.strategies.auto import auto
+from edgeflow.planner.strategies.brute_force import brute_force
+from edgeflow.planner.strategies.coedge import coedge
+from edgeflow.planner.strategies.deeperthings import deeperthings
+from edgeflow.planner.strategies.deepthings import deepthings
+from edgeflow.planner.strategies.edgeflow_paper import edgeflow_paper
+from edgeflow.planner.strategies.fused import fused
+from edgeflow.planner.strategies.galaxy import galaxy
+from edgeflow.planner.strategies.megatron import megatron
+from edgeflow.planner.strategies.modnn import modnn
+from edgeflow.planner.strategies.pipeline import pipeline
+from edgeflow.planner.strategies.replicate import replicate
+from edgeflow.planner.strategies.single import single
+from edgeflow.planner.strategies.voltage import voltage
+from edgeflow.planner.task import Strategy, Task
 
 __all__ = ["Objective", "Strategy", "Task", "pareto", "plan", "plan_again", "strategies"]
 

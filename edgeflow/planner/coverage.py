@@ -18,8 +18,8 @@ import msgspec
 
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.planner.analysis import Analysis, analysis_of
-from edgeflow.planner.build import draft
-from edgeflow.planner.layout import Kind, Layout
+from edgeflow.planner.layouts.build import draft
+from edgeflow.planner.layouts.layout import Kind, Layout
 from edgeflow.sharding.region import Interval
 from edgeflow.sharding.rules import contraction_size, rule_of
 from edgeflow.sharding.rules.base import BARRIER

@@ -1,7 +1,7 @@
 """Processors and the network at work: jobs go through their blocks, frames through their hops.
 
 A device runs a job until that waits for a frame; then, of those that can go on, the one that was asked first,
-and of plans the one that was there first: the rule of `edgeflow.runtime.schedule`, kept up to date instead of
+and of plans the one that was there first: the rule of `edgeflow.rank.schedule`, kept up to date instead of
 searched for. Frames take turns at resources (`edgeflow.cluster.network.Transit`).
 
 An approximation: a frame gets its turn at a resource when its first byte reaches it. What a device that is

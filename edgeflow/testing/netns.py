@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
+from edgeflow.closing import Closing
 from edgeflow.errors import ConfigError, WorkerUnreachableError
-from edgeflow.runtime.closing import Closing
 
 _CPU: Final = Path("/sys/fs/cgroup/cpu")
 
@@ -99,7 +99,7 @@ class NetnsCluster(Closing):
             process = subprocess.Popen(
                 [
                     *("nsenter", f"--net=/run/netns/{self._host(index)}"),
-                    *(sys.executable, "-m", "edgeflow.runtime.worker", "--insecure"),
+                    *(sys.executable, "-m", "edgeflow.worker", "--insecure"),
                     *("--bind", self.addresses[index]),
                     *("--cache-dir", str(self._folder / f"cache{index}")),
                 ],

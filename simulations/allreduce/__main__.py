@@ -18,8 +18,8 @@ from edgeflow.cost import CostModel
 from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Plan
-from edgeflow.planner.layout import Layout
-from edgeflow.planner.strategy import Run, Task, stages_of
+from edgeflow.planner.layouts.layout import Layout
+from edgeflow.planner.task import Run, Task, stages_of
 from edgeflow.simulator import simulate
 from edgeflow.simulator.sweep_plot import colours, figure
 from simulations.command import Row, parser, write

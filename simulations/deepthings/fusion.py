@@ -15,9 +15,9 @@ from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Plan, verify_plan
 from edgeflow.plan.program import Kernel
-from edgeflow.planner.deepthings import tiled
-from edgeflow.planner.strategy import Task
-from edgeflow.planner.tiles import grid_boxes, tile_work
+from edgeflow.planner.layouts.tiles import grid_boxes, tile_work
+from edgeflow.planner.strategies.deepthings import tiled
+from edgeflow.planner.task import Task
 from edgeflow.sharding.cut import iter_slices
 from edgeflow.sharding.region import Region
 from edgeflow.testing import yolo

@@ -17,7 +17,7 @@ from edgeflow.cost import CostModel, predict
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan import Piece, Plan, verify_plan
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.layout import Draft, close, names_of, single_draft
+from edgeflow.planner.layouts.layout import Draft, close, names_of, single_draft
 from edgeflow.sharding.region import split_interval
 from edgeflow.units import parse_bandwidth
 

@@ -12,8 +12,8 @@ from typing import Final
 from edgeflow.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.plan import Plan, verify_plan
-from edgeflow.planner.deepthings import tiled
-from edgeflow.planner.strategy import Task
+from edgeflow.planner.strategies.deepthings import tiled
+from edgeflow.planner.task import Task
 from edgeflow.simulator import Change, Every, Scenario, simulate
 from edgeflow.simulator.sweep_plot import colours, figure
 from simulations.command import Row, distinct, finish, parser, where, write

@@ -17,7 +17,7 @@ from torch import nn
 import edgeflow as ef
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.deeperthings import Chain, chains, cheapest
+from edgeflow.planner.strategies.deeperthings import Chain, chains, cheapest
 from edgeflow.testing import models, yolo
 
 #: (network, devices) -> the bytes that the script gives, by a solver that answers in floats, of which it

@@ -22,10 +22,10 @@ from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT, Send
 from edgeflow.planner.analysis import Analysis, analysis_of
-from edgeflow.planner.hub import gathered
-from edgeflow.planner.layout import Draft, close
-from edgeflow.planner.partition import Partition, along, apportioned, rows_partition
-from edgeflow.planner.rows import drafts_of_rows, owned_rows
+from edgeflow.planner.layouts.hub import gathered
+from edgeflow.planner.layouts.layout import Draft, close
+from edgeflow.planner.layouts.partition import Partition, along, apportioned, rows_partition
+from edgeflow.planner.layouts.rows import drafts_of_rows, owned_rows
 from edgeflow.sharding.region import Region
 from edgeflow.testing import models
 from simulations.counting import flops_of

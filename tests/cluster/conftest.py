@@ -12,9 +12,9 @@ import pytest
 
 import edgeflow as ef
 from edgeflow.graph.ir import Array, ModelGraph
+from edgeflow.kernels import Executor, Runnable, make_executor
 from edgeflow.plan.program import Program
-from edgeflow.runtime.executor import Executor, Runnable, make_executor
-from edgeflow.runtime.worker import WorkerServer
+from edgeflow.worker import WorkerServer
 
 
 @pytest.fixture(autouse=True)

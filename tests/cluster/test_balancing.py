@@ -12,8 +12,8 @@ import pytest
 
 import edgeflow as ef
 from edgeflow.balancer import Thresholds
+from edgeflow.coordinator import members
 from edgeflow.errors import ConfigError, WorkerUnreachableError
-from edgeflow.runtime.coordinator import members
 from edgeflow.telemetry.status import read_status
 
 torch = pytest.importorskip("torch")
@@ -78,8 +78,8 @@ def test_a_frame_that_is_broken_on_its_way_is_sent_again(
     workers: Any, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     """A bit of one payload flips behind the sender: the receiver refuses it, and the request begins again."""
-    from edgeflow.runtime import stream
-    from edgeflow.runtime.transport import grpc_
+    from edgeflow.net import stream
+    from edgeflow.net.transport import grpc_
 
     module = models.tiny_resnet()
     image = torch.ones(1, 3, 32, 32)

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edgeflow.cli.app import app
-from edgeflow.runtime.transport.grpc_ import GrpcTransport
-from edgeflow.runtime.transport.tcp import TcpTransport
+from edgeflow.net.transport.grpc_ import GrpcTransport
+from edgeflow.net.transport.tcp import TcpTransport
 from tests.cluster.conftest import Workers
 
 pytest.importorskip("torch")

@@ -12,12 +12,12 @@ import pytest
 
 import edgeflow as ef
 from edgeflow.errors import ConfigError, WorkerUnreachableError
-from edgeflow.runtime.pages import PAGE_BYTES
-from edgeflow.runtime.security import Access, Credentials
-from edgeflow.runtime.transport import tcp as tcp_module
-from edgeflow.runtime.transport.base import Connection, Handler, Hello
-from edgeflow.runtime.transport.tcp import TcpTransport
-from edgeflow.runtime.wire import encode_header
+from edgeflow.net.security import Access, Credentials
+from edgeflow.net.transport import tcp as tcp_module
+from edgeflow.net.transport.base import Connection, Handler, Hello
+from edgeflow.net.transport.tcp import TcpTransport
+from edgeflow.net.wire import encode_header
+from edgeflow.rank.pages import PAGE_BYTES
 from tests.cluster.test_transport import HELLO, TRANSPORTS, WAIT_S, Pair, Recorder, tensor
 
 torch = pytest.importorskip("torch")

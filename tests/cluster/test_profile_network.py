@@ -16,12 +16,12 @@ import edgeflow as ef
 from edgeflow.cli.app import app
 from edgeflow.cost.model import MESSAGE_OVERHEAD_S
 from edgeflow.errors import AccessDeniedError, WorkerUnreachableError
-from edgeflow.runtime.profile.frames import measure_copies, measure_frames
-from edgeflow.runtime.profile.peers import measure_peer
-from edgeflow.runtime.security import Access
-from edgeflow.runtime.transport.base import Connection
-from edgeflow.runtime.transport.tcp import TcpTransport
-from edgeflow.runtime.wire import Frame
+from edgeflow.measure.frames import measure_copies, measure_frames
+from edgeflow.measure.peers import measure_peer
+from edgeflow.net.security import Access
+from edgeflow.net.transport.base import Connection
+from edgeflow.net.transport.tcp import TcpTransport
+from edgeflow.net.wire import Frame
 from tests.cluster.conftest import Workers
 from tests.conftest import TOKEN
 from tests.unit.plan.tiny import mlp

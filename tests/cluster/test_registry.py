@@ -14,9 +14,9 @@ import pytest
 from edgeflow._proto.edgeflow.v1 import registry_pb2 as pb
 from edgeflow._proto.edgeflow.v1 import registry_pb2_grpc
 from edgeflow.errors import ConfigError
-from edgeflow.runtime.registry import Announcer, Member, RegistryServer
-from edgeflow.runtime.registry.announcer import reachable_address
-from edgeflow.runtime.security import Access
+from edgeflow.net.security import Access
+from edgeflow.worker.registry import Announcer, Member, RegistryServer
+from edgeflow.worker.registry.announcer import reachable_address
 
 WAIT_S = 10.0
 PI = Member(name="pi4", address="127.0.0.1:7070", num_threads=4, memory_limit_bytes=10**9, version="1")
@@ -171,7 +171,7 @@ def test_a_wildcard_becomes_the_address_that_leads_there() -> None:
 
 def test_mdns_on_loopback(heard: Heard) -> None:
     pytest.importorskip("zeroconf")
-    from edgeflow.runtime.registry.mdns import MdnsAnnouncer, MdnsBrowser
+    from edgeflow.worker.registry.mdns import MdnsAnnouncer, MdnsBrowser
 
     before = set(threading.enumerate())
     with MdnsBrowser(on_join=heard.joined, on_leave=heard.left, interfaces=["127.0.0.1"]):

@@ -1,4 +1,4 @@
-"""What every transport promises, checked on each: see `edgeflow.runtime.transport.base`."""
+"""What every transport promises, checked on each: see `edgeflow.net.transport.base`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from edgeflow.errors import (
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
-from edgeflow.runtime.security import Access
-from edgeflow.runtime.transport.base import Connection, Handler, Hello, Listener, Transport
-from edgeflow.runtime.transport.grpc_ import GrpcTransport, bind_server
-from edgeflow.runtime.transport.memory import MemoryNetwork, MemoryTransport
-from edgeflow.runtime.transport.tcp import TcpTransport
-from edgeflow.runtime.wire import CHUNK_BYTES, Frame, Header, Kind
+from edgeflow.net.security import Access
+from edgeflow.net.transport.base import Connection, Handler, Hello, Listener, Transport
+from edgeflow.net.transport.grpc_ import GrpcTransport, bind_server
+from edgeflow.net.transport.memory import MemoryNetwork, MemoryTransport
+from edgeflow.net.transport.tcp import TcpTransport
+from edgeflow.net.wire import CHUNK_BYTES, Frame, Header, Kind
 from tests.waiting import in_threads
 
 WAIT_S = 10.0

@@ -25,17 +25,17 @@ from edgeflow.errors import (
     UnsupportedOperatorError,
     WorkerUnreachableError,
 )
+from edgeflow.kernels import available_executors, make_executor
+from edgeflow.net.address import check_bind
+from edgeflow.net.content import content_of
+from edgeflow.net.proof import prove
+from edgeflow.net.rpc_errors import from_rpc_error
+from edgeflow.net.transport.base import Hello
+from edgeflow.net.transport.grpc_ import METHOD, SERVICE, GrpcTransport
+from edgeflow.net.wire import CHUNK_BYTES, PROTOCOL_VERSION, Frame, Header, Kind
+from edgeflow.net.wire import encode as encode_frame
 from edgeflow.plan.program import CLIENT, Program, encode
-from edgeflow.runtime.content import content_of
-from edgeflow.runtime.executor import available_executors, make_executor
-from edgeflow.runtime.proof import prove
-from edgeflow.runtime.rpc_errors import from_rpc_error
-from edgeflow.runtime.transport.base import Hello
-from edgeflow.runtime.transport.grpc_ import METHOD, SERVICE, GrpcTransport
-from edgeflow.runtime.wire import CHUNK_BYTES, PROTOCOL_VERSION, Frame, Header, Kind
-from edgeflow.runtime.wire import encode as encode_frame
-from edgeflow.runtime.worker import WorkerServer
-from edgeflow.runtime.worker.server import check_bind
+from edgeflow.worker import WorkerServer
 from tests.clusters import slow
 
 torch = pytest.importorskip("torch")

@@ -10,7 +10,7 @@ import pytest
 
 import edgeflow as ef
 from edgeflow.cost import predict
-from edgeflow.planner.deeperthings import cheapest
+from edgeflow.planner.strategies.deeperthings import cheapest
 from simulations.traffic.channels import SCRIPT_BYTES, bytes_by_output, chains_of, graph, least_bytes
 
 

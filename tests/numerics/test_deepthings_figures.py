@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeflow.planner.tiles import edges_of, fusable
+from edgeflow.planner.layouts.tiles import edges_of, fusable
 from simulations.deepthings.fusion import length, memory_mib, plan_of, task, work_share
 
 

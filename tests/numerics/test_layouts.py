@@ -20,8 +20,8 @@ from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.layout import Layout
-from edgeflow.planner.strategy import Run, Task, finish_runs
+from edgeflow.planner.layouts.layout import Layout
+from edgeflow.planner.task import Run, Task, finish_runs
 from edgeflow.testing import zoo
 
 MODELS = (

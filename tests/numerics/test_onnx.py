@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from edgeflow.cluster.cluster import Cluster, Device, Link
 from edgeflow.graph.onnx_.capture import capture_onnx
 from edgeflow.planner import plan
-from edgeflow.runtime.local import execute
+from edgeflow.rank.local import execute
 from edgeflow.testing import zoo
 
 pytest.importorskip("onnx", reason="the onnx package is not installed")
@@ -194,7 +194,7 @@ def test_a_quantised_model_answers_as_the_file_says(name: str, how: str, tmp_pat
             tmp_path / "model.onnx", path, _Pictures(tuple(x.shape)), per_channel=True
         )
     options = onnxruntime.SessionOptions()
-    # What the file says, not what may replace it: see `edgeflow.cli.models`.
+    # What the file says, not what may replace it: see `edgeflow.models.load`.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     expected = session.run(None, {"input.0": x.numpy()})

@@ -22,10 +22,10 @@ from tests.numerics.families import FAMILIES
 
 pytest.importorskip("onnxruntime")
 
-from edgeflow.runtime.executor.base import Executor
-from edgeflow.runtime.executor.onnx_.ops import has_emitter
-from edgeflow.runtime.executor.onnxruntime_ import OnnxRuntimeExecutor
-from edgeflow.runtime.executor.torch_ import TorchExecutor
+from edgeflow.kernels.base import Executor
+from edgeflow.kernels.onnx_.ops import has_emitter
+from edgeflow.kernels.onnxruntime_ import OnnxRuntimeExecutor
+from edgeflow.kernels.torch_ import TorchExecutor
 
 _EXECUTOR = OnnxRuntimeExecutor(threads=1, fallback=None)
 _NUM_CASES = 60

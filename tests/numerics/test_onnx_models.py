@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 import edgeflow as ef
+from edgeflow.kernels import Executor
 from edgeflow.plan.program import Compute
-from edgeflow.runtime.executor import Executor
-from edgeflow.runtime.local import weights_of
+from edgeflow.rank.local import weights_of
 from edgeflow.testing import zoo
 
 pytest.importorskip("onnxruntime")
 
-from edgeflow.runtime.executor.onnxruntime_ import OnnxRuntimeExecutor
-from edgeflow.runtime.executor.torch_ import TorchExecutor
+from edgeflow.kernels.onnxruntime_ import OnnxRuntimeExecutor
+from edgeflow.kernels.torch_ import TorchExecutor
 from tests.numerics.test_onnx_kernels import ZOO_TARGETS
 
 #: Convolutions, attention, a language model, a decoder with transposed convolutions, an encoder with masks.
@@ -34,7 +34,7 @@ def _onnxruntime() -> Executor:
 def _openvino() -> Executor:
     if find_spec("openvino") is None:
         pytest.skip("openvino is not installed")
-    from edgeflow.runtime.executor.openvino_ import OpenVinoExecutor
+    from edgeflow.kernels.openvino_ import OpenVinoExecutor
 
     # It refuses some masked attention (2026.4: "all consumers of a scalar expression ..."); torch runs that.
     return OpenVinoExecutor(threads=1, fallback=TorchExecutor(threads=1))

@@ -8,8 +8,8 @@ import edgeflow as ef
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import Compute, Program
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.build import draft
-from edgeflow.planner.layout import Layout, close
+from edgeflow.planner.layouts.build import draft
+from edgeflow.planner.layouts.layout import Layout, close
 from edgeflow.testing import zoo_vision
 from tests.numerics.test_models import TOLERANCE, loaded, tensors_of
 

@@ -17,7 +17,7 @@ import pytest
 
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import Array
-from edgeflow.runtime.executor.torch_ import TorchExecutor
+from edgeflow.kernels.torch_ import TorchExecutor
 from edgeflow.sharding.cut import Cut
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import RULES, contraction_size, cut

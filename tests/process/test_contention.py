@@ -8,8 +8,8 @@ from contextlib import closing, nullcontext
 import pytest
 
 import edgeflow as ef
+from edgeflow.coordinator.processes import LocalWorkers
 from edgeflow.errors import ConfigError
-from edgeflow.runtime.coordinator.processes import LocalWorkers
 
 pytest.importorskip("torch")
 
@@ -47,7 +47,7 @@ def test_the_worker_that_is_delayed_the_most_counts(monkeypatch: pytest.MonkeyPa
     plan = ef.plan(graph, ef.Cluster.local([1.0]), strategy="single")
     alone_s = {"a": 1.0, "b": 4.0}
     delays = {"a": iter([9.0, 1.1, 1.3, 1.0]), "b": iter([9.0, 1.2, 1.0, 1.05])}
-    where = "edgeflow.runtime.coordinator.contention"
+    where = "edgeflow.measure.contention"
     monkeypatch.setattr(f"{where}.deploy", lambda plan, names, access: nullcontext(names[0]))
     monkeypatch.setattr(f"{where}._seconds", lambda name, *request: alone_s[name])
     monkeypatch.setattr(f"{where}._seconds_beside", lambda name, *request: alone_s[name] * next(delays[name]))

@@ -58,7 +58,7 @@ class Fleet:
     def _launch(self, index: int, bind: str, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "edgeflow.runtime.worker", "--bind", bind),
+                *(sys.executable, "-m", "edgeflow.worker", "--bind", bind),
                 *("--cache-dir", str(self._folder / str(index)), *arguments),
             ],
             stdout=subprocess.PIPE,
@@ -295,7 +295,7 @@ CHILD = """
 def test_workers_outlive_a_coordinator_that_dies(fleet: Fleet, plan: Plan, module: Any) -> None:
     import textwrap
 
-    from edgeflow.runtime.coordinator.client import WorkerClient
+    from edgeflow.coordinator.client import WorkerClient
 
     for _ in range(3):
         fleet.start()

@@ -17,13 +17,13 @@ import psutil
 import pytest
 
 import edgeflow as ef
+from edgeflow.coordinator.processes import LocalWorkers
 from edgeflow.cost import CostModel
 from edgeflow.errors import ClusterError, DeadlineExceededError, WorkerUnreachableError
 from edgeflow.plan import Plan
-from edgeflow.planner.deepthings import tiled
-from edgeflow.planner.strategy import Task, finish
-from edgeflow.planner.tiles import edges_of, fusable
-from edgeflow.runtime.coordinator.processes import LocalWorkers
+from edgeflow.planner.layouts.tiles import edges_of, fusable
+from edgeflow.planner.strategies.deepthings import tiled
+from edgeflow.planner.task import Task, finish
 
 torch = pytest.importorskip("torch")
 
@@ -150,7 +150,7 @@ def test_a_stopped_worker_fails_the_request_in_time(plan: Plan) -> None:
 
 
 def test_an_interrupt_while_deploying_leaves_nothing(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeflow.runtime.coordinator.rollout import Rollout
+    from edgeflow.coordinator.rollout import Rollout
 
     def interrupt(self: Rollout, rank: int) -> None:
         raise KeyboardInterrupt
@@ -163,7 +163,7 @@ def test_an_interrupt_while_deploying_leaves_nothing(plan: Plan, monkeypatch: py
 def test_workers_that_do_not_come_up_in_time_leave_nothing(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeflow.runtime.coordinator.processes.START_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("edgeflow.coordinator.processes.START_TIMEOUT_S", 0.1)
     with pytest.raises(WorkerUnreachableError, match=r"did not come up in 0\.1 s: it said nothing"):
         ef.deploy(plan, local=True)
 
@@ -222,7 +222,7 @@ def test_workers_end_when_their_parent_does(end: str, status: int) -> None:
 
 def test_a_worker_loads_no_back_end_before_it_is_asked_to() -> None:
     """It may be one that has no torch."""
-    code = "import sys, edgeflow.runtime.worker as w; sys.exit('torch' in sys.modules)"
+    code = "import sys, edgeflow.worker as w; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
@@ -233,7 +233,7 @@ def start() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
 
     def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "edgeflow.runtime.worker", *arguments],
+            [sys.executable, "-m", "edgeflow.worker", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -26,7 +26,7 @@ def wide_layers() -> Any:
 @pytest.mark.parametrize("executor", ["auto", "torch"])
 @pytest.mark.parametrize("strategy", ["single", "coedge"])
 def test_the_peak_of_a_worker_is_what_the_plan_says(strategy: str, executor: str) -> None:
-    """Where the C library is glibc; see `edgeflow.runtime.worker.malloc`."""
+    """Where the C library is glibc; see `edgeflow.worker.malloc`."""
     x = torch.zeros(1, 8, 1024, 1024)
     plan = ef.plan(ef.capture(wide_layers(), (x,)), slow([1.0, 0.5]), strategy=strategy)
     with ef.deploy(plan, local=True, executor=executor, emulate_speeds=False) as session:

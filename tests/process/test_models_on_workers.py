@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 import edgeflow as ef
+from edgeflow.coordinator.processes import LocalWorkers
 from edgeflow.cost import CostModel
-from edgeflow.runtime.coordinator.processes import LocalWorkers
 
 pytest.importorskip("torch")
 

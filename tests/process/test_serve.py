@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import edgeflow as ef
-from edgeflow.runtime.certificates import make_authority, make_host
+from edgeflow.net.certificates import make_authority, make_host
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tritonclient", reason="tritonclient is not installed")

@@ -18,10 +18,10 @@ import numpy as np
 _MODULES = (
     "edgeflow.cli.worker",
     "edgeflow.cost",
-    "edgeflow.runtime.calibrate",
-    "edgeflow.runtime.coordinator",
-    "edgeflow.runtime.profile.device",
-    "edgeflow.runtime.worker",
+    "edgeflow.measure.calibrate",
+    "edgeflow.coordinator",
+    "edgeflow.measure.device",
+    "edgeflow.worker",
 )
 
 
@@ -37,9 +37,9 @@ def main(folder: Path) -> None:
     for module in _MODULES:
         importlib.import_module(module)
 
-    from edgeflow.runtime.executor import available_executors, make_executor
-    from edgeflow.runtime.local import run_programs
-    from edgeflow.runtime.worker.check import decode_program
+    from edgeflow.kernels import available_executors, make_executor
+    from edgeflow.rank.local import run_programs
+    from edgeflow.worker.check import decode_program
 
     assert "torch" not in available_executors()
     programs = {

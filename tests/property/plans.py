@@ -8,8 +8,8 @@ from random import Random
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.graph.ir import ModelGraph, Operator
 from edgeflow.plan import Piece, Shard, Stage
-from edgeflow.planner.layout import Layout
-from edgeflow.planner.strategy import Run, Task, stages_of
+from edgeflow.planner.layouts.layout import Layout
+from edgeflow.planner.task import Run, Task, stages_of
 from edgeflow.sharding.region import Interval, Region, split_interval
 from edgeflow.sharding.rules import contraction_size
 

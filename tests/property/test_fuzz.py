@@ -19,10 +19,10 @@ from edgeflow.cost import CostModel
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import Array, ModelGraph, Operator, Structure, TensorRef, TensorSpec, Value
 from edgeflow.graph.verify import verify_graph
+from edgeflow.kernels import make_executor
 from edgeflow.plan import Plan, Stage, verify_plan
-from edgeflow.planner.strategy import Task
-from edgeflow.runtime.executor import make_executor
-from edgeflow.runtime.local import run_programs
+from edgeflow.planner.task import Task
+from edgeflow.rank.local import run_programs
 from edgeflow.testing.random_models import random_cluster
 from tests.numerics.cases import Case, check_equal, draw_case
 from tests.numerics.families import FAMILIES

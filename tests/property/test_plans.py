@@ -26,7 +26,7 @@ from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Plan, Stage, verify_plan
 from edgeflow.plan.verify import memory_bytes
 from edgeflow.planner.objective import Objective
-from edgeflow.planner.strategy import Task
+from edgeflow.planner.task import Task
 from edgeflow.testing.random_models import outputs_of, random_cluster, random_model
 from tests.property.plans import random_layout_stages, random_stages
 from tests.property.programs import check_programs

@@ -12,7 +12,7 @@ from edgeflow.cluster import Cluster
 from edgeflow.cost import CostModel, MeasuredRuns, Measurement, Span, predict
 from edgeflow.cost.model import written_elements
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.planner.strategy import whole_kernels
+from edgeflow.planner.task import whole_kernels
 from edgeflow.simulator import simulate
 from tests.unit.plan.tiny import convs, mlp
 

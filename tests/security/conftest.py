@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgeflow.runtime.executor import make_executor
-from edgeflow.runtime.security import Access
-from edgeflow.runtime.worker import WorkerServer
+from edgeflow.kernels import make_executor
+from edgeflow.net.security import Access
+from edgeflow.worker import WorkerServer
 
 
 class Guarded:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from edgeflow.cli.app import app
 from edgeflow.errors import ConfigError
-from edgeflow.runtime.certificates import HOST_DAYS, make_authority, make_host
-from edgeflow.runtime.security import Access, Credentials, check_token
+from edgeflow.net.certificates import HOST_DAYS, make_authority, make_host
+from edgeflow.net.security import Access, Credentials, check_token
 
 
 def test_keys_are_for_their_owner_alone(certificates: Path) -> None:
@@ -171,7 +171,7 @@ def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, a
         lengths.append((len(a), len(b)))
         return False
 
-    monkeypatch.setattr("edgeflow.runtime.security.hmac.compare_digest", compare)
+    monkeypatch.setattr("edgeflow.net.security.hmac.compare_digest", compare)
     for shown in (None, "", "x" * 10_000, access.token):
         assert not access.admits(shown)
     assert lengths == [(32, 32)] * 4

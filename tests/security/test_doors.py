@@ -14,6 +14,7 @@ import pytest
 import edgeflow as ef
 from edgeflow._proto.edgeflow.v1 import worker_pb2 as pb
 from edgeflow._proto.edgeflow.v1 import worker_pb2_grpc
+from edgeflow.coordinator.client import WorkerClient
 from edgeflow.errors import (
     AccessDeniedError,
     ConfigError,
@@ -21,15 +22,14 @@ from edgeflow.errors import (
     StalePlanError,
     WorkerUnreachableError,
 )
+from edgeflow.net.address import check_bind
+from edgeflow.net.proof import check_proof, new_key, prove
+from edgeflow.net.security import Access, Credentials
+from edgeflow.net.transport.base import Hello
+from edgeflow.net.transport.grpc_ import METHOD, SERVICE, GrpcTransport
+from edgeflow.net.wire import Frame, Header
+from edgeflow.net.wire import encode as encode_frame
 from edgeflow.plan.program import CLIENT
-from edgeflow.runtime.coordinator.client import WorkerClient
-from edgeflow.runtime.proof import check_proof, new_key, prove
-from edgeflow.runtime.security import Access, Credentials
-from edgeflow.runtime.transport.base import Hello
-from edgeflow.runtime.transport.grpc_ import METHOD, SERVICE, GrpcTransport
-from edgeflow.runtime.wire import Frame, Header
-from edgeflow.runtime.wire import encode as encode_frame
-from edgeflow.runtime.worker.server import check_bind
 from tests.conftest import TOKEN
 from tests.security.conftest import Guarded
 from tests.security.test_credentials import expired
@@ -226,7 +226,7 @@ def test_a_replayed_hello(guarded: Guarded, plan: ef.Plan, monkeypatch: pytest.M
             overheard.append(hello)
         return hello
 
-    monkeypatch.setattr("edgeflow.runtime.coordinator.epoch.prove", listen)
+    monkeypatch.setattr("edgeflow.coordinator.epoch.prove", listen)
     workers = [guarded.start(None), guarded.start(None)]
     transport = GrpcTransport()
     with ef.deploy(plan, workers=workers) as session:
@@ -258,7 +258,7 @@ def test_an_epoch_without_a_key_is_not_prepared(guarded: Guarded, plan: ef.Plan,
     address = guarded.start(None)
     client = WorkerClient(address, 0)
     program = plan.programs[0]
-    from edgeflow.runtime.content import content_of
+    from edgeflow.net.content import content_of
 
     contents = [
         content_of(

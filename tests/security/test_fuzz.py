@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 import edgeflow as ef
 from edgeflow._proto.edgeflow.v1 import registry_pb2, worker_pb2
 from edgeflow.errors import CodecError, EdgeflowError
+from edgeflow.kernels import make_executor
+from edgeflow.net.content import content_of
+from edgeflow.net.proof import new_key
+from edgeflow.net.rpc_errors import CLASS_KEY, ErrorDescription, decode_description, rebuild
+from edgeflow.net.transport.base import Hello
+from edgeflow.net.transport.memory import MemoryNetwork, MemoryTransport
+from edgeflow.net.wire import Decoder
 from edgeflow.plan.program import CLIENT, encode
-from edgeflow.runtime.content import content_of
-from edgeflow.runtime.executor import make_executor
-from edgeflow.runtime.proof import new_key
-from edgeflow.runtime.registry.server import RegistryServer, _Servicer
-from edgeflow.runtime.rpc_errors import CLASS_KEY, ErrorDescription, decode_description, rebuild
-from edgeflow.runtime.transport.base import Hello
-from edgeflow.runtime.transport.memory import MemoryNetwork, MemoryTransport
-from edgeflow.runtime.wire import Decoder
-from edgeflow.runtime.worker.check import check_program, decode_program
-from edgeflow.runtime.worker.servicer import WorkerServicer
-from edgeflow.runtime.worker.weights import WeightCache
-from edgeflow.runtime.worker.worker import Worker
+from edgeflow.worker.check import check_program, decode_program
+from edgeflow.worker.registry.server import RegistryServer, _Servicer
+from edgeflow.worker.servicer import WorkerServicer
+from edgeflow.worker.weights import WeightCache
+from edgeflow.worker.worker import Worker
 from tests.frames import frame_bytes
 
 torch = pytest.importorskip("torch")

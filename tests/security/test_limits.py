@@ -15,16 +15,17 @@ from edgeflow.errors import (
     WorkerFailedError,
     WorkerOverloadedError,
 )
+from edgeflow.net.content import Content, check_content
+from edgeflow.net.transport.routes import check_address
+from edgeflow.net.wire import MAX_PAYLOAD_BYTES, Decoder, decode_header
 from edgeflow.plan.program import CLIENT, Buffer, Compute, Free, Kernel, Program
-from edgeflow.runtime.content import Content, check_content
-from edgeflow.runtime.schedule import FrameKey
-from edgeflow.runtime.wire import MAX_PAYLOAD_BYTES, Decoder, decode_header
-from edgeflow.runtime.worker import events as e
-from edgeflow.runtime.worker.check import buffer_bytes, check_address, check_program
-from edgeflow.runtime.worker.state import MAX_EPOCHS, MAX_PENDING, WorkerState
-from edgeflow.runtime.worker.weights import WeightCache
+from edgeflow.rank.schedule import FrameKey
 from edgeflow.sharding.cut import Step
 from edgeflow.sharding.region import Region
+from edgeflow.worker import events as e
+from edgeflow.worker.check import buffer_bytes, check_program
+from edgeflow.worker.state import MAX_EPOCHS, MAX_PENDING, WorkerState
+from edgeflow.worker.weights import WeightCache
 from tests.frames import frame_bytes
 
 HASH = "ab" * 32
@@ -57,7 +58,7 @@ def test_a_header_that_says_too_much_is_refused_before_anything_is_allocated(
     def allocate(*args: object) -> None:
         raise AssertionError(f"allocated {args}")
 
-    monkeypatch.setattr("edgeflow.runtime.wire.np.empty", allocate)
+    monkeypatch.setattr("edgeflow.net.wire.np.empty", allocate)
     admitted: list[object] = []
     with pytest.raises(CodecError):
         Decoder(max_payload_bytes=1 << 20, admit=admitted.append).feed(message)

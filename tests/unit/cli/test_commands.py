@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 import edgeflow as ef
 from edgeflow.cli import demo
 from edgeflow.cli.app import app
-from edgeflow.cli.compare import compare
 from edgeflow.cli.demo_job import ModelReport, PlanReport
+from edgeflow.graph.compare import compare
 from edgeflow.telemetry import TraceEvent
 from edgeflow.telemetry.timing import Timing
 
@@ -243,7 +243,7 @@ def test_the_transport_that_was_asked_for(
 
 
 def test_serve_takes_the_transport_too(sessions: list[FakeSession], monkeypatch: pytest.MonkeyPatch) -> None:
-    server = pytest.importorskip("edgeflow.runtime.serving.server", exc_type=ImportError)
+    server = pytest.importorskip("edgeflow.serving.server", exc_type=ImportError)
     monkeypatch.setattr(server, "serve_model", lambda *args, **options: None)
 
     result = invoke("serve", "mlp", "--speeds", "1,1", "--local", "--transport", "grpc")

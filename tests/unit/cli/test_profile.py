@@ -16,8 +16,8 @@ from edgeflow.cluster.profile import Conditions, DeviceProfile, MeasuredPower, M
 from edgeflow.cost.kernels import Sample, fit_families
 from edgeflow.cost.profile_file import PeerLink, ProfileFile
 from edgeflow.cost.work import Work
-from edgeflow.runtime.profile import device
-from edgeflow.runtime.security import Access
+from edgeflow.measure import device
+from edgeflow.net.security import Access
 
 SAMPLES = tuple(Sample(Work(family="conv", flops=n * 10**6), n * 1e-3) for n in range(1, 61))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from edgeflow.cluster import Device
-from edgeflow.cluster.file import parse_cluster
+from edgeflow.cluster.file import parse_fields
 from edgeflow.cluster.presets import PRESETS, Preset
 
 
 def device(name: str) -> Device:
     network = {"bandwidth": "1 Gbit/s", "latency": 0}
-    (made,) = parse_cluster({"network": network, "devices": {"mine": {"preset": name}}}).devices
+    (made,) = parse_fields({"network": network, "devices": {"mine": {"preset": name}}})["devices"]
     return made
 
 

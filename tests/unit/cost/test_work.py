@@ -6,8 +6,8 @@ import pytest
 
 from edgeflow.cost.work import FAMILIES, Work, work_of
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.runtime.profile.cases import operator_graph
-from edgeflow.runtime.profile.measure import Case, kernel_of
+from edgeflow.measure.cases import operator_graph
+from edgeflow.measure.kernels import Case, kernel_of
 from edgeflow.sharding.region import Interval, Region
 
 CONV = operator_graph(

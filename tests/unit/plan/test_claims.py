@@ -17,16 +17,16 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel, predict
 from edgeflow.errors import ConfigError, InvalidPlanError
 from edgeflow.graph.ir import Array
+from edgeflow.kernels import make_executor
 from edgeflow.plan import Piece, Plan, Shard, Stage, verify_plan
 from edgeflow.plan.program import CLIENT, Claim, Compute, Dispense, Program, Receive, Send, encode
 from edgeflow.plan.walk import Walk
-from edgeflow.runtime.executor import make_executor
-from edgeflow.runtime.interpreter import run
-from edgeflow.runtime.local import weights_of
-from edgeflow.runtime.schedule import FrameKey
-from edgeflow.runtime.worker.check import check_program, decode_program
+from edgeflow.rank.interpreter import run
+from edgeflow.rank.local import weights_of
+from edgeflow.rank.schedule import FrameKey
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.simulator import Change, Every, Scenario, simulate
+from edgeflow.worker.check import check_program, decode_program
 from tests.unit.plan.tiny import convs, plan, stage, whole
 
 _BOTH = ("conv2d", "conv2d_1")

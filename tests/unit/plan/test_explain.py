@@ -11,7 +11,7 @@ from torch import nn
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.graph.capture import capture
 from edgeflow.plan import Candidate, verify_plan
-from edgeflow.runtime.local import execute
+from edgeflow.rank.local import execute
 from tests.unit.plan.tiny import mlp, plan, stage, summed, whole
 
 

@@ -12,7 +12,7 @@ from edgeflow.cluster.cluster import Cluster, Link
 from edgeflow.errors import InvalidPlanError
 from edgeflow.plan import Piece, Plan, Shard, Stage
 from edgeflow.plan.program import CLIENT, Assemble, Compute, Free, Part, Program, Receive, Send
-from edgeflow.runtime.local import execute
+from edgeflow.rank.local import execute
 from edgeflow.sharding.region import Interval
 from tests.property.programs import check_programs
 from tests.unit.plan.tiny import (

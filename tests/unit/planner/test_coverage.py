@@ -11,7 +11,6 @@ from torch import nn
 from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.build import draft
 from edgeflow.planner.coverage import (
     NEEDS_ALL,
     NO_RULE,
@@ -22,7 +21,8 @@ from edgeflow.planner.coverage import (
     coverage,
     split_along,
 )
-from edgeflow.planner.layout import Layout
+from edgeflow.planner.layouts.build import draft
+from edgeflow.planner.layouts.layout import Layout
 from edgeflow.testing import zoo
 from tests.unit.graph.interpret import Calls
 

@@ -15,8 +15,8 @@ from edgeflow.plan import Plan
 from edgeflow.plan.verify import memory_bytes
 from edgeflow.planner import plan
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.deeperthings import chains, cheapest
-from edgeflow.planner.partition import apportioned
+from edgeflow.planner.layouts.partition import apportioned
+from edgeflow.planner.strategies.deeperthings import chains, cheapest
 from tests.unit.planner.graphs import captured, graph
 
 _FREE = "100 Gbit/s"
@@ -183,7 +183,7 @@ def test_a_chain_ends_where_several_read() -> None:
 @pytest.mark.parametrize("strategy", ["modnn", "deepthings", "deeperthings"])
 @pytest.mark.parametrize("speeds", [[1.0], [1.0, 0.01], [0.2, 1.0, 0.7, 0.1, 0.5, 0.3, 0.9]])
 def test_a_plan_for_any_cluster(strategy: str, speeds: list[float]) -> None:
-    from edgeflow.runtime.local import execute
+    from edgeflow.rank.local import execute
 
     model = branches()
     made = plan(model, Cluster.local(speeds, bandwidth=_FREE, latency=0), strategy=strategy)

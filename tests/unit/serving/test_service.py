@@ -29,10 +29,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
-from edgeflow.runtime.serving.http import make_app  # noqa: E402
-from edgeflow.runtime.serving.messages import decode_request, max_body_bytes  # noqa: E402
-from edgeflow.runtime.serving.service import ModelService  # noqa: E402
-from edgeflow.runtime.serving.tensors import TensorInfo, from_values, to_values  # noqa: E402
+from edgeflow.serving.http import make_app  # noqa: E402
+from edgeflow.serving.messages import decode_request, max_body_bytes  # noqa: E402
+from edgeflow.serving.service import ModelService  # noqa: E402
+from edgeflow.serving.tensors import TensorInfo, from_values, to_values  # noqa: E402
 
 INFO = TensorInfo("x", "FP32", (2, 2))
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1.5, 2, 3, 4]}]}

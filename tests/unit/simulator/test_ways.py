@@ -144,8 +144,8 @@ def test_percentiles_are_nearest_ranks() -> None:
 
 
 def test_limits_are_those_of_the_runtime() -> None:
-    from edgeflow.runtime.coordinator import session
-    from edgeflow.runtime.worker import state
+    from edgeflow.coordinator import session
+    from edgeflow.worker import state
 
     assert MAX_IN_FLIGHT == session.MAX_IN_FLIGHT
     assert MAX_ACTIVE == state.MAX_ACTIVE

@@ -1,0 +1,158 @@
+"""`edgeflow.deploy`: a plan becomes a session."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgeflow.balancer import Planner, Rebalancer, Thresholds
+from edgeflow.coordinator.answers import MAX_WAITING, check_timeout
+from edgeflow.coordinator.members import Watch
+from edgeflow.coordinator.processes import LocalWorkers
+from edgeflow.coordinator.session import Care, Session
+from edgeflow.cost import CostModel
+from edgeflow.errors import ConfigError
+from edgeflow.kernels import AUTO, resolve_executor
+from edgeflow.net.security import Access
+from edgeflow.net.transport.routes import CHOICES
+from edgeflow.plan import Plan
+from edgeflow.plan.program import CLIENT
+
+
+def deploy(
+    plan: Plan,
+    workers: Sequence[str] | None = None,
+    *,
+    local: bool = False,
+    threads: int = 1,
+    executor: str = AUTO,
+    timeout_s: float = 60.0,
+    emulate_speeds: bool = True,
+    transport: str = "auto",
+    access: Access | None = None,
+    max_waiting: int = MAX_WAITING,
+    replan: Planner | None = None,
+    balance: bool | Thresholds = False,
+    cost: CostModel | None = None,
+    watch: Watch | None = None,
+    status_file: Path | None = None,
+) -> Session:
+    """Bring a plan onto workers, and return a session that answers requests.
+
+    Either all workers hold the plan when this returns, or none does when it raises.
+
+    Args:
+        workers: ``HOST:PORT`` of every device of the cluster, in its order, as the *other workers* reach
+            them too. Devices that the plan does not use are not contacted.
+        local: Start worker processes on this machine instead, with the memory of the cluster's devices; they
+            end with the session.
+        threads: Threads that compute, of each local worker.
+        executor: Back end of local workers; by default the best that is installed.
+        timeout_s: Of each control call, and of each request.
+        transport: What carries activations: ``tcp``, ``grpc``, or ``auto``, which is tcp where every worker
+            offers it, and gRPC on each connection that cannot be made that way.
+        emulate_speeds: Make local workers as unequal as the cluster's devices.
+        access: Certificates and join token to show to running workers; local ones have a token of their own.
+        max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.
+        replan: Makes another plan of a graph (the one that takes requests at that time) for the workers that
+            are there, under what is believed of them, when one is lost or joins. None: a lost worker ends the
+            session's requests. (`edgeflow.deploy` gives the planner, with the plan's own strategy and
+            objective.)
+        balance: Re-plan also when devices or links change their speed, and that pays.
+        cost: Costs that the plan was made with; the roofline of the devices by default.
+        watch: How closely workers are watched.
+        status_file: Where the session writes what it is doing, for ``edgeflow top``; needs ``replan``.
+
+    Raises:
+        ConfigError: If the arguments do not fit each other or the cluster.
+        WorkerUnreachableError: If a worker is not there; the message names it and the time waited.
+        ClusterError: If a worker cannot take its part.
+
+    Examples:
+        >>> with deploy(plan, workers=["nuc:7000", "pi4:7000"]) as session:  # doctest: +SKIP
+        ...     y = session.run(x)
+    """
+    if transport not in CHOICES:
+        raise ConfigError(f"no transport {transport!r}; known: {', '.join(CHOICES)}")
+    check_timeout(timeout_s)
+    care = None
+    if replan is not None:
+        thresholds = balance if isinstance(balance, Thresholds) else None
+        care = Care(
+            balancer=Rebalancer(thresholds, planner=replan, cost=cost),
+            cost=cost,
+            watch=watch or Watch(),
+            is_balancing=bool(balance),
+            status_file=status_file,
+        )
+    elif balance:
+        raise ConfigError("to balance, the session needs to be told how to replan")
+    if local == (workers is not None):
+        raise ConfigError("give either the addresses of workers, or local=True")
+    # Whoever may be used later has to be reachable and, if local, to run.
+    ranks = (
+        sorted(plan.cluster.ranks)
+        if care is not None
+        else sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
+    )
+    if workers is not None:
+        return Session(
+            plan,
+            _addresses(plan, workers, ranks),
+            timeout_s=timeout_s,
+            transport=transport,
+            access=access,
+            max_waiting=max_waiting,
+            care=care,
+        )
+    executor = resolve_executor(executor)
+    if threads < 1:
+        raise ConfigError(f"threads must be at least 1, got {threads}")
+    devices = plan.cluster.devices
+    speeds = plan.cluster.relative_speeds if emulate_speeds else (1.0,) * len(plan.cluster.devices)
+    # Other users of this machine can reach the workers' ports, but do not know their token.
+    own = Access(token=secrets.token_urlsafe(32))
+    processes = LocalWorkers(
+        {rank: speeds[rank] for rank in ranks},
+        threads=threads,
+        executor=executor,
+        memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
+        token=own.token,
+    )
+    try:
+        return Session(
+            plan,
+            {devices[rank].name: address for rank, address in processes.addresses.items()},
+            timeout_s=timeout_s,
+            transport=transport,
+            access=own,
+            processes=processes,
+            max_waiting=max_waiting,
+            care=care,
+        )
+    except BaseException:
+        processes.close()
+        raise
+
+
+def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapping[str, str]:
+    """Name of a device -> address of its worker."""
+    devices = plan.cluster.devices
+    if isinstance(workers, str):
+        raise ConfigError(f"workers must be a list of addresses, got the text {workers!r}")
+    if len(workers) != len(devices):
+        raise ConfigError(
+            f"{len(workers)} worker addresses for a cluster of {len(devices)} devices "
+            f"({', '.join(device.name for device in devices)})"
+        )
+    for address in workers:
+        host, separator, port = address.rpartition(":")
+        if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ConfigError(f"worker address {address!r} is not HOST:PORT")
+    used = {rank: workers[rank] for rank in ranks}
+    for rank, address in used.items():
+        twin = next((other for other in used if other < rank and used[other] == address), None)
+        if twin is not None:
+            raise ConfigError(f"{address} is given for rank {twin} and for rank {rank}")
+    return {device.name: address for device, address in zip(devices, workers, strict=True)}

@@ -1,0 +1,1 @@
+"""Measuring machines: operators, copies, frames, networks, and what sharing a machine costs."""

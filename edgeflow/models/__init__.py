@@ -1,0 +1,1 @@
+"""Models as people name them, captured, with inputs and a reference answer."""

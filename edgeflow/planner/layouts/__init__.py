@@ -1,0 +1,1 @@
+"""From "this stretch, this way, on these devices" to stages."""

@@ -1,0 +1,1 @@
+"""Searching: estimates, bounds, the spaces that are searched, and the searches."""

@@ -1,0 +1,35 @@
+"""Voltage: Transformer blocks by positions, all weights on every device, one gathering of outputs a block.
+
+Each device makes its own output positions of a block and, within it, whatever it needs of the others' (keys
+and values are computed on every device). What lies outside of Transformer blocks runs on the fastest device.
+Left out: the order of the products of queries, keys and inputs is not changed, so the paper's saving of
+redundant keys and values is not there.
+
+References:
+    Hu, Li, "When the Edge Meets Transformers: Distributed Inference with Transformer Models", ICDCS 2024.
+"""
+
+from __future__ import annotations
+
+from edgeflow.plan.plan import Plan
+from edgeflow.planner.layouts.layout import Layout
+from edgeflow.planner.strategies.megatron import has_pairs, where
+from edgeflow.planner.task import Run, Task, finish, stages_of
+
+
+def voltage(task: Task) -> Plan:
+    """Return the plan that splits blocks by positions on all devices.
+
+    Raises:
+        InfeasiblePlanError: If a device cannot hold all weights of the blocks.
+    """
+    devices = tuple(task.cluster.ranks)
+    alone = Layout(kind="single", devices=(task.fastest[0],))
+    together = Layout(kind="rows", devices=devices, shares=task.speeds, exchange=False)
+    split = len(devices) > 1 and bool(task.analysis.labels)
+    runs = [
+        Run(stretch, together if split and has_pairs(task, stretch) else alone)
+        for stretch in task.analysis.stretches
+    ]
+    stages = stages_of(task, runs)
+    return finish(task, stages, strategy="voltage", label=f"voltage positions on {where(stages)}")

@@ -1,1 +1,0 @@
-"""Measuring machines: operators, copies, frames, networks."""
