@@ -16,8 +16,8 @@ Added: unequal devices and shares, teams that change from block to block, any DA
 places need not be a chain), neighbours' rows fetched directly where AOFL gathers at one device.
 Left out: FlexPie's other schemes (columns, output channels, grids) and its learnt estimator, DPFP's segments
 per device, and re-planning when the network changes. The estimate is that of
-`edgeflow.planner.layouts.blocks`: it takes exchanges as barriers; the plan of one device is therefore weighed too, by the exact prediction. The
-search is for latency, whatever the objective.
+`edgeflow.planner.layouts.blocks`: it takes exchanges as barriers; the plan of one
+device is therefore weighed too, by the exact prediction. The search is for latency, whatever the objective.
 
 References:
     Zhou, Samavatian, Bacha, Majumdar, Teodorescu, "Adaptive Parallel Execution of Deep Neural Networks on

@@ -8,8 +8,7 @@ import pytest
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan import Plan
-from edgeflow.planner import plan
-from edgeflow.planner import pareto
+from edgeflow.planner import pareto, plan
 from tests.unit.planner.graphs import graph
 
 
