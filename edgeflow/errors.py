@@ -26,13 +26,23 @@ Every class maps to one process exit code (`exit_code`); see `EXIT_CODES`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 
 class EdgeflowError(Exception):
     """Base of everything that edgeflow raises on purpose."""
 
     exit_code: int = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy by message and fields; constructors may ask for more than the message."""
+        return _copied, (type(self), self.args, vars(self))
+
+
+def _copied(cls: type[EdgeflowError], args: tuple[Any, ...], fields: dict[str, Any]) -> EdgeflowError:
+    error = cls.__new__(cls, *args)
+    vars(error).update(fields)
+    return error
 
 
 class ConfigError(EdgeflowError, ValueError):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from edgeflow.machine import Machine
 from edgeflow.net.certificates import make_authority, make_host
 from edgeflow.net.security import Access, Credentials
 
@@ -20,6 +21,9 @@ SEED = int(os.environ.get("EDGEFLOW_TEST_SEED", "20240229"))
 
 #: The join token of `access`.
 TOKEN = "the-right-token-of-this-cluster"
+
+# Every state machine checks itself after each event, in this process.
+Machine.is_validating = True
 
 # A shared machine is slow at times: deadlines and slow draws say nothing about the code.
 _COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}

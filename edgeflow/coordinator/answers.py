@@ -1,4 +1,4 @@
-"""Futures of requests: how they get their answers, and what answers them has in common."""
+"""Futures of requests, as sessions and batchers both use them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,29 @@ from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.graph.structure import unflatten_outputs
 from edgeflow.plan import Plan
+from edgeflow.threads import SYSTEM, Threads
 
 #: Requests that may wait for a worker; one more is refused.
 MAX_WAITING: Final = 1024
 
 
 def check_timeout(timeout_s: float | None) -> None:
-    """Check how long a request may take.
-
-    Raises:
-        ConfigError: If that is no time at all.
-    """
+    """Raise `ConfigError` if ``timeout_s`` is not positive."""
     if timeout_s is not None and timeout_s <= 0:
         raise ConfigError(f"timeout_s must be positive, got {timeout_s:g}")
 
 
-def answer_of(future: Future[Any]) -> Any:
-    """Wait for an answer; whoever cannot wait any longer does not want it any more."""
+def answer_of(future: Future[Any], threads: Threads = SYSTEM) -> Any:
+    """Wait for an answer; the request is cancelled if waiting is interrupted."""
     try:
-        return future.result()
+        return threads.result(future)
     except BaseException:
         future.cancel()
         raise
 
 
 def default_in_flight(plan: Plan) -> int:
-    """How many requests keep the workers of a plan busy."""
+    """Return how many requests keep the workers of a plan busy."""
     return max(4, 2 * len(plan.ways))
 
 
@@ -45,6 +42,7 @@ def in_order(
     items: Iterable[Any],
     submit: Callable[[tuple[Any, ...], Mapping[str, Any]], Future[Any]],
     limit: int,
+    threads: Threads = SYSTEM,
 ) -> Generator[Any, None, None]:
     """Yield the answers to ``items`` in order, ``limit`` of them under way; leaving early cancels those."""
     pending: deque[Future[Any]] = deque()
@@ -52,9 +50,9 @@ def in_order(
         for item in items:
             pending.append(submit(*arguments_of(item)))
             if len(pending) == limit:
-                yield pending.popleft().result()
+                yield threads.result(pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield threads.result(pending.popleft())
     finally:
         for future in pending:
             future.cancel()
@@ -72,7 +70,7 @@ def settle(future: Future[Any] | None, *, result: Any = None, error: BaseExcepti
 
 
 def settle_answer(future: Future[Any] | None, graph: ModelGraph, outputs: Mapping[str, Array]) -> None:
-    """Give a future what the module would return."""
+    """Give a future the module's return value."""
     try:
         answer = unflatten_outputs(graph, outputs)
     except Exception as error:  # the caller's own output type may raise
@@ -82,7 +80,7 @@ def settle_answer(future: Future[Any] | None, graph: ModelGraph, outputs: Mappin
 
 
 def arguments_of(item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """What an item of a stream means: the only argument, all positional ones, or the keyword ones."""
+    """Return the arguments that an item of a stream stands for: one, all positional, or keyword ones."""
     if isinstance(item, tuple):
         return item, {}
     if isinstance(item, dict):

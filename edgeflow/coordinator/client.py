@@ -1,16 +1,17 @@
-"""The control plane as the coordinator sees it: one `WorkerClient` a worker, our errors instead of gRPC's."""
+"""The control plane over gRPC: one `WorkerClient` per worker, which raises edgeflow's errors."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import grpc
 
 from edgeflow._proto.edgeflow.v1 import worker_pb2 as pb
 from edgeflow._proto.edgeflow.v1 import worker_pb2_grpc
+from edgeflow.coordinator.control import Description, Pong, Report
 from edgeflow.errors import DeadlineExceededError, WorkerFailedError, WorkerUnreachableError
 from edgeflow.graph.ir import Array
 from edgeflow.net.content import Content
@@ -20,55 +21,19 @@ from edgeflow.net.transport.grpc_ import open_channel
 from edgeflow.net.wire import CHUNK_BYTES, PROTOCOL_VERSION, byte_view
 from edgeflow.plan.program import Program, encode
 
-#: Weights get this much time beyond a call's own: one second for as many bytes, the rate of a poor Wi-Fi.
-_SLOWEST_BYTES_PER_S: Final = 1e6
-
 #: Round trips that the estimate of a clock's offset is chosen from.
 _NUM_PINGS: Final = 5
 
 _UNDOING: Final = ("Abort", "Release")
 
 
-class Description(NamedTuple):
-    """What a worker says it is.
-
-    Attributes:
-        clock_offset_s: Its monotonic clock minus ours; off by at most half of the shortest round trip.
-        round_trip_s: The shortest.
-        data_ports: Transport -> port on its host, of ways to carry frames besides gRPC.
-    """
-
-    name: str
-    version: str
-    executor: str
-    num_threads: int
-    memory_limit_bytes: int
-    clock_offset_s: float
-    round_trip_s: float
-    data_ports: Mapping[str, int]
-
-
-class Report(NamedTuple):
-    """What a worker has done: request -> ``(position of the instruction, start_s, stop_s)``, its clock."""
-
-    requests: Mapping[int, list[tuple[int, float, float]]]
-    peak_memory_bytes: int
-
-
-class Pong(NamedTuple):
-    """What a worker answers to a ping; ``instance`` is another one after a restart."""
-
-    instance: str
-    num_active_requests: int
-
-
 class WorkerClient:
-    """Calls one worker.
+    """Calls one worker; see `edgeflow.coordinator.control.Control` for what its methods do.
 
     Args:
         address: ``HOST:PORT``.
         rank: Its rank in the plan, for messages.
-        access: What we show it.
+        access: Certificates and join token to show.
     """
 
     def __init__(self, address: str, rank: int, access: Access | None = None) -> None:
@@ -83,12 +48,6 @@ class WorkerClient:
         self._is_given_up = False
 
     def describe(self, *, timeout_s: float) -> Description:
-        """Ask what the worker is, and wait for it to come up if it is not there yet.
-
-        Raises:
-            WorkerUnreachableError: If nobody answers within ``timeout_s``.
-            WorkerFailedError: If it speaks another version of the frame format.
-        """
         try:
             self._call("Describe", pb.DescribeRequest(), timeout_s, wait_for_ready=True)
         except DeadlineExceededError as error:
@@ -114,7 +73,6 @@ class WorkerClient:
         )
 
     def held_epochs(self, *, timeout_s: float) -> tuple[int, ...]:
-        """Ask which epochs the worker holds."""
         return tuple(item.epoch for item in self._call("Describe", pb.DescribeRequest(), timeout_s).epochs)
 
     def prepare(
@@ -128,11 +86,6 @@ class WorkerClient:
         key: bytes,
         timeout_s: float,
     ) -> tuple[str, ...]:
-        """Send a program; return the hashes of the weights to send.
-
-        Args:
-            key: Of the epoch; whoever has it may connect, see `edgeflow.net.proof`.
-        """
         request = pb.PrepareRequest(
             epoch=epoch,
             plan_fingerprint=fingerprint,
@@ -147,11 +100,6 @@ class WorkerClient:
         return tuple(self._call("Prepare", request, timeout_s).missing)
 
     def load(self, epoch: int, slices: Iterable[tuple[Content, Array]], *, timeout_s: float) -> None:
-        """Send weights in chunks, and have the program compiled.
-
-        Args:
-            slices: What to send; each is made when it is its turn.
-        """
         self._call("LoadWeights", _messages(epoch, slices), timeout_s)
 
     def commit(self, epoch: int, *, timeout_s: float) -> None:
@@ -175,16 +123,13 @@ class WorkerClient:
         )
 
     def ping(self, epochs: Iterable[int], *, timeout_s: float) -> Pong:
-        """Ask whether the worker is there, and tell it that these epochs are still wanted."""
         answer = self._call("Ping", pb.PingRequest(epochs=epochs), timeout_s)
         return Pong(answer.instance, answer.num_active_requests)
 
     def probe(self, duration_s: float, *, timeout_s: float) -> float:
-        """Return how long a fixed piece of work takes, tried for ``duration_s``."""
         return float(self._call("Probe", pb.ProbeRequest(duration_s=duration_s), timeout_s).seconds)
 
     def cancel(self) -> None:
-        """End the call that is under way, and make no more but to undo; may be called from any thread."""
         with self._lock:
             self._is_given_up = True
             if self._under_way is not None:
@@ -219,11 +164,6 @@ class WorkerClient:
         finally:
             with self._lock:
                 self._under_way = None
-
-
-def load_timeout_s(num_bytes: int, timeout_s: float) -> float:
-    """Return how long sending weights may take."""
-    return timeout_s + num_bytes / _SLOWEST_BYTES_PER_S
 
 
 def _messages(epoch: int, slices: Iterable[tuple[Content, Array]]) -> Iterator[pb.LoadWeightsRequest]:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from edgeflow.balancer import Planner, Rebalancer, Thresholds
 from edgeflow.coordinator.answers import MAX_WAITING, check_timeout
+from edgeflow.coordinator.client import WorkerClient
+from edgeflow.coordinator.launcher import Elsewhere
 from edgeflow.coordinator.members import Watch
-from edgeflow.coordinator.processes import LocalWorkers
-from edgeflow.coordinator.session import Care, Session
+from edgeflow.coordinator.processes import LocalLauncher, LocalWorkers
+from edgeflow.coordinator.session import Care, Network, Session
 from edgeflow.cost import CostModel
 from edgeflow.errors import ConfigError
 from edgeflow.kernels import AUTO, resolve_executor
 from edgeflow.net.security import Access
-from edgeflow.net.transport.routes import CHOICES
+from edgeflow.net.transport.grpc_ import GrpcTransport
+from edgeflow.net.transport.routes import CHOICES, RoutedTransport, choose_routes
+from edgeflow.net.transport.tcp import TcpTransport
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT
+from edgeflow.rank.pages import PagePool
 
 
 def deploy(
@@ -81,7 +87,6 @@ def deploy(
         thresholds = balance if isinstance(balance, Thresholds) else None
         care = Care(
             balancer=Rebalancer(thresholds, planner=replan, cost=cost),
-            cost=cost,
             watch=watch or Watch(),
             is_balancing=bool(balance),
             status_file=status_file,
@@ -90,7 +95,7 @@ def deploy(
         raise ConfigError("to balance, the session needs to be told how to replan")
     if local == (workers is not None):
         raise ConfigError("give either the addresses of workers, or local=True")
-    # Whoever may be used later has to be reachable and, if local, to run.
+    # Devices that may be used later must be reachable and, if local, run.
     ranks = (
         sorted(plan.cluster.ranks)
         if care is not None
@@ -99,11 +104,11 @@ def deploy(
     if workers is not None:
         return Session(
             plan,
-            _addresses(plan, workers, ranks),
+            Elsewhere(_addresses(plan, workers, ranks)),
+            network=_network(transport, access),
             timeout_s=timeout_s,
-            transport=transport,
-            access=access,
             max_waiting=max_waiting,
+            cost=cost,
             care=care,
         )
     executor = resolve_executor(executor)
@@ -120,20 +125,31 @@ def deploy(
         memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
         token=own.token,
     )
+    launcher = LocalLauncher(processes, {rank: devices[rank].name for rank in ranks})
     try:
         return Session(
             plan,
-            {devices[rank].name: address for rank, address in processes.addresses.items()},
+            launcher,
+            network=_network(transport, own),
             timeout_s=timeout_s,
-            transport=transport,
-            access=own,
-            processes=processes,
             max_waiting=max_waiting,
+            cost=cost,
             care=care,
         )
     except BaseException:
-        processes.close()
+        launcher.close()
         raise
+
+
+def _network(choice: str, access: Access | None) -> Network:
+    """Return TCP and gRPC between real machines."""
+    credentials = access.credentials if access else None
+    tcp = TcpTransport(credentials, allocate=PagePool().empty)
+    return Network(
+        transport=RoutedTransport((tcp, GrpcTransport(credentials))),
+        choose_routes=partial(choose_routes, choice=choice),
+        control=partial(WorkerClient, access=access),
+    )
 
 
 def _addresses(plan: Plan, workers: Sequence[str], ranks: Sequence[int]) -> Mapping[str, str]:

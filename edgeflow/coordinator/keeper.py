@@ -9,8 +9,6 @@ the place of another one is not rolled out when that does not run any more.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -20,7 +18,9 @@ from edgeflow.balancer import Rebalancer
 from edgeflow.balancer.history import PROBES
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
+from edgeflow.coordinator.control import ControlFactory
 from edgeflow.coordinator.epoch import Epoch
+from edgeflow.coordinator.launcher import Launcher
 from edgeflow.coordinator.measure import Measurements
 from edgeflow.coordinator.members import (
     CLIENT_END,
@@ -44,9 +44,9 @@ from edgeflow.errors import (
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
-from edgeflow.net.security import Access
 from edgeflow.plan import Plan
 from edgeflow.telemetry.status import DeviceStatus, Status, write_status
+from edgeflow.threads import Thread, Threads
 
 logger = logging.getLogger(__name__)
 
@@ -105,26 +105,31 @@ class Keeper:
         *,
         balancer: Rebalancer,
         cost: CostModel | None,
-        access: Access | None,
+        control: ControlFactory,
         watch: Watch,
         is_balancing: bool,
+        launcher: Launcher,
+        threads: Threads,
         status_file: Path | None = None,
     ) -> None:
         self._status_file = status_file
         self.balancer = balancer
-        self._wake = threading.Event()
-        self._closed = threading.Event()
+        self._launcher = launcher
+        self._threads = threads
+        self._wake = threads.event()
+        self._closed = threads.event()
         self._watchers = Watchers(
             session,
             cluster,
             addresses,
-            access=access,
+            control=control,
             watch=watch,
             on_changes=self._apply,
             closed=self._closed,
+            threads=threads,
         )
-        self._present = Present(self._watchers, balancer)
-        self._measurements = Measurements(balancer, self._watchers, cost=cost, watch=watch)
+        self._present = Present(self._watchers, balancer, threads)
+        self._measurements = Measurements(balancer, self._watchers, cost=cost, watch=watch, threads=threads)
         #: Guarded by the lock, which is that of the watchers.
         self._members, self._lock = self._watchers.members, self._watchers.lock
         self._session = session
@@ -139,28 +144,28 @@ class Keeper:
         self._joined: deque[str] = deque()
         self._needs_plan = False
         self._retry_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="edgeflow-keeper", daemon=True)
+        self._thread: Thread | None = None
 
     def start(self) -> None:
-        self.balancer.switched(self._plan, self._watchers.cluster, time.monotonic())
+        self.balancer.switched(self._plan, self._watchers.cluster, self._threads.now())
         if self._is_balancing and self._watch.probe_every_s > 0:
             # Before the first request, while no device has anything else to do: what later probes are
             # compared with.
             for _ in range(PROBES):
                 self._measurements.probe(device.name for device in self._watchers.cluster.devices)
-        self._thread.start()
+        self._thread = self._threads.start(self._run, name="edgeflow-keeper")
         self._watchers.start()
 
     def close(self) -> None:
         self._closed.set()
         self._wake.set()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self._thread is not None:
             self._thread.join()
         self._watchers.join()
 
     def devices(self, used: Collection[str]) -> tuple[DeviceStatus, ...]:
         """What is known of every device, for people."""
-        now_s = time.monotonic()
+        now_s = self._threads.now()
         with self._lock:
             cluster = self._watchers.cluster
             up = {device.name: self._members.is_up(device.name) for device in cluster.devices}
@@ -231,9 +236,9 @@ class Keeper:
         self._keep_up()
         self._judge()
         with self._lock:
-            self._joined.extend(self._members.rested(time.monotonic()))
+            self._joined.extend(self._members.rested(self._threads.now()))
         if self._needs_plan:
-            if time.monotonic() >= self._retry_s or self._joined:
+            if self._threads.now() >= self._retry_s or self._joined:
                 self._recover()
         elif self._joined:
             self._consider()
@@ -246,7 +251,7 @@ class Keeper:
             mine = epoch.device(rank)
             if isinstance(error, WorkerOutOfMemoryError):
                 with self._lock:
-                    self._members.unfit(mine, time.monotonic(), _UNFIT_S)
+                    self._members.unfit(mine, self._threads.now(), _UNFIT_S)
                 self._reasons.append(f"{mine} ran out of memory")
             elif isinstance(error, PeerLostError) and error.rank >= 0:
                 a, b = epoch.device(error.rank), epoch.device(error.peer)
@@ -261,7 +266,7 @@ class Keeper:
         if self._watchers.suspect(name for name in (a, b) if name != CLIENT_END):
             return
         with self._lock:
-            verdict = self._members.strike(a, b, time.monotonic(), is_certain=is_certain)
+            verdict = self._members.strike(a, b, self._threads.now(), is_certain=is_certain)
         logger.warning("link.lost", extra={"a": a, "b": b, "verdict": str(verdict), "reason": reason})
         if isinstance(verdict, SetAside):
             self._reasons.append(f"{verdict.device} answers, and others lose it again and again")
@@ -302,7 +307,7 @@ class Keeper:
                 return
             self._judge()
         self._needs_plan = True
-        self._retry_s = time.monotonic() + 2 * self._watch.interval_s
+        self._retry_s = self._threads.now() + 2 * self._watch.interval_s
         self._session.fail_waiting(
             ClusterError(f"no plan can be brought onto the workers that are left: {error}")
         )
@@ -320,7 +325,7 @@ class Keeper:
             return
         if isinstance(error, WorkerOverloadedError):
             with self._lock:
-                self._members.unfit(blamed, time.monotonic(), _UNFIT_S)
+                self._members.unfit(blamed, self._threads.now(), _UNFIT_S)
             self._reasons.append(f"{blamed} has no memory left")
         elif not isinstance(error, StalePlanError):
             self._part(blamed, CLIENT_END, str(error), is_certain=True)
@@ -345,7 +350,7 @@ class Keeper:
     def _balance(self) -> None:
         self._measurements.observe(self._session.open_epochs())
         self._measurements.probe_idle()
-        plan = self.balancer.decide(time.monotonic())
+        plan = self.balancer.decide(self._threads.now())
         if plan is not None:
             self._try(plan, self.balancer.decisions[-1].explain())
 
@@ -379,7 +384,7 @@ class Keeper:
             cluster = self._present.cluster()
         except InfeasiblePlanError:
             cluster = self._watchers.cluster  # all are lost again
-        self.balancer.switched(plan, cluster, time.monotonic())
+        self.balancer.switched(plan, cluster, self._threads.now())
 
 
 def _all_of(queue: deque[_Item]) -> Iterator[_Item]:

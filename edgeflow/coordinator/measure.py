@@ -1,12 +1,11 @@
-"""Asks workers what they have done, and how fast they are, and tells the balancer."""
+"""Asks workers for their records and their speed, and tells the balancer."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from edgeflow.balancer import Observation, Rebalancer
@@ -16,37 +15,45 @@ from edgeflow.coordinator.observe import Observer
 from edgeflow.coordinator.watchers import Watchers
 from edgeflow.cost import CostModel
 from edgeflow.errors import EdgeflowError
+from edgeflow.threads import Threads, side_by_side
 
-#: The while that a device's load is taken over.
+#: The time that a device's load is averaged over.
 _LOAD_S: Final = 5.0
 
 
 class Measurements:
-    """What is measured of the workers of one session.
+    """The measurements of the workers of one session.
 
     Args:
-        cost: What durations are compared with; that of each plan's cluster by default.
+        cost: Predicts the durations that are compared with; that of each plan's cluster by default.
     """
 
     def __init__(
-        self, balancer: Rebalancer, watchers: Watchers, *, cost: CostModel | None, watch: Watch
+        self,
+        balancer: Rebalancer,
+        watchers: Watchers,
+        *,
+        cost: CostModel | None,
+        watch: Watch,
+        threads: Threads,
     ) -> None:
         self._balancer = balancer
         self._watchers = watchers
         self._cost = cost
         self._watch = watch
+        self._threads = threads
         self._observers: dict[int, tuple[Observer, set[int]]] = {}
-        #: Device -> (when, for how long) it computed of late.
+        #: Device -> (stop, seconds) of its latest computing.
         self._busy: dict[str, deque[tuple[float, float]]] = {}
         self._probed_s = 0.0
 
     def load(self, device: str, now_s: float) -> float:
-        """The share of the last seconds that a device computed in."""
+        """Return the share of the last `_LOAD_S` seconds in which a device computed."""
         busy_s = sum(s for stop, s in tuple(self._busy.get(device, ())) if stop > now_s - _LOAD_S)
         return min(1.0, busy_s / _LOAD_S)
 
     def observe(self, epochs: Sequence[Epoch]) -> None:
-        """Ask workers what they have done since the last time."""
+        """Ask workers for their records since the last time."""
         self._observers = {
             epoch.number: self._observers.get(epoch.number)
             or (Observer(epoch.plan, self._cost or CostModel(cluster=epoch.plan.cluster)), set())
@@ -64,14 +71,14 @@ class Measurements:
             self._balancer.observe(sorted(found, key=lambda item: item.stop_s))
 
     def probe_idle(self) -> None:
-        """Probe the devices that are not in use, if that is due."""
+        """Probe the devices that are not in use, if a probe is due."""
         every_s = self._watch.probe_every_s
-        if every_s > 0 and time.monotonic() - self._probed_s > every_s:
+        if every_s > 0 and self._threads.now() - self._probed_s > every_s:
             self.probe(self._balancer.idle_devices)
 
     def probe(self, devices: Iterable[str]) -> None:
-        """Ask devices how fast they are, all at the same time."""
-        self._probed_s = time.monotonic()
+        """Probe the speed of devices, all at the same time."""
+        self._probed_s = self._threads.now()
 
         def ask(name: str) -> None:
             with contextlib.closing(self._watchers.client(name)) as client:
@@ -81,18 +88,11 @@ class Measurements:
                     return
             found.append(
                 Observation(
-                    kind="probe", device=name, stop_s=time.monotonic(), seconds=seconds, expected_s=0.0
+                    kind="probe", device=name, stop_s=self._threads.now(), seconds=seconds, expected_s=0.0
                 )
             )
 
         found: list[Observation] = []
-        threads = [
-            threading.Thread(target=ask, args=(name,), daemon=True)
-            for name in devices
-            if self._watchers.members.is_up(name)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        asked = [name for name in devices if self._watchers.members.is_up(name)]
+        side_by_side(self._threads, [partial(ask, name) for name in asked], name="edgeflow-probe")
         self._balancer.observe(sorted(found, key=lambda item: item.stop_s))

@@ -1,4 +1,4 @@
-"""From the records of workers to what the balancer sees."""
+"""From the records of workers to the observations that the balancer reads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from edgeflow.balancer import Observation
+from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel, work_of
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT, Compute, Receive, Send, shared_stages
@@ -14,7 +15,7 @@ from edgeflow.plan.program import CLIENT, Compute, Receive, Send, shared_stages
 #: By request: position of the instruction, when it began, when it ended.
 Records = Mapping[int, Sequence[tuple[int, float, float]]]
 
-#: A receive that has waited less found its frame there: it does not say when the frame came.
+#: A receive that waited less found its frame in memory, and does not tell when the frame arrived.
 _WAITED_S = 0.2e-3
 
 
@@ -22,17 +23,12 @@ class Observer:
     """Reads the records of one way of a plan.
 
     Args:
-        cost: What durations are compared with.
+        cost: Predicts the durations that are compared with.
     """
 
     def __init__(self, plan: Plan, cost: CostModel) -> None:
         self._plan = plan
-        names = {device.name for device in plan.cluster.devices}
-        cost = msgspec.structs.replace(
-            cost,
-            cluster=plan.cluster,
-            corrections={name: item for name, item in cost.corrections.items() if name in names},
-        )
+        cost = cost_on(cost, plan.cluster)
         #: (rank, position) -> expected seconds, and the parts of it by family.
         self._expected: dict[tuple[int, int], tuple[float, dict[str, float]]] = {}
         #: Tag of a frame -> where it is sent, and where it is received, as (rank, position).
@@ -54,7 +50,7 @@ class Observer:
                         self._receives[instruction.tag] = (rank, position)
 
     def read(self, records: Mapping[int, Records]) -> list[Observation]:
-        """Return what requests took, in the order in which it ended.
+        """Return how long kernels, transfers and requests took, in the order in which they ended.
 
         Args:
             records: Rank -> its records, on one clock.
@@ -128,8 +124,15 @@ class Observer:
         return self._plan.cluster.devices[self._host(rank)].name
 
 
+def cost_on(cost: CostModel, cluster: Cluster) -> CostModel:
+    """Return the same costs on another cluster, of which some devices may be known."""
+    names = {device.name for device in cluster.devices}
+    corrections = {name: item for name, item in cost.corrections.items() if name in names}
+    return msgspec.structs.replace(cost, cluster=cluster, corrections=corrections)
+
+
 def _by_family(cost: CostModel, rank: int, compute: Compute, seconds: float) -> dict[str, float]:
-    """Family -> seconds that are expected of its kernels; what they take beside those is shared out alike."""
+    """Return family -> expected seconds of its kernels; the call's overhead is shared out in proportion."""
     families: dict[str, float] = {}
     parts_s = cost.kernels_s(rank, compute.kernels)
     for kernel, part_s in zip(compute.kernels, parts_s, strict=True):

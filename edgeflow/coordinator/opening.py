@@ -1,4 +1,4 @@
-"""Epochs that are being opened: workers are told their parts, and it may be given up meanwhile."""
+"""Epochs that are being opened; opening may be given up meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeflow.plan.program import CLIENT
 
 
 class Openings:
-    """What a session is about to bring onto its workers.
+    """The epochs that a session is bringing onto its workers.
 
     Args:
         addresses: Name of a device -> address; shared with the session.
@@ -31,7 +31,7 @@ class Openings:
         self.blamed: str | None = None
 
     def open(self, way: Plan, contents: ContentTable, *, connect_timeout_s: float) -> Epoch:
-        """Return an epoch that its workers are ready for.
+        """Return an epoch that all of its workers are ready for.
 
         Args:
             way: A plan without replicas.
@@ -74,11 +74,11 @@ class Openings:
 
     @property
     def epochs(self) -> tuple[Epoch, ...]:
-        """Those that are not ready yet; the lock is held."""
+        """The epochs that are not ready yet; the lock is held."""
         return tuple(self._opening.values())
 
     def give_up(self, devices: Collection[str], error: EdgeflowError) -> None:
-        """Let those that want all of these devices fail; the lock is held."""
+        """Let the openings that want all of these devices fail; the lock is held."""
         for epoch in self.epochs:
             if set(devices) <= set(epoch.devices):
                 epoch.interrupt(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from edgeflow.balancer import Rebalancer
@@ -11,6 +10,7 @@ from edgeflow.cluster.part import part_of
 from edgeflow.coordinator.watchers import Watchers
 from edgeflow.errors import ConfigError, InfeasiblePlanError
 from edgeflow.plan import Plan
+from edgeflow.threads import Threads
 
 #: Plans that are remembered for the same devices and the same beliefs.
 _MAX_PLANS: Final = 32
@@ -19,8 +19,9 @@ _MAX_PLANS: Final = 32
 class Present:
     """The part of a session's cluster that is of use now."""
 
-    def __init__(self, watchers: Watchers, balancer: Rebalancer) -> None:
+    def __init__(self, watchers: Watchers, balancer: Rebalancer, threads: Threads) -> None:
         self._watchers = watchers
+        self._threads = threads
         self._balancer = balancer
         self._plans: dict[str, Plan] = {}
 
@@ -34,7 +35,7 @@ class Present:
         Raises:
             InfeasiblePlanError: If that is nobody.
         """
-        now_s = time.monotonic()
+        now_s = self._threads.now()
         with self._watchers.lock:
             members, whole = self._watchers.members, self._watchers.cluster
             names, apart = members.usable(now_s), members.apart(now_s)
@@ -63,7 +64,7 @@ class Present:
             plan = self._balancer.replan(cluster)
         except (InfeasiblePlanError, ConfigError):
             with self._watchers.lock:
-                whole, apart = self._watchers.cluster, self._watchers.members.apart(time.monotonic())
+                whole, apart = self._watchers.cluster, self._watchers.members.apart(self._threads.now())
             if not apart:
                 raise
             # No plan of this kind does without the link: one of the two devices stands back.

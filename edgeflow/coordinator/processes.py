@@ -1,4 +1,4 @@
-"""Worker processes on this machine, started for one deployment and ended with it."""
+"""Worker processes on this machine, started for one deployment and ended with it: a `Launcher`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,16 +95,16 @@ class _Process:
 
 
 class LocalWorkers:
-    """Worker processes, one a rank.
+    """Worker processes, one per rank.
 
-    They end when `close` is called, and when this process dies, however it dies: their standard input, a
-    pipe that nobody writes to, ends then.
+    They end when `close` is called, and when this process dies, however it dies: their standard input is a
+    pipe that then ends.
 
     Args:
         speeds: Rank -> relative speed to emulate; at most 1.
-        threads: Threads that compute, each.
+        threads: Threads that compute, per process.
         executor: Name of the back end.
-        memory_bytes: Rank -> what its weights and buffers may take; half of the machine's memory if not said.
+        memory_bytes: Rank -> limit of its weights and buffers; by default half of the machine's memory.
         token: Join token that they ask for. It goes by the environment, which only their owner can read.
 
     Raises:
@@ -120,20 +121,23 @@ class LocalWorkers:
         token: str | None = None,
     ) -> None:
         self._processes: dict[int, _Process] = {}
-        environment = _environment(threads, token)
+        self._environment = _environment(threads, token)
+        self._arguments = {
+            rank: [
+                "--bind=127.0.0.1:0",
+                f"--threads={threads}",
+                f"--speed={speed!r}",
+                f"--executor={executor}",
+                "--watch-stdin",
+                *([f"--memory-limit-bytes={memory_bytes[rank]}"] if rank in memory_bytes else []),
+            ]
+            for rank, speed in sorted(speeds.items())
+        }
+        self._lock = threading.Lock()
         started_s = time.monotonic()
         try:
-            for rank, speed in sorted(speeds.items()):
-                arguments = [
-                    "--bind=127.0.0.1:0",
-                    f"--threads={threads}",
-                    f"--speed={speed!r}",
-                    f"--executor={executor}",
-                    "--watch-stdin",
-                ]
-                if rank in memory_bytes:
-                    arguments.append(f"--memory-limit-bytes={memory_bytes[rank]}")
-                self._processes[rank] = _Process(arguments, environment)
+            for rank, arguments in self._arguments.items():
+                self._processes[rank] = _Process(arguments, self._environment)
             self.addresses = {
                 rank: process.address(started_s + START_TIMEOUT_S)
                 for rank, process in self._processes.items()
@@ -142,6 +146,22 @@ class LocalWorkers:
             self.close()
             raise
 
+    def restart(self, rank: int) -> str | None:
+        """Start a process anew that has ended; return its address, or None if it has not ended.
+
+        Raises:
+            WorkerUnreachableError: If it does not come up.
+        """
+        with self._lock:
+            ended = self._processes.get(rank)
+            if ended is None or ended.popen.poll() is None:
+                return None
+            ended.stop(time.monotonic())
+            process = self._processes[rank] = _Process(self._arguments[rank], self._environment)
+        address = process.address(time.monotonic() + START_TIMEOUT_S)
+        self.addresses[rank] = address
+        return address
+
     @property
     def pids(self) -> dict[int, int]:
         """Rank -> process id."""
@@ -149,7 +169,8 @@ class LocalWorkers:
 
     def close(self) -> None:
         """End every process: SIGTERM, then SIGKILL; may be called twice."""
-        processes, self._processes = self._processes, {}
+        with self._lock:
+            processes, self._processes = self._processes, {}
         for process in processes.values():
             process.terminate()
         deadline_s = time.monotonic() + _TERMINATE_GRACE_S
@@ -157,12 +178,39 @@ class LocalWorkers:
             process.stop(deadline_s)
 
 
+class LocalLauncher:
+    """`LocalWorkers` by the names of devices.
+
+    Args:
+        names: Rank -> name of its device.
+    """
+
+    def __init__(self, workers: LocalWorkers, names: Mapping[int, str]) -> None:
+        self._workers = workers
+        self._ranks = {name: rank for rank, name in names.items()}
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        return {name: self._workers.addresses[rank] for name, rank in self._ranks.items()}
+
+    @property
+    def pids(self) -> Mapping[int, int]:
+        return self._workers.pids
+
+    def replace(self, device: str) -> str | None:
+        rank = self._ranks.get(device)
+        return None if rank is None else self._workers.restart(rank)
+
+    def close(self) -> None:
+        self._workers.close()
+
+
 def _environment(threads: int, token: str | None) -> dict[str, str]:
-    """The environment of a worker: ours, its number of threads, and the edgeflow that runs here."""
+    """Return the environment of a worker: ours, its number of threads, and the edgeflow that runs here."""
     count = str(threads)
     source = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
-    # What we show to others is not what these ask of us.
+    # The certificates and the token that we show to others are not those that these workers ask for.
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     return {
         **inherited,

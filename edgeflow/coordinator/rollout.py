@@ -1,35 +1,38 @@
-"""Bringing one plan onto its workers, and taking it off: carries out what `DeploymentState` says."""
+"""Bringing one plan onto its workers, and taking it off: carries out the decisions of `DeploymentState`."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
 
 from edgeflow.coordinator import state as s
-from edgeflow.coordinator.client import Description, Report, WorkerClient, load_timeout_s
+from edgeflow.coordinator.control import ControlFactory, Description, Report
 from edgeflow.errors import EdgeflowError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.net.content import Content, content_of
 from edgeflow.net.proof import new_key
-from edgeflow.net.security import Access
-from edgeflow.net.transport.routes import choose_routes
 from edgeflow.plan import Plan
 from edgeflow.plan.program import CLIENT, WeightSlice
+from edgeflow.threads import Crew, Queue, Threads
 
 logger = logging.getLogger(__name__)
 
 #: Longest wait for a worker that does not answer at all, within the deployment's own deadline.
 CONNECT_TIMEOUT_S: Final = 10.0
 
-#: Of the calls that take a plan off its workers; who does not answer by then is left alone.
+#: Of the calls that take a plan off its workers; a worker that does not answer in time is left alone.
 _UNDO_TIMEOUT_S: Final = 2.0
+
+#: Weights get this much time beyond a call's own: one second per so many bytes, the rate of a poor Wi-Fi.
+_SLOWEST_BYTES_PER_S: Final = 1e6
+
+#: Addresses of control planes and data ports, each by rank -> where the frames of each rank go.
+RouteChoice = Callable[[Mapping[int, str], Mapping[int, Mapping[str, int]]], Mapping[int, str]]
 
 
 class ContentTable:
@@ -63,9 +66,9 @@ class Rollout:
         attach: Opens the data connection with a rank.
         timeout_s: Of each control call.
         contents: Of the plan's graph.
-        connect_timeout_s: Of those that are answered at once, by a worker that is there.
-        transport: What carries frames; see `routes`.
-        access: What is shown to the workers.
+        connect_timeout_s: Of those that a worker that is up answers at once.
+        choose_routes: Says where the frames of each rank go.
+        control: Makes what calls a worker.
 
     Attributes:
         key: Lets its holder connect to the epoch; see `edgeflow.net.proof`.
@@ -81,27 +84,29 @@ class Rollout:
         attach: Callable[[int], None],
         timeout_s: float,
         contents: ContentTable,
+        choose_routes: RouteChoice,
+        control: ControlFactory,
+        threads: Threads,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
-        transport: str = "auto",
-        access: Access | None = None,
     ) -> None:
         self.key = new_key()
         self.plan = plan
         self.epoch = epoch
         self.addresses = addresses
-        self.clients = {rank: WorkerClient(address, rank, access) for rank, address in addresses.items()}
+        self.clients = {rank: control(address, rank) for rank, address in addresses.items()}
         self.descriptions: dict[int, Description] = {}
         self._timeout_s = timeout_s
-        self._transport = transport
+        self._choose_routes = choose_routes
+        self._threads = threads
         self._connect_timeout_s = min(timeout_s, connect_timeout_s)
         #: Rank of the first call that failed.
         self.blamed: int | None = None
         self._state = s.DeploymentState(addresses)
-        self._events: queue.SimpleQueue[s.DeploymentEvent] = queue.SimpleQueue()
+        self._events: Queue[s.DeploymentEvent] = threads.queue()
         self._missing: dict[int, tuple[str, ...]] = {}
         self.moved_bytes: dict[int, int] = {}
         self._contents = contents
-        self._pool = ThreadPoolExecutor(max(1, len(addresses)), thread_name_prefix="edgeflow-rollout")
+        self._crew = Crew(threads, "edgeflow-rollout")
         self._calls: Mapping[s.Call, Callable[[int], None]] = {
             s.Call.DESCRIBE: self._describe,
             s.Call.PREPARE: self._prepare,
@@ -123,7 +128,7 @@ class Rollout:
     def close(self, *, is_idle: bool) -> None:
         """Take the plan off the workers that can be reached; may be called twice."""
         if self._state.phase is s.Phase.COMMITTED:
-            self._events = queue.SimpleQueue()
+            self._events = self._threads.queue()
             self._drive(s.CloseRequested(is_idle))
         self._shut()
 
@@ -153,12 +158,12 @@ class Rollout:
 
     @functools.cached_property
     def routes(self) -> Mapping[int, str]:
-        """Rank -> where its frames go; known once every worker has said what it is."""
+        """Rank -> where its frames go; known once every worker has described itself."""
         ports = {rank: description.data_ports for rank, description in self.descriptions.items()}
-        return choose_routes(self.addresses, ports, self._transport)
+        return self._choose_routes(self.addresses, ports)
 
     def _shut(self) -> None:
-        self._pool.shutdown()
+        self._crew.join()
         for client in self.clients.values():
             client.close()
 
@@ -168,7 +173,7 @@ class Rollout:
             for instruction in self._state.handle(event):
                 match instruction:
                     case s.MakeCall(rank, call):
-                        self._pool.submit(self._make, rank, call)
+                        self._crew.start(functools.partial(self._make, rank, call))
                     case s.CancelCall(rank):
                         self.clients[rank].cancel()
                     case s.Finish(error):
@@ -192,7 +197,7 @@ class Rollout:
         else:
             self._events.put(s.CallDone(rank))
 
-    # What the calls do; each runs on a thread of the pool.
+    # The calls; each runs on a thread of its own.
 
     def _describe(self, rank: int) -> None:
         self.descriptions[rank] = self.clients[rank].describe(timeout_s=self._connect_timeout_s)
@@ -222,7 +227,7 @@ class Rollout:
             for item, content in items.values():
                 yield content, self._contents.array(item)
 
-        timeout_s = load_timeout_s(num_bytes, self._timeout_s)
+        timeout_s = self._timeout_s + num_bytes / _SLOWEST_BYTES_PER_S
         self.clients[rank].load(self.epoch, slices(), timeout_s=timeout_s)
         self.moved_bytes[rank] = num_bytes
         logger.info("weights.sent", extra={"rank": rank, "num_bytes": num_bytes, "num_slices": len(items)})

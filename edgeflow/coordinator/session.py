@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import threading
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,35 +16,33 @@ from edgeflow.closing import Closing
 from edgeflow.cluster.device import Device
 from edgeflow.coordinator import ledger as led
 from edgeflow.coordinator.answers import MAX_WAITING, answer_of, default_in_flight, in_order
-from edgeflow.coordinator.epoch import MAX_IN_FLIGHT, Epoch, Shared
+from edgeflow.coordinator.client_rank import MAX_IN_FLIGHT, ClientRank
+from edgeflow.coordinator.control import ControlFactory
+from edgeflow.coordinator.epoch import Epoch, Shared
 from edgeflow.coordinator.keeper import Keeper
+from edgeflow.coordinator.launcher import Launcher
 from edgeflow.coordinator.members import Watch
+from edgeflow.coordinator.observe import cost_on
 from edgeflow.coordinator.opening import Openings
 from edgeflow.coordinator.pending import Pending
-from edgeflow.coordinator.processes import LocalWorkers
-from edgeflow.coordinator.rollout import CONNECT_TIMEOUT_S, ContentTable
+from edgeflow.coordinator.rollout import CONNECT_TIMEOUT_S, ContentTable, RouteChoice
 from edgeflow.cost import CostModel, predict
 from edgeflow.errors import ClusterError, ConfigError, EdgeflowError, PeerLostError, StalePlanError
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import check_same_inputs, flatten_inputs
-from edgeflow.net.security import Access
-from edgeflow.net.transport.grpc_ import GrpcTransport
-from edgeflow.net.transport.routes import RoutedTransport
-from edgeflow.net.transport.tcp import TcpTransport
+from edgeflow.net.transport.base import Transport
 from edgeflow.plan import Plan
-from edgeflow.rank.pages import PagePool
-from edgeflow.rank.runner import RequestKey, Runner
-from edgeflow.rank.schedule import FrameKey
 from edgeflow.telemetry.status import EpochStatus, Status
 from edgeflow.telemetry.trace import TraceEvent
+from edgeflow.threads import SYSTEM, Crew, Threads
 
 logger = logging.getLogger(__name__)
 
-#: Latencies and decisions that `Session.status` tells.
+#: Latencies and decisions that `Session.status` reports.
 _REMEMBERED: Final = 240
 _SHOWN: Final = 12
 
-#: How often deadlines are looked at while anything waits.
+#: How often deadlines are checked while any request is pending.
 _TICK_S: Final = 0.05
 
 
@@ -55,16 +51,31 @@ class Care:
     """How a session goes on when workers fail or change their speed.
 
     Attributes:
-        cost: Costs on the plan's cluster as known when it was made.
         is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
         status_file: Where to write the session's status, for ``edgeflow top``.
     """
 
     balancer: Rebalancer
     watch: Watch
-    cost: CostModel | None = None
     is_balancing: bool = False
     status_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How a session reaches its workers.
+
+    Attributes:
+        transport: Carries frames.
+        choose_routes: Says where the frames of each rank go.
+        control: Makes what calls a worker.
+        threads: Where its time and its threads come from.
+    """
+
+    transport: Transport
+    choose_routes: RouteChoice
+    control: ControlFactory
+    threads: Threads = SYSTEM
 
 
 class Session(Closing):
@@ -73,69 +84,67 @@ class Session(Closing):
     Its methods may be called from several threads.
 
     Attributes:
-        plan: What takes requests now.
+        plan: The plan that takes requests now.
         timeout_s: How long a request may take once it is begun, replays included.
 
     Args:
-        addresses: Name of a device -> ``HOST:PORT`` of its worker.
-        transport: What carries frames; see `edgeflow.net.transport.routes`.
-        access: What is shown to the workers.
+        launcher: Gives the workers' addresses; closed with the session.
+        network: How the workers are reached; its transport is closed with the session.
         max_waiting: Requests that may wait for a worker.
+        cost: Costs on the plan's cluster as known when it was made; the roofline by default.
         care: How to go on when workers fail or change their speed; None: not at all.
     """
 
     def __init__(
         self,
         plan: Plan,
-        addresses: Mapping[str, str],
+        launcher: Launcher,
         *,
+        network: Network,
         timeout_s: float,
-        processes: LocalWorkers | None = None,
-        transport: str = "auto",
-        access: Access | None = None,
         max_waiting: int = MAX_WAITING,
+        cost: CostModel | None = None,
         care: Care | None = None,
     ) -> None:
         self.plan = plan
         self.timeout_s = timeout_s
-        self._addresses = dict(addresses)
-        self._processes = processes
-        self._lock = threading.RLock()
+        self._launcher = launcher
+        self._addresses = dict(launcher.addresses)
+        self._transport = network.transport
+        self._threads = network.threads
+        self._lock = self._threads.lock()
         #: One roll-out at a time.
-        self._rolling = threading.Lock()
+        self._rolling = self._threads.lock()
         self._epochs: dict[int, Epoch] = {}
+        self._client = ClientRank(self, lock=self._lock, threads=self._threads, tick=self._tick)
         self._requests = Pending(
             led.Ledger(timeout_s=timeout_s, max_in_flight=MAX_IN_FLIGHT, max_waiting=max_waiting),
             self._epochs,
+            self._client,
             lock=self._lock,
-            call=lambda function: self._runner.call(function),
+            threads=self._threads,
             on_drained=self._close_drained,
         )
         self._keeper: Keeper | None = None
+        self._cost = cost
         self._care = care
         self._num_answered = 0
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._is_closed = False
         self._next_tick_s = 0.0
-        credentials = access.credentials if access else None
-        self._pool = PagePool()
-        self._transport = RoutedTransport(
-            (TcpTransport(credentials, allocate=self._pool.empty), GrpcTransport(credentials))
-        )
-        self._closers = ThreadPoolExecutor(4, thread_name_prefix="edgeflow-close")
-        self._runner = Runner("edgeflow-client", self, tick=self._tick)
-        self._shared = Shared(
-            owner=self,
+        self._closing = Crew(self._threads, "edgeflow-close")
+        shared = Shared(
             lock=self._lock,
-            runner=self._runner,
-            transport=self._transport,
-            choice=transport,
-            access=access,
+            client=self._client,
+            transport=network.transport,
+            choose_routes=network.choose_routes,
+            control=network.control,
+            threads=self._threads,
         )
-        self._openings = Openings(self._addresses, self._shared, timeout_s=timeout_s)
+        self._openings = Openings(self._addresses, shared, timeout_s=timeout_s)
         #: Of the graph that takes requests now.
         self._contents = ContentTable(plan.graph)
-        self._started_s = time.monotonic()
+        self._started_s = self._threads.now()
         try:
             self.roll_out(plan, reason="deployed")
         except BaseException:
@@ -147,15 +156,17 @@ class Session(Closing):
                 plan.cluster,
                 self._addresses,
                 balancer=care.balancer,
-                cost=care.cost,
-                access=access,
+                cost=cost,
+                control=network.control,
                 watch=care.watch,
                 is_balancing=care.is_balancing,
                 status_file=care.status_file,
+                launcher=launcher,
+                threads=self._threads,
             )
             self._keeper.start()
 
-    # What people call.
+    # For users.
 
     def run(self, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Any:
         """Answer one request: what the module would return for these arguments.
@@ -170,7 +181,8 @@ class Session(Closing):
             WorkerUnreachableError: If a worker is lost, and nothing takes its place.
             ClusterError: If a worker fails, or the session is closed.
         """
-        return answer_of(self._requests.submit(flatten_inputs(self.plan.graph, args, kwargs), timeout_s))
+        inputs = flatten_inputs(self.plan.graph, args, kwargs)
+        return answer_of(self._requests.submit(inputs, timeout_s), self._threads)
 
     def submit(self, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Future[Any]:
         """Begin a request and return at once; the future raises what `run` would.
@@ -199,7 +211,7 @@ class Session(Closing):
         def submit(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Future[Any]:
             return self._requests.submit(flatten_inputs(self.plan.graph, args, kwargs), None)
 
-        return in_order(items, submit, limit)
+        return in_order(items, submit, limit, self._threads)
 
     def roll_out(self, plan: Plan, *, reason: str) -> None:
         """Let another plan answer requests from now on; nothing that is under way is lost.
@@ -233,7 +245,8 @@ class Session(Closing):
             check_same_inputs(self.plan.graph, plan.graph)
             is_same = plan.graph.fingerprint == self.plan.graph.fingerprint
             contents = self._contents if is_same else ContentTable(plan.graph)
-            started_s = time.monotonic()
+            started_s = self._threads.now()
+            expected_s = [self._expected_s(way) for way in plan.ways]
             opened: list[Epoch] = []
             try:
                 for way in plan.ways:
@@ -245,9 +258,8 @@ class Session(Closing):
                         raise ClusterError("the session is closed")
                     self.plan, self._contents = plan, contents
                     self._epochs |= {epoch.number: epoch for epoch in opened}
-                    self._requests.handle(
-                        led.Opened({epoch.number: _expected_s(epoch.plan) for epoch in opened})
-                    )
+                    numbers = [epoch.number for epoch in opened]
+                    self._requests.handle(led.Opened(dict(zip(numbers, expected_s, strict=True))))
             except BaseException:
                 for epoch in opened:
                     epoch.close(is_idle=False)
@@ -262,7 +274,7 @@ class Session(Closing):
                 "devices": [plan.cluster.devices[rank].name for rank in plan.devices],
                 "predicted_latency_s": plan.predicted_latency_s,
                 "moved_bytes": sum(epoch.moved_bytes for epoch in opened),
-                "seconds": time.monotonic() - started_s,
+                "seconds": self._threads.now() - started_s,
             },
         )
         return True
@@ -295,7 +307,7 @@ class Session(Closing):
             )
             used = {name for way in open_ways for name in self._epochs[way].devices}
             return Status(
-                time_s=time.monotonic() - self._started_s,
+                time_s=self._threads.now() - self._started_s,
                 strategy=self.plan.chosen or self.plan.strategy,
                 objective=self.plan.objective,
                 predicted_s=self.plan.predicted_latency_s,
@@ -342,7 +354,7 @@ class Session(Closing):
     @property
     def worker_pids(self) -> dict[int, int]:
         """Rank -> process id of the workers that this session started; empty if they run elsewhere."""
-        return {} if self._processes is None else self._processes.pids
+        return dict(self._launcher.pids)
 
     def close(self) -> None:
         """Take the plan off its workers, and end those that were started for it; may be called twice.
@@ -361,11 +373,11 @@ class Session(Closing):
             is_idle = not self._requests.ledger.num_pending
             self._requests.handle(led.Closed(ClusterError("the session is closed")))
             epochs = tuple(self._epochs.values())
-        for _ in self._closers.map(functools.partial(Epoch.close, is_idle=is_idle), epochs):
-            pass
+        for epoch in epochs:
+            self._closing.start(partial(epoch.close, is_idle=is_idle))
         self._free()
 
-    # What epochs say; the lock is held.
+    # For the client rank; the lock is held.
 
     def on_answered(self, epoch: int, request_id: int, outputs: dict[str, Array], seconds: float) -> None:
         self._num_answered += 1
@@ -387,7 +399,7 @@ class Session(Closing):
                 self._openings.give_up(ends, StalePlanError(f"planned before this was known: {error}"))
         self._lose(epoch, error)
 
-    # What the keeper asks and says.
+    # For the keeper.
 
     def open_epochs(self) -> list[Epoch]:
         """Epochs that take requests."""
@@ -424,45 +436,27 @@ class Session(Closing):
         with self._lock:
             self._requests.handle(led.NoPlan(error))
 
-    # What the runner calls.
-
-    def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
-        with self._lock:
-            if key[0] in self._epochs:
-                self._epochs[key[0]].on_wait(key[1], frames)
-
-    def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
-        with self._lock:
-            if key[0] in self._epochs:
-                self._epochs[key[0]].on_finish(key[1], outputs)
-
-    def on_error(self, key: RequestKey, error: Exception) -> None:
-        with self._lock:
-            if key[0] in self._epochs:
-                self._epochs[key[0]].on_error(key[1], error)
-
     def _tick(self) -> float | None:
         with self._lock:
-            now_s = time.monotonic()
+            now_s = self._threads.now()
             if now_s >= self._next_tick_s:
                 self._next_tick_s = now_s + _TICK_S
                 self._requests.handle(led.Tick())
-                for epoch in tuple(self._epochs.values()):
-                    epoch.tick()
+                self._client.tick()
             return _TICK_S if self._requests.ledger.num_pending else None
 
     # When a way ends; the lock is held.
 
     def _close_drained(self, way: int) -> None:
         """A way has ended what it had begun, and gets no more."""
-        self._closers.submit(self._epochs.pop(way).close, is_idle=True)
+        self._closing.start(partial(self._epochs.pop(way).close, is_idle=True))
 
     def _lose(self, way: int, error: EdgeflowError) -> None:
         """A way is of no use any more: its requests go elsewhere, and what its workers hold is freed."""
         self._requests.handle(led.WayLost(way, error))
         epoch = self._epochs.pop(way, None)
         if epoch is not None and not self._is_closed:
-            self._closers.submit(epoch.close, is_idle=False)
+            self._closing.start(partial(epoch.close, is_idle=False))
         if not self._requests.ledger.open_ways and self._keeper is None:
             self._requests.handle(led.NoPlan(error))
 
@@ -470,19 +464,18 @@ class Session(Closing):
 
     @property
     def _connect_timeout_s(self) -> float:
-        """The first plan's workers may have to come up; later, whoever is not there can be done without."""
+        """The first plan's workers may still have to come up; later plans can do without a worker."""
         if self._care is None or self._keeper is None:
             return CONNECT_TIMEOUT_S
         return self._care.watch.call_timeout_s
 
+    def _expected_s(self, way: Plan) -> float:
+        """Return what a request is predicted to take on an idle cluster."""
+        cost = None if self._cost is None else cost_on(self._cost, way.cluster)
+        return max(predict(way, cost, with_events=False).latency_s, 1e-9)
+
     def _free(self) -> None:
-        self._closers.shutdown()
+        self._closing.join()
         self._transport.close()
-        self._runner.close()
-        if self._processes is not None:
-            self._processes.close()
-
-
-def _expected_s(way: Plan) -> float:
-    """What a request is predicted to take on an idle cluster."""
-    return max(predict(way, with_events=False).latency_s, 1e-9)
+        self._client.close()
+        self._launcher.close()

@@ -1,12 +1,11 @@
 """Runs one program for one request, without knowing where frames come from.
 
-A generator: it yields the frames of which it needs one, is sent the first that arrived, and returns the
-outputs. The in-process executor and the workers drive the same one.
+A generator: it yields the keys of the frames that it can go on with, is sent whichever arrives first, and
+returns the outputs. The in-process executor and the ranks of a deployment drive the same one.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
@@ -21,11 +20,12 @@ from edgeflow.plan.program import TOKEN, TOKEN_DTYPE, Assemble, Compute, Free, P
 from edgeflow.plan.walk import Walk
 from edgeflow.rank.encoding import decode, encode
 from edgeflow.rank.schedule import FrameKey
+from edgeflow.threads import SYSTEM, Threads
 
 SendFunction = Callable[[Send, Array], None]
 RecordFunction = Callable[[int, float, float], None]
 
-#: A program under way: the frames of which it waits for one; that one; the outputs.
+#: A program under way: yields acceptable frames, receives whichever arrives first, returns the outputs.
 Running = Generator[tuple[FrameKey, ...], tuple[FrameKey, Array], dict[str, Array]]
 
 _TOKEN: Array = np.zeros(TOKEN.shape, NUMPY_DTYPES[TOKEN_DTYPE])
@@ -41,22 +41,25 @@ def run(
     record: RecordFunction | None = None,
     speed: float = 1.0,
     empty: Allocate = np.empty,
+    clock: Threads = SYSTEM,
 ) -> Running:
     """Run ``program``; see the module's docstring.
 
     Args:
         inputs: The client's tensors by name; empty for a device.
         send: Called with a contiguous array of the instruction's region; must not block.
-        record: Called with the index of each instruction, its start and its stop, in seconds of
-            ``time.monotonic``; a receive's time is the time waited.
+        record: Called with the index of each instruction, its start and its stop, in seconds of ``clock``;
+            a receive's time is the time waited.
         empty: Makes the arrays that parts are put together in.
         speed: Below 1, a slower device is emulated: a Compute is stretched to measured / speed.
+        clock: What is measured and slept by.
     """
     buffers: dict[int, Array] = {buffer: inputs[name] for name, buffer in program.inputs}
-    #: Frames that said which way to go; their receives come next.
+    #: Frames that decided the way through the program; the walk comes to their receives next.
     chosen: dict[FrameKey, Array] = {}
     walk = Walk(program)
-    brake = _Brake(speed)
+    brake = _Brake(speed, clock)
+    now = clock.now
     while (step := walk.next()) is not None:
         if isinstance(step, Send):
             send(step, _TOKEN)
@@ -67,7 +70,7 @@ def run(
             chosen[key] = array
             walk.choose(by_key[key])
             continue
-        start = time.monotonic()
+        start = now()
         instruction = program.instructions[step]
         match instruction:
             case Receive():
@@ -86,34 +89,40 @@ def run(
             case Compute():
                 runnable.compute(step, buffers)
                 if speed < 1:
-                    brake.hold(time.monotonic() - start)
+                    brake.hold(now() - start)
             case Free():
                 for buffer in instruction.buffers:
                     buffers.pop(buffer, None)
                 continue
         if record is not None:
-            record(step, start, time.monotonic())
+            record(step, start, now())
     return {name: buffers[buffer] for name, buffer in program.outputs}
 
 
 class _Brake:
-    """Makes work take longer by sleeping. By what a sleep is too long, the next one is shorter."""
+    """Makes work take longer by sleeping. A sleep that took too long shortens the next one."""
 
-    def __init__(self, speed: float) -> None:
+    def __init__(self, speed: float, clock: Threads) -> None:
         self._factor = 1 / speed - 1
+        self._clock = clock
         self._owed_s = 0.0
 
     def hold(self, worked_s: float) -> None:
         self._owed_s += worked_s * self._factor
         if self._owed_s > 0:
-            start_s = time.monotonic()
-            time.sleep(self._owed_s)
-            self._owed_s -= time.monotonic() - start_s
+            start_s = self._clock.now()
+            self._clock.sleep(self._owed_s)
+            self._owed_s -= self._clock.now() - start_s
 
 
 def frame_keys(receive: Receive) -> tuple[FrameKey, ...]:
-    """The frames that a receive is content with: one from each rank that may send it."""
+    """Return the frames that satisfy a receive: one from each rank that may send it."""
     return tuple(FrameKey(peer, receive.tag) for peer in receive.peers)
+
+
+def receives_of(program: Program) -> dict[FrameKey, Receive]:
+    """Return every frame that a program receives."""
+    return {key: item for item in program.receives for key in frame_keys(item)}
 
 
 def check_due(header: Header, expected: Receive) -> None:
@@ -148,7 +157,7 @@ def assemble(
     *,
     empty: Allocate = np.empty,
 ) -> Array:
-    """Return the region that the parts make up: copied, or summed in their order.
+    """Return the region that the parts make up: copied, or summed in order.
 
     Sums of 16-bit floats are taken in 32 bits and rounded once.
     """

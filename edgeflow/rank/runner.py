@@ -1,4 +1,4 @@
-"""The thread that runs the requests of a rank: it decides nothing, it does what it is told, in order.
+"""The thread that runs the requests of a rank: it does what it is told, in order, and decides nothing.
 
 Programs are generators (`edgeflow.rank.interpreter.run`), so many requests can be under way on one
 thread: each runs until it waits for a frame. The callbacks are made from the thread; they must not block.
@@ -7,14 +7,13 @@ thread: each runs until it waits for a frame. The callbacks are made from the th
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
 from edgeflow.graph.ir import Array
 from edgeflow.rank.interpreter import Running
 from edgeflow.rank.schedule import FrameKey
+from edgeflow.threads import SYSTEM, Empty, Queue, Threads
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +39,23 @@ class Runner:
 
     Args:
         name: Of the thread.
-        tick: Called now and then from the thread; returns how many seconds may pass until the next call,
+        tick: Called from the thread after each job; returns how many seconds may pass until the next call,
             or None for no limit.
     """
 
     def __init__(
-        self, name: str, callbacks: RunnerCallbacks, *, tick: Callable[[], float | None] = lambda: None
+        self,
+        name: str,
+        callbacks: RunnerCallbacks,
+        *,
+        threads: Threads = SYSTEM,
+        tick: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._callbacks = callbacks
         self._tick = tick
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: Queue[Callable[[], None] | None] = threads.queue()
         self._running: dict[RequestKey, Running] = {}
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._loop, name=name)
 
     def start(self, key: RequestKey, running: Running) -> None:
         """Run a new request until it first waits."""
@@ -84,19 +87,21 @@ class Runner:
     def close(self) -> None:
         """Finish what is queued, forget every request, end the thread."""
         self._jobs.put(None)
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._thread.join()
 
     def _loop(self) -> None:
+        wait_s: float | None = None
         while True:
             try:
-                job = self._jobs.get(timeout=self._tick())
-            except queue.Empty:
-                continue
-            if job is None:
-                break
-            job()
-            del job  # it may hold a frame, which must not stay in memory while this thread waits
+                job = self._jobs.get(timeout=wait_s)
+            except Empty:
+                pass
+            else:
+                if job is None:
+                    break
+                job()
+                del job  # it may hold a frame, which must not stay in memory while this thread waits
+            wait_s = self._tick()
         for running in self._running.values():
             running.close()
         self._running.clear()

@@ -1,10 +1,10 @@
-"""Which request runs next on one rank: pure bookkeeping, shared by worker and coordinator.
+"""Which request of an epoch runs next on a rank: pure bookkeeping.
 
-One thread runs the requests of a rank. A request runs until it waits for a frame that is not there; then
+One thread runs the requests of a rank. A request runs until it waits for a frame that has not arrived; then
 another one runs. Of those that can go on, the one with the lowest id goes first: requests are answered in
 the order in which they were asked, and yet a rank that waits for one of them works on the next.
 
-The schedule knows frames by who sent them and their tag; payloads are the caller's.
+The schedule knows frames by their sender and their tag; the caller holds the payloads.
 """
 
 from __future__ import annotations
@@ -95,11 +95,51 @@ class Schedule:
     def num_active(self) -> int:
         return sum(request.has_begun for request in self._requests.values())
 
+    @property
+    def num_pending(self) -> int:
+        return len(self._requests)
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether `next` would return a request."""
+        lowest = min(self._requests, default=None)
+        num_active = self.num_active
+        return any(
+            not request.waits_for.isdisjoint(request.held)
+            or (not request.has_begun and (num_active < self._max_active or request_id == lowest))
+            for request_id, request in self._requests.items()
+        )
+
     def is_pending(self, request_id: int) -> bool:
         return request_id in self._requests
 
     def has_ended(self, request_id: int) -> bool:
         return request_id < self._all_ended_below or request_id in self._ended
+
+    def validate(self) -> None:
+        """Raise `AssertionError` if the bookkeeping contradicts itself."""
+        early = sum(
+            sum(request.held.values()) for request in self._requests.values() if not request.has_begun
+        )
+        assert self._early_bytes == early, f"{self._early_bytes} early bytes counted, {early} held"
+        for request_id, request in self._requests.items():
+            assert request_id not in self._ended, f"request {request_id} is pending and has ended"
+            assert request.held.keys() <= request.seen <= self._receives
+            assert request.has_begun or not request.waits_for
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Schedule:
+        """Copy what changes; thousands of ended ids are copied at once rather than one by one."""
+        copied = Schedule(
+            self._receives, max_active=self._max_active, early_limit_bytes=self._early_limit_bytes
+        )
+        copied._early_bytes = self._early_bytes
+        copied._requests = {
+            request_id: _Request(request.has_begun, request.waits_for, dict(request.held), set(request.seen))
+            for request_id, request in self._requests.items()
+        }
+        copied._ended = dict(self._ended)
+        copied._all_ended_below = self._all_ended_below
+        return copied
 
     def add(self, request_id: int) -> None:
         """Make a request known that no frame has announced: the client's way."""

@@ -33,8 +33,6 @@ from edgeflow.plan.program import (
     Receive,
     Send,
 )
-from edgeflow.rank.interpreter import frame_keys
-from edgeflow.rank.schedule import FrameKey
 from edgeflow.sharding.cut import Literal, LocalValue, Result, Step, iter_slices
 from edgeflow.sharding.region import Region
 from edgeflow.worker.allowlist import check_steps
@@ -116,11 +114,6 @@ def buffer_bytes(program: Program) -> int:
             total += alive[index]
         peak = max(peak, total)
     return peak
-
-
-def receives(program: Program) -> dict[FrameKey, Receive]:
-    """Every frame that a program receives."""
-    return {key: item for item in program.receives for key in frame_keys(item)}
 
 
 def peers_of(program: Program) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""What happens to a worker, and what it is to do about it: the words of `edgeflow.worker.state`."""
+"""The events and instructions of `edgeflow.worker.state`, beside those of a rank (`edgeflow.rank.events`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from edgeflow.errors import EdgeflowError
 from edgeflow.rank.schedule import FrameKey
+
+# Events.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class PrepareRequested:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The weights of an epoch are there, and its program is compiled."""
+    """The weights of an epoch have arrived, and its program is compiled."""
 
     epoch: int
 
@@ -65,8 +67,8 @@ class PeerLost:
     """The connection with a peer has ended.
 
     Attributes:
-        is_broken: Because of what came over it, not because nothing did.
-        is_silent: Nobody has closed it, and nothing is acknowledged.
+        is_broken: Whether malformed data ended it, rather than its loss.
+        is_silent: Whether nothing was acknowledged on it, though neither side had closed it.
     """
 
     epoch: int
@@ -74,48 +76,6 @@ class PeerLost:
     reason: str
     is_broken: bool = False
     is_silent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FrameArrived:
-    epoch: int
-    request_id: int
-    frame: FrameKey
-    num_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class CancelArrived:
-    """The client wants nothing more of a request."""
-
-    epoch: int
-    request_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestWaits:
-    """The request that runs needs one of these frames to go on."""
-
-    epoch: int
-    request_id: int
-    frames: tuple[FrameKey, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFinished:
-    """The request that runs has come to the end of its program."""
-
-    epoch: int
-    request_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFailed:
-    """The request that runs has raised."""
-
-    epoch: int
-    request_id: int
-    error: EdgeflowError
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +93,7 @@ class Tick:
     now_s: float
 
 
-Event = (
+WorkerEvent = (
     PrepareRequested
     | Loaded
     | CommitRequested
@@ -141,17 +101,12 @@ Event = (
     | AbortRequested
     | PeerConnected
     | PeerLost
-    | FrameArrived
-    | CancelArrived
-    | RequestWaits
-    | RequestFinished
-    | RequestFailed
     | LeaseRenewed
     | Tick
 )
 
 
-# ------------------------------------------------------------------------------------- instructions
+# Instructions.
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,57 +118,11 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
-    """Keep the payload of the frame that has just arrived."""
-
-
-@dataclass(frozen=True, slots=True)
-class Discard:
-    """Forget the frame that has just arrived."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StartRequest:
-    """Begin to run a request."""
-
-    epoch: int
-    request_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Give a request the frame that it waits for, and run it on."""
-
-    epoch: int
-    request_id: int
-    frame: FrameKey
-
-
-@dataclass(frozen=True, slots=True)
-class FailRequest:
-    """Tell the client that a request has failed."""
-
-    epoch: int
-    request_id: int
-    error: EdgeflowError
-
-
-@dataclass(frozen=True, slots=True)
 class TellClient:
-    """Tell the client what is true of every request of the epoch, while none of them is here."""
+    """Tell the client of a failure that concerns every request of the epoch; none is pending here."""
 
     epoch: int
     error: EdgeflowError
-
-
-@dataclass(frozen=True, slots=True)
-class DropRequest:
-    """Forget what is held for a request: its frames, its buffers."""
-
-    epoch: int
-    request_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +132,4 @@ class FreeEpoch:
     epoch: int
 
 
-Instruction = (
-    Dial | Keep | Discard | StartRequest | Deliver | FailRequest | TellClient | DropRequest | FreeEpoch
-)
+WorkerInstruction = Dial | TellClient | FreeEpoch

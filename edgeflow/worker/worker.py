@@ -1,4 +1,4 @@
-"""The worker's outer ring: threads, connections, the executor. It asks `WorkerState` what to do, and does it.
+"""The worker's outer ring: how programs come and go. Requests are the business of its `Rank`.
 
 Nothing here knows gRPC: the servicer calls these methods, a `Transport` brings the frames. One lock guards
 the state and the tables beside it; what takes long (compiling, dialling, computing) happens outside of it.
@@ -10,10 +10,7 @@ import contextlib
 import logging
 import resource
 import secrets
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -30,42 +27,33 @@ from edgeflow.errors import (
     WorkerUnreachableError,
 )
 from edgeflow.graph.ir import Array
-from edgeflow.kernels.base import Executor, Runnable
+from edgeflow.incident import save_incident
+from edgeflow.kernels.base import Executor
 from edgeflow.net.content import Content, check_content
 from edgeflow.net.proof import check_key, check_proof, prove
 from edgeflow.net.rpc_errors import describe, encode_description
 from edgeflow.net.transport.base import Connection, Handler, Hello, Transport
-from edgeflow.net.wire import Frame, Header, Kind
-from edgeflow.plan.program import CLIENT, Program, Receive, Send
-from edgeflow.rank import interpreter
+from edgeflow.net.wire import Frame, Kind
+from edgeflow.plan.program import CLIENT, Program
+from edgeflow.rank.events import RequestAbandoned
+from edgeflow.rank.interpreter import receives_of
 from edgeflow.rank.pages import PagePool
-from edgeflow.rank.runner import RequestKey, Runner
-from edgeflow.rank.schedule import FrameKey
+from edgeflow.rank.rank import Rank, RequestRecords
 from edgeflow.sharding.region import Region
+from edgeflow.threads import SYSTEM, Threads
 from edgeflow.worker import events as e
-from edgeflow.worker.check import buffer_bytes, check_program, peers_of, receives, weight_bytes
+from edgeflow.worker.check import buffer_bytes, check_program, peers_of, weight_bytes
 from edgeflow.worker.probe import MAX_PROBE_S, probe_s
 from edgeflow.worker.state import EpochStatus, WorkerState, failed
 from edgeflow.worker.weights import WeightCache, Writer
 
 logger = logging.getLogger(__name__)
 
-#: Records of finished requests that are kept per epoch until somebody asks for them.
-MAX_RECORDS: Final = 512
-
-#: What a failure notice names that is about no request; requests are counted from 1.
+#: Request id of a failure notice that concerns no particular request; requests are counted from 1.
 NO_REQUEST: Final = 0
 
 #: Share of the memory limit that frames of requests which have not begun may take, per epoch.
 EARLY_SHARE: Final = 0.25
-
-
-class InstructionRecord(NamedTuple):
-    """When the instruction at one position of the program ran, in seconds of ``time.monotonic``."""
-
-    position: int
-    start_s: float
-    stop_s: float
 
 
 class Chunk(NamedTuple):
@@ -78,7 +66,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """A program that somebody wants to run here.
+    """A program to run here.
 
     Attributes:
         contents: What the program's weight slices are, in its order.
@@ -95,19 +83,10 @@ class Preparation:
     key: bytes = field(repr=False)
 
 
-@dataclass(slots=True)
-class _Epoch:
-    preparation: Preparation
-    receives: Mapping[FrameKey, Receive]
-    runnable: Runnable | None = None
-    connections: dict[int, Connection] = field(default_factory=dict)
-    frames: dict[tuple[int, FrameKey], Array] = field(default_factory=dict)
-    records: deque[tuple[int, list[InstructionRecord]]] = field(default_factory=deque)
-    num_dropped: int = 0
-
-
 class Worker:
     """Runs programs for coordinators.
+
+    A request that fails is reported to the client; a foreign error is told as no more than its class.
 
     Args:
         executor: The back end.
@@ -127,7 +106,7 @@ class Worker:
         memory_limit_bytes: int,
         speed: float = 1.0,
         pool: PagePool | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        threads: Threads = SYSTEM,
     ) -> None:
         if not 0 < speed <= 1:
             raise ConfigError(f"speed must be above 0 and at most 1, got {speed:g}")
@@ -138,13 +117,21 @@ class Worker:
         self.pool = pool or PagePool()
         self._transport = transport
         self._cache = cache
-        self._clock = clock
+        self._threads = threads
         self._state = WorkerState(
             memory_limit_bytes=memory_limit_bytes, early_limit_bytes=int(memory_limit_bytes * EARLY_SHARE)
         )
-        self._epochs: dict[int, _Epoch] = {}
-        self._lock = threading.RLock()
-        self._runner = Runner("edgeflow-executor", self)
+        self._preparations: dict[int, Preparation] = {}
+        self._lock = threads.lock()
+        self._rank = Rank(
+            self._state,
+            self,
+            lock=self._lock,
+            name="edgeflow-executor",
+            speed=speed,
+            empty=self.pool.empty,
+            threads=threads,
+        )
 
     # Control: what the servicer calls.
 
@@ -153,7 +140,7 @@ class Worker:
             return self._state.status()
 
     def prepare(self, preparation: Preparation) -> tuple[str, ...]:
-        """Check and reserve; return the hashes of the weights that are not here."""
+        """Check a program and reserve memory; return the hashes of the weights that the cache lacks."""
         program = preparation.program
         check_program(
             program,
@@ -166,15 +153,16 @@ class Worker:
         event = e.PrepareRequested(
             epoch=preparation.epoch,
             rank=preparation.rank,
-            receives=frozenset(receives(program)),
+            receives=frozenset(receives_of(program)),
             peers=peers_of(program),
             weight_bytes=weight_bytes(program),
             peak_bytes=buffer_bytes(program),
-            now_s=self._clock(),
+            now_s=self._threads.now(),
         )
         with self._lock:
-            self._handle(event)
-            self._epochs[preparation.epoch] = _Epoch(preparation, receives(program))
+            self._rank.handle(event)
+            self._rank.open(preparation.epoch, program)
+            self._preparations[preparation.epoch] = preparation
         logger.info(
             "epoch.prepared",
             extra={"epoch": preparation.epoch, "rank": preparation.rank, "plan": preparation.fingerprint},
@@ -184,7 +172,7 @@ class Worker:
 
     def load(self, epoch: int, chunks: Iterable[Chunk]) -> int:
         """Take missing weights, then compile; return how many bytes came."""
-        preparation = self._get(epoch).preparation
+        preparation = self._get(epoch)
         received = self._receive_weights(preparation, chunks)
         by_hash = {c.content_hash: c for c in preparation.contents}
         arrays = {name: self._cache.load(content) for name, content in by_hash.items()}
@@ -198,39 +186,38 @@ class Worker:
         }
         runnable = self.executor.prepare(preparation.program, weights, hashes)
         with self._lock:
-            self._handle(e.Loaded(epoch))
-            self._get(epoch).runnable = runnable
+            self._rank.handle(e.Loaded(epoch))
+            self._rank.load(epoch, runnable)
         return received
 
     def commit(self, epoch: int, *, timeout_s: float) -> None:
         """Connect to the peers of a higher rank; from now on requests are taken."""
         with self._lock:
             instructions = self._state.handle(e.CommitRequested(epoch))
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = self._threads.now() + timeout_s
         for instruction in instructions:
             assert isinstance(instruction, e.Dial)
-            self._dial(epoch, instruction.rank, max(0.1, deadline_s - time.monotonic()))
+            self._dial(epoch, instruction.rank, max(0.1, deadline_s - self._threads.now()))
         logger.info("epoch.committed", extra={"epoch": epoch})
 
     def abort(self, epoch: int) -> None:
         """Forget an epoch at once."""
-        self._locked_handle(e.AbortRequested(epoch))
+        self._handle(e.AbortRequested(epoch))
 
     def release(self, epoch: int) -> None:
         """Take no new requests; forget the epoch when the last one has ended."""
-        self._locked_handle(e.ReleaseRequested(epoch))
+        self._handle(e.ReleaseRequested(epoch))
 
-    def report(
-        self, epoch: int, *, min_request_id: int = 0
-    ) -> tuple[list[tuple[int, list[InstructionRecord]]], int]:
+    def report(self, epoch: int, *, min_request_id: int = 0) -> tuple[list[RequestRecords], int]:
         """Return the records of finished requests, oldest first, and how many were dropped."""
         with self._lock:
-            entry = self._get(epoch)
-            return [item for item in entry.records if item[0] >= min_request_id], entry.num_dropped
+            self._get(epoch)
+            records, num_dropped = self._rank.records(epoch)
+            return [item for item in records if item[0] >= min_request_id], num_dropped
 
     def ping(self, epochs: Iterable[int]) -> int:
-        """Take note that the coordinator of these epochs is alive; return how many requests are under way."""
-        self._locked_handle(e.LeaseRenewed(tuple(epochs), self._clock()))
+        """Renew the leases of these epochs; return how many requests are under way."""
+        self._handle(e.LeaseRenewed(tuple(epochs), self._threads.now()))
         return sum(status.num_active_requests for status in self.status())
 
     def probe(self, duration_s: float) -> float:
@@ -239,167 +226,80 @@ class Worker:
 
     def tick(self) -> None:
         """Forget epochs whose coordinator has gone; to be called now and then."""
-        self._locked_handle(e.Tick(self._clock()))
+        self._handle(e.Tick(self._threads.now()))
+
+    def save_incident(self, path: Path) -> None:
+        """Write the state machine's latest events and decisions to a file; see `edgeflow.incident`."""
+        with self._lock:
+            save_incident(self._state, path)
 
     def close(self) -> None:
         """Forget everything and end the executor's thread."""
         for entry in self.status():
             self.abort(entry.epoch)
-        self._runner.close()
+        self._rank.close()
         self._transport.close()
 
-    # Data: what the transport calls.
+    # Data: what the transport and the rank call.
 
     def accept(self, hello: Hello, connection: Connection) -> Handler:
         """Take a connection from a peer of a lower rank, or from the client."""
         with self._lock:
-            mine = self._get(hello.epoch).preparation
+            mine = self._get(hello.epoch)
             check_proof(mine.key, hello, target=mine.rank)
-            self._handle(e.PeerConnected(hello.epoch, hello.rank))
-            self._get(hello.epoch).connections[hello.rank] = connection
-        return _PeerHandler(self, hello.epoch, hello.rank)
+            self._rank.handle(e.PeerConnected(hello.epoch, hello.rank))
+            self._rank.attach(hello.epoch, hello.rank, connection)
+        return self._rank.handler(hello.epoch, hello.rank)
 
-    def admit(self, epoch: int, rank: int, header: Header) -> None:
-        """Check a header against the program, before its payload is allocated."""
-        if header.epoch != epoch or header.source != rank:
-            raise CodecError(
-                f"rank {rank} of epoch {epoch} sent a frame of rank {header.source} of epoch {header.epoch}"
-            )
-        if header.kind is Kind.CANCEL and rank == CLIENT:
-            return
-        if header.kind is not Kind.TENSOR:
-            raise CodecError(f"rank {rank} sent a {header.kind.name}")
-        expected = self._get(epoch).receives.get(FrameKey(rank, header.tag))
-        if expected is None:
-            raise CodecError(f"no frame {header.tag} from rank {rank} is due")
-        interpreter.check_due(header, expected)
+    def admits(self, kind: Kind, peer: int) -> bool:
+        return kind is Kind.CANCEL and peer == CLIENT
 
-    def on_frame(self, epoch: int, rank: int, frame: Frame) -> None:
-        if frame.kind is Kind.CANCEL:
-            self._locked_handle(e.CancelArrived(epoch, frame.request_id))
-            return
-        key = FrameKey(rank, frame.tag)
-        with self._lock:
-            self._handle(e.FrameArrived(epoch, frame.request_id, key, frame.array.nbytes), frame)
+    def on_notice(self, epoch: int, peer: int, frame: Frame) -> None:
+        """The client has cancelled a request."""
+        self._handle(RequestAbandoned(epoch, frame.request_id))
 
-    def on_lost(self, epoch: int, rank: int, error: EdgeflowError | None) -> None:
+    def on_lost(self, epoch: int, peer: int, error: EdgeflowError | None) -> None:
         reason = "it closed the connection" if error is None else str(error)
-        logger.info("peer.lost", extra={"epoch": epoch, "rank": rank, "reason": reason})
+        logger.info("peer.lost", extra={"epoch": epoch, "rank": peer, "reason": reason})
         is_broken, is_silent = isinstance(error, CodecError), isinstance(error, LinkSilentError)
-        self._locked_handle(e.PeerLost(epoch, rank, reason, is_broken, is_silent))
+        self._handle(e.PeerLost(epoch, peer, reason, is_broken, is_silent))
 
-    # What the runner calls.
+    def on_finished(self, epoch: int, request_id: int, outputs: dict[str, Array]) -> None:
+        """The client has the answer when its own program ends; there is nothing to do here."""
 
-    def on_wait(self, key: RequestKey, frames: tuple[FrameKey, ...]) -> None:
-        self._locked_handle(e.RequestWaits(*key, frames))
+    def on_failed(self, epoch: int, request_id: int, error: Exception) -> None:
+        logger.info("request.failed", extra={"epoch": epoch, "request": request_id, "reason": str(error)})
+        self._tell_client(epoch, request_id, failed(error))
 
-    def on_finish(self, key: RequestKey, outputs: dict[str, Array]) -> None:
-        self._locked_handle(e.RequestFinished(*key))
+    def on_dropped(self, epoch: int, request_id: int) -> None:
+        """The rank holds all that there is of a request."""
 
-    def on_error(self, key: RequestKey, error: Exception) -> None:
-        if not isinstance(error, EdgeflowError):
-            logger.error("request.failed", exc_info=error, extra={"epoch": key[0], "request": key[1]})
-        self._locked_handle(e.RequestFailed(*key, failed(error)))
-
-    # Carrying out instructions; the lock is held.
-
-    def _locked_handle(self, event: e.Event) -> None:
-        with self._lock:
-            self._handle(event)
-
-    def _handle(self, event: e.Event, frame: Frame | None = None) -> None:
-        for instruction in self._state.handle(event):
-            self._carry_out(instruction, frame)
-
-    def _carry_out(self, instruction: e.Instruction, frame: Frame | None) -> None:
+    def carry_out(self, instruction: object) -> None:
         match instruction:
-            case e.Keep():
-                assert frame is not None
-                key = FrameKey(frame.source, frame.tag)
-                self._epochs[frame.epoch].frames[frame.request_id, key] = frame.array
-            case e.Discard(reason):
-                logger.debug("frame.discarded", extra={"reason": reason})
-            case e.StartRequest(epoch, request_id):
-                self._runner.start((epoch, request_id), self._run(epoch, request_id))
-            case e.Deliver(epoch, request_id, key):
-                array = self._epochs[epoch].frames.pop((request_id, key))
-                self._runner.resume((epoch, request_id), key, array)
-            case e.FailRequest(epoch, request_id, error):
-                logger.info(
-                    "request.failed", extra={"epoch": epoch, "request": request_id, "reason": str(error)}
-                )
-                self._tell_client(epoch, request_id, error)
             case e.TellClient(epoch, error):
                 self._tell_client(epoch, NO_REQUEST, error)
-            case e.DropRequest(epoch, request_id):
-                frames = self._epochs[epoch].frames
-                for held in [held for held in frames if held[0] == request_id]:
-                    del frames[held]
-                self._runner.drop((epoch, request_id))
             case e.FreeEpoch(epoch):
-                for connection in self._epochs.pop(epoch).connections.values():
-                    connection.close()
+                self._rank.free(epoch)
+                del self._preparations[epoch]
                 self.pool.trim()
                 logger.info("epoch.freed", extra={"epoch": epoch})
+            case _:
+                raise AssertionError(f"a worker does not know {instruction}")
 
-    def _run(self, epoch: int, request_id: int) -> interpreter.Running:
-        entry = self._epochs[epoch]
-        assert entry.runnable is not None
-        runnable, program = entry.runnable, entry.preparation.program
-        records: list[InstructionRecord] = []
-
-        def send(instruction: Send, array: Array) -> None:
-            connection = entry.connections.get(instruction.peer)
-            if connection is None:
-                raise WorkerUnreachableError(f"no connection with rank {instruction.peer}")
-            connection.send(
-                Frame(
-                    kind=Kind.TENSOR,
-                    epoch=epoch,
-                    source=program.rank,
-                    request_id=request_id,
-                    tag=instruction.tag,
-                    array=array,
-                )
-            )
-
-        def record(position: int, start_s: float, stop_s: float) -> None:
-            records.append(InstructionRecord(position, start_s, stop_s))
-
-        def running() -> interpreter.Running:
-            outputs = yield from interpreter.run(
-                runnable,
-                program,
-                {},
-                send=send,
-                record=record,
-                speed=self.speed,
-                empty=self.pool.empty,
-            )
-            self._keep_records(entry, request_id, records)
-            return outputs
-
-        return running()
-
-    def _keep_records(self, entry: _Epoch, request_id: int, records: list[InstructionRecord]) -> None:
+    def _handle(self, event: object) -> None:
         with self._lock:
-            entry.records.append((request_id, records))
-            if len(entry.records) > MAX_RECORDS:
-                entry.records.popleft()
-                entry.num_dropped += 1
+            self._rank.handle(event)
 
     def _tell_client(self, epoch: int, request_id: int, error: EdgeflowError) -> None:
-        entry = self._epochs[epoch]
-        connection = entry.connections.get(CLIENT)
+        connection = self._rank.connection(epoch, CLIENT)
         if connection is None:
             return
-        payload = np.frombuffer(encode_description(describe(error)), np.uint8)
         frame = Frame(
             kind=Kind.FAILURE,
             epoch=epoch,
-            source=entry.preparation.rank,
+            source=self._preparations[epoch].rank,
             request_id=request_id,
-            array=payload,
+            array=np.frombuffer(encode_description(describe(error)), np.uint8),
         )
         try:
             connection.send(frame)
@@ -441,50 +341,30 @@ class Worker:
                 writer.discard()
         return received
 
-    def _dial(self, epoch: int, rank: int, timeout_s: float) -> None:
-        preparation = self._get(epoch).preparation
-        handler = _PeerHandler(self, epoch, rank)
+    def _dial(self, epoch: int, peer: int, timeout_s: float) -> None:
+        preparation = self._get(epoch)
+        mine = preparation.rank
         try:
             connection = self._transport.dial(
-                preparation.peers[rank],
-                prove(preparation.key, epoch, source=preparation.rank, target=rank),
-                handler,
+                preparation.peers[peer],
+                prove(preparation.key, epoch, source=mine, target=peer),
+                self._rank.handler(epoch, peer),
                 timeout_s=timeout_s,
             )
         except WorkerUnreachableError as error:
-            mine = preparation.rank
-            raise PeerLostError(f"rank {mine} cannot reach {error}", rank=mine, peer=rank) from error
+            raise PeerLostError(f"rank {mine} cannot reach {error}", rank=mine, peer=peer) from error
         with self._lock:
-            entry = self._epochs.get(epoch)
-            if entry is not None:
-                entry.connections[rank] = connection
+            if epoch in self._preparations:
+                self._rank.attach(epoch, peer, connection)
                 return
         connection.close()
         raise StalePlanError(f"epoch {epoch} was given up while it was committed")
 
-    def _get(self, epoch: int) -> _Epoch:
-        entry = self._epochs.get(epoch)
-        if entry is None:
+    def _get(self, epoch: int) -> Preparation:
+        preparation = self._preparations.get(epoch)
+        if preparation is None:
             raise StalePlanError(f"epoch {epoch} is not held here")
-        return entry
-
-
-class _PeerHandler:
-    """One end of a connection with a peer."""
-
-    def __init__(self, worker: Worker, epoch: int, rank: int) -> None:
-        self._worker = worker
-        self._epoch = epoch
-        self._rank = rank
-
-    def admit(self, header: Header) -> None:
-        self._worker.admit(self._epoch, self._rank, header)
-
-    def on_frame(self, frame: Frame) -> None:
-        self._worker.on_frame(self._epoch, self._rank, frame)
-
-    def on_lost(self, error: EdgeflowError | None) -> None:
-        self._worker.on_lost(self._epoch, self._rank, error)
+        return preparation
 
 
 def peak_memory_bytes() -> int:

@@ -134,7 +134,7 @@ def test_a_worker_that_answers_and_takes_no_frames_is_set_aside_and_tried_again(
     plan = ef.plan(ef.capture(module, (image,)), slow([1.0, 0.8, 0.6]), strategy="coedge")
     addresses = workers.start(3)
     worker = workers.servers[1].worker
-    admit = worker.admit
+    admit = worker._rank.admit
     broken: list[int] = []
 
     def refuse(epoch: int, rank: int, header: Any) -> None:
@@ -145,11 +145,11 @@ def test_a_worker_that_answers_and_takes_no_frames_is_set_aside_and_tried_again(
         return {session.plan.cluster.devices[rank].name for rank in session.plan.devices}
 
     with ef.deploy(plan, workers=addresses, timeout_s=60.0) as session:
-        monkeypatch.setattr(worker, "admit", refuse)
+        monkeypatch.setattr(worker._rank, "admit", refuse)
         assert torch.allclose(session.run(image), module(image), atol=1e-4)
         assert used() == {"device0", "device2"}
         assert 2 <= len(set(broken)) <= 3
-        monkeypatch.setattr(worker, "admit", admit)
+        monkeypatch.setattr(worker._rank, "admit", admit)
         deadline_s = time.monotonic() + 20.0
         while "device1" not in used():
             assert time.monotonic() < deadline_s, "it is not tried again"

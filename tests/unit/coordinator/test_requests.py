@@ -1,135 +1,65 @@
-"""The coordinator's decisions about requests: each is answered once, or fails once, and in time."""
+"""The client's decisions: deadlines on top of what a rank decides."""
 
 from __future__ import annotations
 
 import pytest
 
-from edgeflow.coordinator.requests import (
-    AnswerRequest,
-    CancelRequest,
-    Closed,
-    Deliver,
-    Discard,
-    FailRequest,
-    FailureArrived,
-    FrameArrived,
-    Keep,
-    RequestAbandoned,
-    RequestFailed,
-    RequestFinished,
-    RequestsState,
-    RequestWaits,
-    StartRequest,
-    Submitted,
-    Tick,
-    WorkerLost,
-)
-from edgeflow.errors import (
-    ClusterError,
-    CodecError,
-    DeadlineExceededError,
-    WorkerFailedError,
-    WorkerUnreachableError,
-)
+from edgeflow.coordinator.requests import ClientState, Expected, Tick
+from edgeflow.errors import DeadlineExceededError, StalePlanError
+from edgeflow.rank import events as r
 from edgeflow.rank.schedule import FrameKey
 
 ANSWER = FrameKey(peer=3, tag=9)
 
 
-def new_state(max_in_flight: int = 2) -> RequestsState:
-    return RequestsState(frozenset({ANSWER}), timeout_s=10.0, max_in_flight=max_in_flight)
-
-
-def waiting(*request_ids: int) -> RequestsState:
-    """Requests that have sent their inputs and wait for the answer."""
-    state = new_state()
-    for request_id in request_ids:
-        state.handle(Submitted(request_id), 0.0)
-        state.handle(RequestWaits(request_id, (ANSWER,)), 0.0)
+def new_state() -> ClientState:
+    state = ClientState()
+    state.handle(r.EpochOpened(epoch=1, receives=frozenset({ANSWER}), is_announced=True, max_active=2))
     return state
 
 
-def test_a_request_from_submission_to_answer() -> None:
+def waiting(request_id: int, deadline_s: float) -> ClientState:
+    """A request that has sent its inputs at time 0 and waits for the answer."""
     state = new_state()
-    assert state.handle(Submitted(1), 0.0) == [StartRequest(1)]
-    assert state.next_deadline_s == 10.0
-    assert state.handle(RequestWaits(1, (ANSWER,)), 1.0) == []
-    assert state.handle(FrameArrived(1, ANSWER, 40), 2.0) == [Keep(), Deliver(1, ANSWER)]
-    assert state.handle(RequestFinished(1), 3.0) == [AnswerRequest(1)]
-    assert state.pending == () and state.next_deadline_s is None
+    state.handle(Expected(1, request_id, deadline_s, 0.0))
+    assert state.handle(r.Submitted(1, request_id)) == [r.StartRequest(1, request_id)]
+    state.handle(r.RequestWaits(1, request_id, (ANSWER,)))
+    return state
 
 
-def test_the_time_of_a_queued_request_runs_from_its_start() -> None:
-    state = new_state(max_in_flight=1)
-    state.handle(Submitted(1), 0.0)
-    assert state.handle(Submitted(2), 0.0) == []
-    state.handle(RequestWaits(1, (ANSWER,)), 0.0)
-    state.handle(FrameArrived(1, ANSWER, 40), 7.0)
-    assert state.handle(RequestFinished(1), 7.0) == [AnswerRequest(1), StartRequest(2)]
-    assert state.next_deadline_s == 17.0
-
-
-def test_a_late_request_fails_with_the_numbers_and_is_cancelled() -> None:
-    state = waiting(1)
-    assert state.handle(Tick(), 9.9) == []
-    failure, cancel = state.handle(Tick(), 10.0)
-    assert isinstance(failure, FailRequest) and isinstance(failure.error, DeadlineExceededError)
+def test_a_late_request_fails_with_the_numbers() -> None:
+    state = waiting(1, deadline_s=10.0)
+    assert state.handle(Tick(9.9)) == []
+    failure, drop = state.handle(Tick(10.0))
+    assert isinstance(failure, r.FailRequest) and isinstance(failure.error, DeadlineExceededError)
     assert str(failure.error) == "request 1 had no answer in 10.0 s; it waits for frame 9 from rank 3"
-    assert cancel == CancelRequest(1)
-    assert state.handle(FrameArrived(1, ANSWER, 40), 11.0) == [Discard("late")]
-    assert state.handle(Tick(), 20.0) == []
+    assert drop == r.DropRequest(1, 1)
+    assert state.handle(r.FrameArrived(1, 1, ANSWER, 40)) == [r.Discard("late")]
+    assert state.handle(Tick(20.0)) == []
 
 
-def test_a_failure_from_a_worker_fails_its_request_only() -> None:
-    state, error = waiting(1, 2), WorkerFailedError("boom")
-    assert state.handle(FailureArrived(1, error), 1.0) == [FailRequest(1, error), CancelRequest(1)]
-    assert state.handle(FailureArrived(1, error), 1.0) == []  # from the next worker that noticed
-    assert state.pending == (2,)
+def test_an_answered_request_has_no_deadline_any_more() -> None:
+    state = waiting(1, deadline_s=10.0)
+    assert state.handle(r.FrameArrived(1, 1, ANSWER, 40)) == [r.Keep(), r.Deliver(1, 1, ANSWER)]
+    assert state.handle(r.RequestFinished(1, 1)) == [r.FinishRequest(1, 1), r.DropRequest(1, 1)]
+    assert state.handle(Tick(99.0)) == []
 
 
-def test_a_lost_worker_fails_everything_and_what_comes() -> None:
-    state = waiting(1, 2)
-    instructions = state.handle(WorkerLost(3, WorkerUnreachableError("reset")), 1.0)
-    failures = [i for i in instructions if isinstance(i, FailRequest)]
-    assert [failure.request_id for failure in failures] == [1, 2]
-    assert all(isinstance(failure.error, WorkerUnreachableError) for failure in failures)
-    with pytest.raises(WorkerUnreachableError, match="rank 3 was lost: reset"):
-        state.handle(Submitted(3), 2.0)
+def test_of_several_requests_only_the_late_ones_fail() -> None:
+    state = waiting(1, deadline_s=5.0)
+    state.handle(Expected(1, 2, 7.0, 1.0))
+    state.handle(r.Submitted(1, 2))
+    state.handle(r.RequestWaits(1, 2, (ANSWER,)))
+    assert [item.request_id for item in state.handle(Tick(6.0)) if isinstance(item, r.DropRequest)] == [1]
+    (failure, _) = state.handle(Tick(7.5))
+    assert isinstance(failure, r.FailRequest) and "no answer in 6.5 s" in str(failure.error)
 
 
-def test_closing_fails_what_is_pending() -> None:
-    state, error = waiting(1), ClusterError("closed")
-    assert state.handle(Closed(error), 1.0) == [FailRequest(1, error), CancelRequest(1)]
-    with pytest.raises(ClusterError, match="closed"):
-        state.handle(Submitted(2), 2.0)
-
-
-def test_an_abandoned_request_is_cancelled_and_its_slot_is_free() -> None:
-    state = waiting(1, 2)
-    state.handle(Submitted(3), 0.0)
-    assert state.handle(RequestAbandoned(1), 1.0) == [CancelRequest(1), StartRequest(3)]
-    assert state.handle(RequestAbandoned(1), 1.0) == []
-
-
-def test_the_clients_own_program_may_fail() -> None:
-    state, error = new_state(), WorkerUnreachableError("has ended")
-    state.handle(Submitted(1), 0.0)
-    assert state.handle(RequestFailed(1, error), 0.0) == [FailRequest(1, error), CancelRequest(1)]
-
-
-def test_a_request_that_failed_while_it_ran_says_nothing_more() -> None:
+def test_a_request_that_was_refused_is_forgotten() -> None:
     state = new_state()
-    state.handle(Submitted(1), 0.0)
-    state.handle(FailureArrived(1, WorkerFailedError("boom")), 0.0)
-    assert state.handle(Submitted(2), 0.0) == []  # the thread is still in request 1
-    assert state.handle(RequestWaits(1, (ANSWER,)), 0.0) == [StartRequest(2)]
-    assert state.handle(RequestFinished(1), 0.0) == []
-
-
-def test_duplicates_and_strangers() -> None:
-    state = new_state()
-    state.handle(Submitted(1), 0.0)
-    state.handle(FrameArrived(1, ANSWER, 40), 0.0)
-    assert state.handle(FrameArrived(1, ANSWER, 40), 0.0) == [Discard("duplicate")]
-    with pytest.raises(CodecError, match="no frame 4 from rank 0"):
-        state.handle(FrameArrived(1, FrameKey(0, 4), 40), 0.0)
+    state.handle(r.EpochDrains(1, StalePlanError("going")))
+    state.handle(Expected(1, 1, 5.0, 0.0))
+    with pytest.raises(StalePlanError, match="going"):
+        state.handle(r.Submitted(1, 1))
+    state.forget(1, 1)
+    assert state.handle(Tick(9.0)) == []

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 import pytest
 
 from edgeflow.cluster import Cluster
-from edgeflow.coordinator.client import Pong, WorkerClient
+from edgeflow.coordinator.client import WorkerClient
+from edgeflow.coordinator.control import Pong
 from edgeflow.coordinator.members import Change, Watch
 from edgeflow.coordinator.watchers import Watchers
+from edgeflow.threads import SYSTEM
 
 
 class Session:
@@ -47,20 +49,18 @@ def until(condition: object, seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def test_a_watcher_outlives_what_it_did_not_expect(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_watcher_outlives_what_it_did_not_expect(caplog: pytest.LogCaptureFixture) -> None:
     is_well, closed = threading.Event(), threading.Event()
     changes: list[Change] = []
-    monkeypatch.setattr(Watchers, "client", lambda self, device: Flawed(is_well))
     watchers = Watchers(
         Session(),
         Cluster.local([1.0]),
         {"device0": "nowhere:1"},
-        access=None,
+        control=lambda address, rank: Flawed(is_well),
         watch=Watch(interval_s=0.01, lost_after_s=0.05, max_back_off_s=0.02),
         on_changes=changes.extend,
         closed=closed,
+        threads=SYSTEM,
     )
     with caplog.at_level(logging.ERROR):
         watchers.start()

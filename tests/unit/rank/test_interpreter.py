@@ -23,6 +23,7 @@ from edgeflow.plan.program import (
 from edgeflow.rank.interpreter import Running, _Brake, assemble, run
 from edgeflow.rank.schedule import FrameKey
 from edgeflow.sharding.region import Region
+from edgeflow.testing.virtual import VirtualThreads
 
 FOUR = Region.full((4,))
 
@@ -139,20 +140,21 @@ def test_a_slower_device_is_emulated() -> None:
     assert seen[0] >= 0.039
 
 
-def test_what_a_sleep_is_too_long_is_taken_off_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = [0.0]
+class Oversleeping(VirtualThreads):
+    """Sleeps take a millisecond longer than asked for."""
 
-    def oversleep(seconds: float) -> None:
-        now_s[0] += seconds + 0.001
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds + 0.001)
 
-    monkeypatch.setattr("edgeflow.rank.interpreter.time.monotonic", lambda: now_s[0])
-    monkeypatch.setattr("edgeflow.rank.interpreter.time.sleep", oversleep)
-    brake = _Brake(0.5)
+
+def test_a_sleep_that_took_too_long_shortens_the_next_one() -> None:
+    clock = Oversleeping()
+    brake = _Brake(0.5, clock)
     for _ in range(20):
-        now_s[0] += 0.0004  # shorter than what a sleep is too long
+        VirtualThreads.sleep(clock, 0.0004)  # shorter than a sleep is too long
         brake.hold(0.0004)
 
-    assert 20 * 0.0008 - 1e-9 <= now_s[0] <= 20 * 0.0008 + 0.001 + 1e-9
+    assert 20 * 0.0008 - 1e-9 <= clock.now() <= 20 * 0.0008 + 0.001 + 1e-9
 
 
 def _assembled(

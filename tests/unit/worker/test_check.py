@@ -18,13 +18,13 @@ from edgeflow.errors import (
     WorkerOverloadedError,
 )
 from edgeflow.plan.program import CLIENT, Program, encode
+from edgeflow.rank.interpreter import receives_of
 from edgeflow.rank.schedule import FrameKey
 from edgeflow.worker.check import (
     buffer_bytes,
     check_program,
     decode_program,
     peers_of,
-    receives,
     weight_bytes,
 )
 
@@ -66,7 +66,7 @@ def test_encodings_are_known_and_for_floats_of_32_bits(program: Program) -> None
 def test_what_a_program_needs(program: Program) -> None:
     assert weight_bytes(program) == 48
     assert buffer_bytes(program) == 80  # what the program says, above the 72 of its buffers
-    assert set(receives(program)) == {FrameKey(CLIENT, 0), FrameKey(1, 2)}
+    assert set(receives_of(program)) == {FrameKey(CLIENT, 0), FrameKey(1, 2)}
     assert peers_of(program) == {CLIENT, 1}
 
 

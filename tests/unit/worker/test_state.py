@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from edgeflow.errors import (
-    CodecError,
     PeerLostError,
     StalePlanError,
     WorkerFailedError,
@@ -14,9 +13,10 @@ from edgeflow.errors import (
     WorkerUnreachableError,
 )
 from edgeflow.plan.program import CLIENT
+from edgeflow.rank import events as r
 from edgeflow.rank.schedule import FrameKey
 from edgeflow.worker import events as e
-from edgeflow.worker.state import LEASE_S, UNATTENDED_S, Phase, WorkerState, failed
+from edgeflow.worker.state import LEASE_S, UNATTENDED_S, Event, Phase, WorkerState, failed
 
 FROM_CLIENT, FROM_PEER = FrameKey(CLIENT, 0), FrameKey(2, 7)
 
@@ -47,8 +47,8 @@ def committed(epoch: int = 1, state: WorkerState | None = None, **options: int) 
 
 def frame(
     request_id: int, key: FrameKey = FROM_CLIENT, *, epoch: int = 1, num_bytes: int = 10
-) -> e.FrameArrived:
-    return e.FrameArrived(epoch, request_id, key, num_bytes)
+) -> r.FrameArrived:
+    return r.FrameArrived(epoch, request_id, key, num_bytes)
 
 
 # The life of an epoch.
@@ -67,7 +67,7 @@ def test_an_epoch_goes_through_its_phases() -> None:
 
 
 @pytest.mark.parametrize("event", [e.Loaded(1), e.CommitRequested(1), e.PeerConnected(1, 0), frame(1)])
-def test_an_unknown_epoch_is_stale(event: e.Event) -> None:
+def test_an_unknown_epoch_is_stale(event: Event) -> None:
     with pytest.raises(StalePlanError, match="epoch 1"):
         new_state().handle(event)
 
@@ -118,13 +118,14 @@ def test_two_epochs_at_once() -> None:
     """A new plan is prepared while the old one works; then the old one drains."""
     state = committed(1)
     committed(2, state)
-    assert state.handle(frame(5, epoch=1)) == [e.Keep(), e.StartRequest(1, 5)]
-    assert state.handle(frame(6, epoch=2)) == [e.Keep()]  # one thread: it is busy
+    assert state.handle(frame(5, epoch=1)) == [r.Keep(), r.StartRequest(1, 5)]
+    assert state.handle(frame(6, epoch=2)) == [r.Keep()]  # one thread: it is busy
     assert state.handle(e.ReleaseRequested(1)) == []
-    assert state.handle(e.RequestFinished(1, 5)) == [
-        e.DropRequest(1, 5),
+    assert state.handle(r.RequestFinished(1, 5)) == [
+        r.FinishRequest(1, 5),
+        r.DropRequest(1, 5),
+        r.StartRequest(2, 6),
         e.FreeEpoch(1),
-        e.StartRequest(2, 6),
     ]
 
 
@@ -168,21 +169,21 @@ def test_a_peer_connects_once() -> None:
 def test_a_lost_peer_fails_what_is_pending_and_what_comes() -> None:
     state = committed()
     state.handle(frame(1))
-    state.handle(e.RequestWaits(1, 1, (FROM_PEER,)))
+    state.handle(r.RequestWaits(1, 1, (FROM_PEER,)))
     state.handle(frame(2))
 
     instructions = state.handle(e.PeerLost(1, 2, "reset"))
-    failures = [i for i in instructions if isinstance(i, e.FailRequest)]
+    failures = [i for i in instructions if isinstance(i, r.FailRequest)]
     assert [f.request_id for f in failures] == [1, 2]
     assert all(
         isinstance(f.error, WorkerUnreachableError) and "lost rank 2: reset" in str(f.error) for f in failures
     )
-    assert [i.request_id for i in instructions if isinstance(i, e.DropRequest)] == [1, 2]
+    assert [i.request_id for i in instructions if isinstance(i, r.DropRequest)] == [1, 2]
 
-    state.handle(e.RequestWaits(1, 2, (FROM_PEER,)))  # it was running; what it says is of no interest
+    state.handle(r.RequestWaits(1, 2, (FROM_PEER,)))  # it was running; what it says is of no interest
     discard, failure, _ = state.handle(frame(3))
-    assert discard == e.Discard("refused")
-    assert isinstance(failure, e.FailRequest) and failure.request_id == 3
+    assert discard == r.Discard("refused")
+    assert isinstance(failure, r.FailRequest) and failure.request_id == 3
 
 
 def test_a_lost_peer_is_told_though_no_request_is_here() -> None:
@@ -190,7 +191,7 @@ def test_a_lost_peer_is_told_though_no_request_is_here() -> None:
     state = committed()
     state.handle(frame(1))
     state.handle(frame(1, FROM_PEER))
-    state.handle(e.RequestFinished(1, 1))
+    state.handle(r.RequestFinished(1, 1))
     (told,) = state.handle(e.PeerLost(1, 2, "nothing acknowledged", is_silent=True))
     assert isinstance(told, e.TellClient) and told.epoch == 1
     assert isinstance(told.error, PeerLostError)
@@ -200,8 +201,8 @@ def test_a_lost_peer_is_told_though_no_request_is_here() -> None:
 def test_a_lost_client_frees_the_epoch() -> None:
     state = committed()
     state.handle(frame(1))
-    assert state.handle(e.PeerLost(1, CLIENT, "gone")) == [e.DropRequest(1, 1), e.FreeEpoch(1)]
-    assert state.handle(e.RequestWaits(1, 1, (FROM_PEER,))) == []
+    assert state.handle(e.PeerLost(1, CLIENT, "gone")) == [r.DropRequest(1, 1), e.FreeEpoch(1)]
+    assert state.handle(r.RequestWaits(1, 1, (FROM_PEER,))) == []
     assert state.handle(e.PeerLost(1, 0, "gone")) == []
 
 
@@ -210,21 +211,12 @@ def test_a_lost_client_frees_the_epoch() -> None:
 
 def test_a_request_from_its_first_frame_to_its_end() -> None:
     state = committed()
-    assert state.handle(frame(1)) == [e.Keep(), e.StartRequest(1, 1)]
-    assert state.handle(e.RequestWaits(1, 1, (FROM_CLIENT,))) == [e.Deliver(1, 1, FROM_CLIENT)]
-    assert state.handle(e.RequestWaits(1, 1, (FROM_PEER,))) == []
-    assert state.handle(frame(1, FROM_PEER)) == [e.Keep(), e.Deliver(1, 1, FROM_PEER)]
-    assert state.handle(e.RequestFinished(1, 1)) == [e.DropRequest(1, 1)]
-    assert state.handle(frame(1, FROM_PEER)) == [e.Discard("late")]
-
-
-def test_while_a_request_waits_another_runs() -> None:
-    state = committed(memory_limit_bytes=10_000)
-    state.handle(frame(1))
-    assert state.handle(frame(2)) == [e.Keep()]
-    assert state.handle(e.RequestWaits(1, 1, (FROM_PEER,))) == [e.StartRequest(1, 2)]
-    assert state.handle(frame(1, FROM_PEER)) == [e.Keep()]
-    assert state.handle(e.RequestWaits(1, 2, (FROM_PEER,))) == [e.Deliver(1, 1, FROM_PEER)]
+    assert state.handle(frame(1)) == [r.Keep(), r.StartRequest(1, 1)]
+    assert state.handle(r.RequestWaits(1, 1, (FROM_CLIENT,))) == [r.Deliver(1, 1, FROM_CLIENT)]
+    assert state.handle(r.RequestWaits(1, 1, (FROM_PEER,))) == []
+    assert state.handle(frame(1, FROM_PEER)) == [r.Keep(), r.Deliver(1, 1, FROM_PEER)]
+    assert state.handle(r.RequestFinished(1, 1)) == [r.FinishRequest(1, 1), r.DropRequest(1, 1)]
+    assert state.handle(frame(1, FROM_PEER)) == [r.Discard("late")]
 
 
 def test_frames_before_commit_are_stale() -> None:
@@ -234,57 +226,11 @@ def test_frames_before_commit_are_stale() -> None:
         state.handle(frame(1))
 
 
-def test_a_duplicate_frame_is_dropped() -> None:
-    state = committed()
-    state.handle(frame(1))
-    assert state.handle(frame(1)) == [e.Discard("duplicate")]
-
-
-def test_a_frame_that_the_program_does_not_receive_is_the_peers_fault() -> None:
-    with pytest.raises(CodecError, match="no frame 99 from rank 0"):
-        committed().handle(frame(1, FrameKey(0, 99)))
-
-
-def test_request_that_does_not_fit_is_refused_not_queued() -> None:
-    """Memory is a hard limit: refusing early lets the coordinator wait or go elsewhere."""
-    state = committed(early_limit_bytes=100)
-    state.handle(frame(1))
-    assert state.handle(frame(2, num_bytes=90)) == [e.Keep()]
-    discard, failure, drop = state.handle(frame(3, num_bytes=20))
-    assert (discard, drop) == (e.Discard("overloaded"), e.DropRequest(1, 3))
-    assert isinstance(failure, e.FailRequest) and isinstance(failure.error, WorkerOverloadedError)
-    assert "keeps 90 bytes" in str(failure.error) and "20 more would exceed 100" in str(failure.error)
-    assert state.handle(frame(3, num_bytes=5)) == [e.Discard("late")]
-
-
-def test_a_program_that_raises_fails_its_request_only() -> None:
-    state = committed()
-    state.handle(frame(1))
-    state.handle(frame(2))
-    error = WorkerFailedError("boom")
-    assert state.handle(e.RequestFailed(1, 1, error)) == [
-        e.FailRequest(1, 1, error),
-        e.DropRequest(1, 1),
-        e.StartRequest(1, 2),
-    ]
-
-
-def test_cancelling_a_request_that_waits_runs_and_never_came() -> None:
-    state = committed()
-    state.handle(frame(1))
-    assert state.handle(e.CancelArrived(1, 1)) == [e.DropRequest(1, 1)]  # it runs: its thread is still busy
-    assert state.handle(frame(2)) == [e.Keep()]
-    assert state.handle(e.RequestWaits(1, 1, (FROM_PEER,))) == [e.StartRequest(1, 2)]
-    assert state.handle(e.CancelArrived(1, 3)) == []
-    assert state.handle(frame(3)) == [e.Discard("late")]
-    assert state.handle(e.CancelArrived(9, 1)) == []
-
-
 def test_a_request_that_failed_while_it_ran_is_not_failed_twice() -> None:
     state = committed()
     state.handle(frame(1))
     assert len(state.handle(e.PeerLost(1, 2, "reset"))) == 2
-    assert state.handle(e.RequestFailed(1, 1, WorkerFailedError("send failed"))) == []
+    assert state.handle(r.RequestFailed(1, 1, WorkerFailedError("send failed"))) == []
 
 
 def test_draining_finishes_what_has_begun_and_takes_nothing_new() -> None:
@@ -292,11 +238,15 @@ def test_draining_finishes_what_has_begun_and_takes_nothing_new() -> None:
     state.handle(frame(1))
     assert state.handle(e.ReleaseRequested(1)) == []
     discard, failure, _ = state.handle(frame(2))
-    assert discard == e.Discard("refused")
-    assert isinstance(failure, e.FailRequest) and isinstance(failure.error, StalePlanError)
-    state.handle(e.RequestWaits(1, 1, (FROM_PEER,)))
-    assert state.handle(frame(1, FROM_PEER)) == [e.Keep(), e.Deliver(1, 1, FROM_PEER)]
-    assert state.handle(e.RequestFinished(1, 1)) == [e.DropRequest(1, 1), e.FreeEpoch(1)]
+    assert discard == r.Discard("refused")
+    assert isinstance(failure, r.FailRequest) and isinstance(failure.error, StalePlanError)
+    state.handle(r.RequestWaits(1, 1, (FROM_PEER,)))
+    assert state.handle(frame(1, FROM_PEER)) == [r.Keep(), r.Deliver(1, 1, FROM_PEER)]
+    assert state.handle(r.RequestFinished(1, 1)) == [
+        r.FinishRequest(1, 1),
+        r.DropRequest(1, 1),
+        e.FreeEpoch(1),
+    ]
 
 
 def test_release_and_abort_of_an_unknown_epoch_are_no_error() -> None:

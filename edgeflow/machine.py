@@ -1,0 +1,166 @@
+"""State machines: events in, instructions out, and a bounded journal of both that can be replayed.
+
+A state machine decides and does nothing else: it knows no socket, clock or thread. Its public methods that
+change its state are marked `recorded`: the journal keeps each call and its outcome, and now and then a copy
+of the whole state, so that the latest calls can be replayed on the state that they met. `edgeflow.incident`
+writes journals to files and reads them.
+
+Models: ``stimulus_log``, ``story`` and ``validate_state`` of dask's worker state machine.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound="Machine")
+
+#: Calls after which the state is copied anew; the journal holds this many calls, and at most twice as many.
+CHECKPOINT: Final = 2048
+
+
+class Raised(NamedTuple):
+    """The outcome of a call that raised."""
+
+    error: BaseException
+
+
+class Call(NamedTuple):
+    """One recorded call.
+
+    Attributes:
+        outcome: What it returned, or `Raised`. Errors have no traceback, which would keep buffers alive.
+    """
+
+    method: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outcome: Any
+
+
+class _Chapter(NamedTuple):
+    """A copy of the state, and the calls since."""
+
+    state: Mapping[str, Any]
+    calls: list[Call]
+
+
+class Journal:
+    """The latest calls of one machine, and the state that the first of them met."""
+
+    def __init__(self, machine: Machine, checkpoint: int = CHECKPOINT) -> None:
+        self._checkpoint = checkpoint
+        self._older: _Chapter | None = None
+        self._newer = _Chapter(_state_of(machine), [])
+
+    def turn(self, machine: Machine) -> None:
+        """Begin a new chapter if the present one is full; to be called before the next call."""
+        if len(self._newer.calls) >= self._checkpoint:
+            self._older, self._newer = self._newer, _Chapter(_state_of(machine), [])
+
+    def add(self, call: Call) -> None:
+        self._newer.calls.append(call)
+
+    @property
+    def start(self) -> Mapping[str, Any]:
+        """The state, by attribute, before the first of `calls`."""
+        return (self._older or self._newer).state
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Oldest first."""
+        return (*(() if self._older is None else self._older.calls), *self._newer.calls)
+
+    def story(self, *keys: object) -> list[Call]:
+        """Return the calls in which one of ``keys`` occurs: a request id, an epoch, the name of a device."""
+        wanted = set(keys)
+        return [call for call in self.calls if not wanted.isdisjoint(_atoms(call))]
+
+
+class Machine:
+    """Base of the state machines.
+
+    Attributes:
+        is_validating: Whether `validate` is called after every recorded call; tests set it on the class.
+    """
+
+    is_validating: ClassVar[bool] = False
+
+    @functools.cached_property
+    def journal(self) -> Journal:
+        return Journal(self)
+
+    def validate(self) -> None:
+        """Raise `AssertionError` if the state contradicts itself."""
+
+
+def recorded(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
+    """Mark a method that changes a machine's state, so that its calls are in the journal."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def call(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        journal = self.journal
+        journal.turn(self)
+        try:
+            outcome = method(self, *args, **kwargs)
+        except Exception as error:
+            journal.add(Call(name, _lean_all(args), kwargs, Raised(without_traceback(error))))
+            raise
+        journal.add(Call(name, _lean_all(args), kwargs, _lean(outcome)))
+        if Machine.is_validating:
+            self.validate()
+        return outcome
+
+    call.is_recorded = True  # type: ignore[attr-defined]  # how `edgeflow.incident` tells what may be replayed
+    return call
+
+
+def without_traceback(error: BaseException) -> BaseException:
+    """Return a copy of an error that refers to no frames."""
+    try:
+        copied: BaseException = type(error).__new__(type(error), *error.args)
+    except TypeError:  # a class with a constructor of its own in C
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    for key, value in vars(error).items():
+        setattr(copied, key, value)
+    return copied
+
+
+def _state_of(machine: Machine) -> Mapping[str, Any]:
+    return copy.deepcopy({key: value for key, value in vars(machine).items() if key != "journal"})
+
+
+def _lean(value: Any) -> Any:
+    """Return ``value``, an event or a list of instructions, with errors that refer to no frames."""
+    if type(value) is list:
+        return [_lean(item) for item in value]
+    error = getattr(value, "error", None)
+    if isinstance(error, BaseException):
+        return dataclasses.replace(value, error=without_traceback(error))
+    return value
+
+
+def _lean_all(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple([_lean(value) for value in values])
+
+
+def _atoms(value: Any) -> Iterator[object]:
+    """Yield the numbers and texts in a call, an event or an instruction."""
+    if isinstance(value, int | str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _atoms(key)
+            yield from _atoms(item)
+    elif isinstance(value, tuple | list | set | frozenset):
+        for item in value:
+            yield from _atoms(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _atoms(getattr(value, field.name))
