@@ -1,6 +1,7 @@
-"""Latency history, and when another plan pays: pure, with the clock passed in.
+"""Keep a latency history and decide when to switch plans: pure, with the time passed in.
 
-Used by sessions on real workers (`edgeflow.coordinator`) and by the simulator, through one protocol.
+`Rebalancer` is the one implementation: sessions on real workers (`edgeflow.coordinator`) use it directly. The
+simulator accepts anything that satisfies the `Balancer` protocol.
 """
 
 from edgeflow.balancer.balancer import Planner, Rebalancer

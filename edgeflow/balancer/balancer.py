@@ -1,4 +1,4 @@
-"""The balancer: believes what devices were seen to do, and asks for another plan when that pays."""
+"""The balancer: estimates device speeds from observations, and asks for another plan when that pays."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from edgeflow.units import format_seconds
 
 logger = logging.getLogger(__name__)
 
-#: Makes a plan of a graph, under given costs.
+#: Plans a graph on a cluster under given costs.
 Planner = Callable[[ModelGraph, Cluster, CostModel], Plan]
 
-#: Cool-downs that a switch is remembered for, and the most that one is stretched by.
+#: A switch counts as recent for this many cool-downs; recent switches stretch the cool-down by at most this
+#: factor.
 _MEMORY: Final = 24
 _MAX_STRETCH: Final = 32
 
@@ -37,16 +38,17 @@ _MAX_DECISIONS: Final = 64
 
 
 class Rebalancer:
-    """Re-plans when the gain stands all doubt and pays for the moving, and the last switch is long ago.
+    """Switches plans when the gain is significant, repays the move, and the cool-down has passed.
 
     Args:
-        planner: Asked with the graph of the plan that runs, who is known to be there, and what
-            is believed of them.
+        planner: Called with the graph of the running plan, the cluster of known devices, and costs corrected
+            by the current estimates.
         cost: Costs on the whole cluster that observations are compared with; the roofline by default.
-        is_exact: These costs are right for devices at their usual speed, not just up to a common factor.
+        is_exact: Whether these costs are right for devices at their usual speed, not only up to a common
+            factor.
 
     Attributes:
-        decisions: The latest, oldest first.
+        decisions: The most recent ones, oldest first.
     """
 
     def __init__(
@@ -72,13 +74,13 @@ class Rebalancer:
         self._weighed: object = None
         self._held: dict[str, set[WeightSlice]] = {}
         self._trials = Trials()
-        #: The plan that was asked for last is the one before.
+        #: Whether the plan requested last is a return to the previous one.
         self._is_back = False
 
     def switched(self, plan: Plan, cluster: Cluster, now_s: float) -> None:
-        """Take note of the plan that runs."""
+        """Record that ``plan`` runs from ``now_s`` on, on ``cluster``."""
         if plan is self._asked and self._is_back and self._switches:
-            self._switches.pop()  # what kept it from being tried again is remembered otherwise
+            self._switches.pop()  # no longer cool-down for it: `Trials` already refuses the rejected plan
         elif plan is self._asked:
             self._switches.append(now_s)
         if plan is self._asked and self._plan is not None and not self._is_back:
@@ -102,7 +104,7 @@ class Rebalancer:
         self.history.switched(now_s)
 
     def _another_graph(self, before: ModelGraph, graph: ModelGraph, now_s: float) -> None:
-        """What was measured of plans of the one graph says nothing of those of the other one."""
+        """Discard measurements of the old graph's kernels, and held weights that differ in the new graph."""
         devices = () if self._cluster is None else self._cluster.devices
         self._beliefs.another_graph({device.name for device in devices}, now_s)
         self._trials = Trials()
@@ -111,12 +113,12 @@ class Rebalancer:
             slices.intersection_update({item for item in slices if item.tensor in kept})
 
     def joined(self, cluster: Cluster) -> None:
-        """Other devices are known to be there than before; the plan that runs goes on."""
+        """Replace the set of known devices; the running plan continues."""
         self._cluster = cluster
         self._weighed = None
 
     def observe(self, observations: Sequence[Observation]) -> None:
-        """Take note of what has taken how long."""
+        """Add measured durations to the history."""
         self.history.add(observations)
         if observations:
             self._now_s = max(self._now_s, observations[-1].stop_s)
@@ -124,30 +126,30 @@ class Rebalancer:
             self._beliefs.update(device.name for device in self._cluster.devices)
 
     def slowness(self, now_s: float) -> dict[str, float]:
-        """Device -> how many times what the cost model says its kernels are believed to take."""
+        """Return device -> estimated kernel time / predicted kernel time."""
         devices = () if self._cluster is None else self._cluster.devices
         return {device.name: self._beliefs.of(device.name, now_s).ratio for device in devices}
 
     def belief(self, device: str, now_s: float) -> Belief:
-        """What is believed of one device."""
+        """Return the current estimate for one device."""
         return self._beliefs.of(device, now_s)
 
     @property
     def idle_devices(self) -> tuple[str, ...]:
-        """Devices that are there and not in the plan: only probes say how they are."""
+        """Known devices that the plan does not use: only probes measure their speed."""
         if self._plan is None or self._cluster is None:
             return ()
         used = _names(self._plan)
         return tuple(device.name for device in self._cluster.devices if device.name not in used)
 
     def cool_down_s(self, now_s: float) -> float:
-        """How long after the last switch the next one may come."""
+        """Return the least time between the last switch and the next one."""
         usual_s = self._thresholds.cool_down_s
         recent = sum(time_s > now_s - _MEMORY * usual_s for time_s in self._switches)
         return float(usual_s * min(_MAX_STRETCH, 2 ** max(0, recent - 1)))
 
     def decide(self, now_s: float) -> Plan | None:
-        """Return a better plan under what is believed now, if there is one that pays."""
+        """Return a better plan under the current estimates if switching pays, else None."""
         self._now_s = max(self._now_s, now_s)
         if self._plan is None or self._cluster is None:
             return None
@@ -156,7 +158,7 @@ class Rebalancer:
             return self._go_back(self._plan, *back, now_s)
         if now_s - self._switched_s < self.cool_down_s(now_s):
             return None
-        # Planning takes time, and the same beliefs bring the same plan.
+        # Planning takes time, and the same estimates give the same plan.
         beliefs = self._in_short(self._cluster, now_s), self._trials.num_refused(now_s)
         if beliefs == self._weighed:
             return None
@@ -170,27 +172,27 @@ class Rebalancer:
         return candidate
 
     def replan(self, cluster: Cluster) -> Plan:
-        """Return a plan for what is there, under what was last believed: for when a device was lost."""
+        """Return a plan for ``cluster`` under the latest estimates, as after the loss of a device."""
         assert self._plan is not None, "the first plan is the caller's"
         return self._planner(self._plan.graph, cluster, self.cost(cluster))
 
     def cost(self, cluster: Cluster) -> CostModel:
-        """Costs on ``cluster`` as last believed."""
+        """Return costs on ``cluster`` corrected by the latest estimates."""
         return self._beliefs.cost(self._base(cluster), cluster, self._now_s)
 
     def figure(self, plan: Plan) -> float:
-        """What a plan is to make small, under what was last believed."""
+        """Return the value that the plan's objective minimises, under the latest estimates."""
         return self._figure(plan, self._now_s)
 
     def in_short(self, cluster: Cluster) -> object:
-        """What was last believed of a cluster, rounded: the same beliefs bring the same plan."""
+        """Return the latest estimates, rounded: equal values give the same plan."""
         return self._in_short(cluster, self._now_s)
 
     def _base(self, cluster: Cluster) -> CostModel:
         return self._cost or CostModel(cluster=cluster)
 
     def _in_short(self, cluster: Cluster, now_s: float) -> object:
-        """Beliefs in steps of a few per cent; while they stay within one, nothing new is to be weighed."""
+        """Return the estimates rounded to a few per cent; while they are equal, weighing again is useless."""
         devices = tuple(
             (device.name, belief.source, round(math.log(belief.ratio) / 0.03), round(belief.error / 0.03))
             for device in cluster.devices
@@ -201,11 +203,11 @@ class Rebalancer:
         return devices, links
 
     def _go_back(self, plan: Plan, before: Plan, worse: Worse, now_s: float) -> Plan:
-        """What was predicted of the plan that runs is not so."""
+        """Return to the previous plan, because the running one was measured to be worse."""
         decision = Decision(
             time_s=now_s,
             verdict="switch",
-            reason=f"back: measured, it takes {worse.after_s / worse.before_s:.2f} times what the other took",
+            reason=f"back: measured {worse.after_s / worse.before_s:.2f} times as slow as the previous plan",
             before_s=worse.after_s,
             after_s=worse.before_s,
             before=_label(plan),
@@ -237,7 +239,7 @@ class Rebalancer:
             ), None
         after_s = self._figure(candidate, now_s)
         moved_bytes, move_s = self._moving(candidate, cluster)
-        # The present plan at its best and the other at its worst, within what is not known for sure.
+        # Compare the running plan at its best with the candidate at its worst within the uncertainty.
         doubted = 1 - self._figure(candidate, now_s, limits.doubt) / self._figure(plan, now_s, -limits.doubt)
         earned_s = (before_s - after_s) * self.history.rate_per_s(now_s) * limits.horizon_s
         if candidate.stages == plan.stages and _names(candidate) == _names(plan):
@@ -247,14 +249,14 @@ class Rebalancer:
         elif (worse := self._trials.refused(_label(candidate), slowness, now_s)) is not None:
             verdict = "stay"
             reason = (
-                f"tried of late, it took {format_seconds(worse.after_s)} and the one before it "
+                f"tried recently: it took {format_seconds(worse.after_s)}, the previous plan "
                 f"{format_seconds(worse.before_s)}"
             )
         elif doubted <= 0:
-            verdict, reason = "stay", f"a gain of {1 - after_s / before_s:.0%} is within what noise explains"
+            verdict, reason = "stay", f"a gain of {1 - after_s / before_s:.0%} is within the noise"
         elif plan.objective == "latency" and earned_s < move_s and self.history.rate_per_s(now_s) > 0:
             verdict = "stay"
-            reason = f"{earned_s:.1f} s earned in {limits.horizon_s:.0f} s, moving costs {move_s:.1f} s"
+            reason = f"saves {earned_s:.1f} s in {limits.horizon_s:.0f} s, but moving costs {move_s:.1f} s"
         else:
             verdict, reason = "switch", f"a gain of {1 - after_s / before_s:.0%}"
         decision = Decision(
@@ -272,7 +274,10 @@ class Rebalancer:
         return decision, candidate
 
     def _moving(self, plan: Plan, cluster: Cluster) -> tuple[int, float]:
-        """Weights that devices lack, and seconds until they have them: all come from the source's host."""
+        """Return the bytes of weights that devices lack, and seconds until all have received them.
+
+        All weights come from the source's host.
+        """
         total, slowest_s = 0, 0.0
         for name, slices in _slices(plan).items():
             missing = sum(item.num_bytes for item in slices - self._held.get(name, set()))
@@ -282,12 +287,15 @@ class Rebalancer:
         return total, slowest_s + self._thresholds.prepare_s
 
     def _figure(self, plan: Plan, now_s: float, doubt: float = 0.0) -> float:
-        """What the plan is to make small, under what is believed now; of several ways, the best one's."""
+        """Return the value that the objective minimises, under the estimates at ``now_s``.
+
+        Of several ways, the best one counts; for throughput, all together.
+        """
         cost = self._beliefs.cost(self._base(plan.cluster), plan.cluster, now_s, doubt=doubt)
         predictions = [predict_programs(way.programs, cost) for way in plan.ways]
         match plan.objective:
             case "throughput":
-                # Shares of requests in proportion to how many each way can answer.
+                # Each way takes a share of the requests in proportion to its rate.
                 return 1 / sum(1 / max(item.period_s, 1e-12) for item in predictions)
             case "energy":
                 return min(item.active_energy_j for item in predictions)
@@ -307,7 +315,7 @@ def _label(plan: Plan) -> str:
 
 
 def _slices(plan: Plan) -> dict[str, set[WeightSlice]]:
-    """Device -> slices of weights that it needs."""
+    """Return device -> slices of weights that it needs."""
     found: dict[str, set[WeightSlice]] = {}
     for way in plan.ways:
         for rank, program in way.programs.items():

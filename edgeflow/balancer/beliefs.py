@@ -1,4 +1,4 @@
-"""What is believed of every device and link now, out of the latency history."""
+"""Estimates of every device's and link's speed, derived from the latency history."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ from edgeflow.balancer.history import Estimate, LatencyHistory
 from edgeflow.cluster.cluster import Cluster, Link
 from edgeflow.cost.model import ANY_FAMILY, CostModel
 
-#: A link is corrected if a frame of this size takes so many times, and so much, longer or shorter than it
-#: should: less is within what clocks of different machines tell.
+#: A link is corrected if a frame of this size takes longer than expected by both this factor and this many
+#: seconds: smaller differences are within the error of clocks on different machines.
 _FRAME_BYTES: Final = 100_000
 _LINK_FACTOR: Final = 1.5
 _LINK_MIN_S: Final = 1e-3
 
-#: Standard errors of what probes say, and of what is taken to be usual.
+#: Standard errors (of the natural logarithm) of estimates from probes, and of the usual ratio.
 _OF_PROBE: Final = 0.03
 _OF_USUAL: Final = 0.06
 
-#: A ratio that differs by more (of its natural logarithm), beside its error, is not that of before.
+#: A ratio whose natural logarithm differs by more than this plus its error counts as changed.
 _STEP: Final = 0.1
 
-#: Values that the usual ratio is settled after.
+#: Number of values after which the usual ratio is settled.
 _ENOUGH: Final = 25
 
-#: Probes that differ by less (of their natural logarithm) are taken to be the same.
+#: Probes whose natural logarithms differ by less count as equal.
 _SAME_PROBE: Final = 0.12
 
-#: A device that came back on a probe's word and takes so much longer than was believed has misled us.
+#: If a device rejoined the plan because of its probe and then takes this many times the estimate, its probe
+#: baseline was wrong.
 _MISLED: Final = 1.3
 
 
 class Belief(msgspec.Struct, frozen=True, kw_only=True):
-    """What is believed of one device.
+    """The estimate for one device.
 
     Attributes:
-        ratio: Times of what the cost model says that its kernels take.
+        ratio: Measured kernel time / predicted kernel time.
         error: Standard error of its natural logarithm.
-        source: ``kernels``, ``probe``, or ``usual``: where nothing of late was seen.
+        source: ``kernels`` or ``probe``: the kind of recent observation; ``usual`` if there is none.
+        families: The ratio by family of operators, where it is known.
     """
 
     ratio: float
@@ -52,18 +54,18 @@ class Belief(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Anchor(msgspec.Struct, frozen=True):
-    """A probe took ``probe_s`` when kernels took ``ratio``."""
+    """A probe's duration, and the ratio of kernels at the same time."""
 
     probe_s: float
     ratio: float
 
 
 class _Before(msgspec.Struct, frozen=True, kw_only=True):
-    """What was believed of a device while kernels of another graph ran.
+    """The estimate for a device while the previous graph ran.
 
     Attributes:
-        change: Its ratio, in times of its usual one.
-        heard_s: When it was last heard of.
+        change: Its ratio / its usual ratio.
+        heard_s: Time of its last observation.
     """
 
     change: float
@@ -72,15 +74,17 @@ class _Before(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Beliefs:
-    """Follows a history.
+    """Estimates device and link speeds from a history.
 
-    A device in the plan is known by its kernels. One that is not is known by probes, compared with its own
-    baseline: the probe before the first request, which goes with what its kernels took in the first plan that
-    used it. Where there are no probes, it is taken to be as usual after a while. For a device that was never
-    used, what is usual for the others counts: a cost model that is wrong by a factor is mostly wrong by the
-    same one everywhere, so that only what is left of the ratios after it tells devices apart.
+    A device in the plan is measured by its kernels. A device outside the plan is measured by probes, compared
+    with its baseline: the probe before the first request, which corresponds to the ratio of its kernels in
+        the
+    first plan that used it. Without recent observations it is assumed to be at its usual ratio. A device that
+    was never used is assumed to have the median of the other devices' usual ratios: a cost model's error is
+    mostly a factor common to all devices.
 
     Args:
+        forget_s: An observation older than this says nothing about the present.
         is_exact: Costs are right for devices at their usual speed, so that the usual ratio is 1.
     """
 
@@ -89,19 +93,19 @@ class Beliefs:
         self._is_exact = is_exact
         self._forget_s = forget_s
         self._usual: dict[str, float] = {}
-        #: Devices whose usual ratio rests on enough to be left as it is.
+        #: Devices whose usual ratio is final.
         self._settled: set[str] = set()
         self._baseline_s: dict[str, float] = {}
-        #: The first probe after the device was last seen to compute, with what its kernels took then.
+        #: The first probe after the device's last kernels, with the ratio of these kernels.
         self._last: dict[str, _Anchor] = {}
         self._anchored_s: dict[str, float] = {}
         self._expected: dict[str, float] = {}
         self._misled: set[str] = set()
-        #: Device -> what is believed of it until it is heard of.
+        #: Device -> its estimate from the previous graph, used until it is observed again.
         self._before: dict[str, _Before] = {}
 
     def update(self, devices: Iterable[str]) -> None:
-        """Take note of what the history says now."""
+        """Update baselines and usual ratios from the history."""
         for device in devices:
             seen = self._history.estimate(device)
             if seen is not None:
@@ -120,14 +124,14 @@ class Beliefs:
                 self._last[device] = _Anchor(seconds, seen.ratio)
 
     def _probe(self, device: str, seen: Estimate | None) -> tuple[float, float] | None:
-        """What probes say since the device was last seen to compute: those before say how it was then."""
+        """Return the probes since the device's last kernels; earlier ones describe its state before these."""
         before = self._before.get(device)
         if seen is not None:
             return self._history.probe(device, since_s=seen.seen_s)
         return self._history.probe(device, since_s=-math.inf if before is None else before.heard_s)
 
     def _learn_usual(self, device: str, seen: Estimate) -> None:
-        """The first level that a device shows is its usual one; it is refined until a step, or well known."""
+        """Take the first observed ratio as the usual one; refine it until a step or until enough values."""
         known = self._usual.get(device)
         if known is None:
             before = self._before.pop(device, None)
@@ -141,11 +145,12 @@ class Beliefs:
                 self._usual[device] = seen.ratio
                 if seen.num_values >= _ENOUGH:
                     self._settled.add(device)
-        # Without a probe from that time, nothing else tells that it was slow when it was first seen.
+        # Without a probe from that time, only later, quicker kernels show that it was slow at first.
         elif device not in self._baseline_s:
             self._usual[device] = min(known, seen.ratio * math.exp(_STEP + 2 * seen.error))
 
     def usual(self, device: str) -> float:
+        """Return the ratio of a device at its usual speed."""
         if self._is_exact:
             return 1.0
         known = self._usual.get(device)
@@ -154,7 +159,7 @@ class Beliefs:
         return statistics.median(self._usual.values()) if self._usual else 1.0
 
     def of(self, device: str, now_s: float) -> Belief:
-        """What is believed of a device."""
+        """Return the estimate for a device at ``now_s``."""
         recent_s = now_s - self._forget_s
         seen = self._history.estimate(device)
         probe = self._probe(device, seen)
@@ -177,7 +182,7 @@ class Beliefs:
         return Belief(ratio=self.usual(device), error=error, source="usual")
 
     def adopted(self, devices: Iterable[str], now_s: float) -> None:
-        """A plan with these ``devices``, that the one before did not use, runs now."""
+        """Record that a plan runs now that uses ``devices``, which the previous plan did not use."""
         self._expected = {}
         for device in devices:
             belief = self.of(device, now_s)
@@ -185,10 +190,10 @@ class Beliefs:
                 self._expected[device] = belief.ratio
 
     def another_graph(self, devices: Iterable[str], now_s: float) -> None:
-        """Kernels of another graph run from now on.
+        """Discard kernel ratios, because a different graph runs now; keep each device's change from usual.
 
-        A cost model is wrong by one factor for one graph and by another for the next, so ratios of the two
-        must not be compared, nor what is usual. By how much devices are slower than usual is true of both.
+        The cost model's error differs from graph to graph, so neither ratios nor usual ratios carry over. The
+        quotient of the two does.
         """
         known = {}
         for device in sorted({*devices, *self._history.devices}):
@@ -206,11 +211,11 @@ class Beliefs:
             facts.clear()
 
     def cost(self, cost: CostModel, cluster: Cluster, now_s: float, *, doubt: float = 0.0) -> CostModel:
-        """Costs on ``cluster`` as believed now.
+        """Return costs on ``cluster`` corrected by the estimates at ``now_s``.
 
         Args:
             cost: Costs that observations were compared with.
-            doubt: Standard errors that every device is taken to be slower by; negative for faster.
+            doubt: Assume every device slower by this many standard errors; faster if negative.
         """
         names = {device.name for device in cluster.devices}
         corrections = {name: dict(item) for name, item in cost.corrections.items() if name in names}
@@ -227,7 +232,7 @@ class Beliefs:
         return msgspec.structs.replace(cost, cluster=self.network(cluster, now_s), corrections=corrections)
 
     def network(self, cluster: Cluster, now_s: float) -> Cluster:
-        """``cluster`` with the links that were seen to be others than it says."""
+        """Return ``cluster`` with the links replaced that were measured to be slower than it says."""
         names = {device.name: rank for rank, device in enumerate(cluster.devices)}
         links = {(a, b): link for a, b, link in cluster.links}
         changed = False
@@ -248,5 +253,6 @@ def _differs(found: Link, said: Link) -> bool:
     usual_s = said.latency_s + _FRAME_BYTES / said.bandwidth_bytes_per_s
     if abs(seconds - usual_s) < _LINK_MIN_S:
         return False
-    # A link that is quicker than it was said to be is left as it is: frames may have been cheap to deliver.
+    # Do not correct a link that looks quicker than the cluster says: the frames may have been easy to
+    # deliver.
     return seconds > _LINK_FACTOR * usual_s

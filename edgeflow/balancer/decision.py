@@ -1,4 +1,4 @@
-"""When to re-plan, and what was decided: plain data."""
+"""Thresholds for re-planning, and decisions: plain data."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """When to re-plan.
 
     Attributes:
-        gain: Least gain, as a share of the present plan's figure under the costs that are believed now.
-        cool_down_s: After a switch, at least so long until the next one; doubled with every further switch
-            of late, so that nothing makes it swing to and fro for long.
-        forget_s: A device that nothing was heard of for so long is taken to be at its usual speed again.
-        horizon_s: A switch has to have earned what moving costs after so long.
-        doubt: Standard errors of what is believed that a gain must stand.
-        prepare_s: What moving costs beside the weights: workers compile, connections are made.
+        gain: Least gain, as a share of the running plan's objective value under the current estimates.
+        cool_down_s: Least time between two switches; doubled by every further recent switch, so that plans
+            do not oscillate for long.
+        forget_s: A device without observations for this long is assumed to be at its usual speed again.
+        horizon_s: A switch must save the cost of moving within this time.
+        doubt: Number of standard errors of the estimates that a gain must exceed.
+        prepare_s: Cost of a move besides the weights: workers compile, connections are made.
     """
 
     gain: float = 0.1
@@ -40,19 +40,19 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What was weighed at one moment, and what came of it.
+    """A comparison of the running plan with a candidate, and its outcome.
 
     Attributes:
-        time_s: When, on the clock of whoever asked.
-        verdict: ``switch``, ``stay``, or ``impossible`` where no plan could be made.
+        time_s: When, on the caller's clock.
+        verdict: ``switch``, ``stay``, or ``impossible`` if no plan could be made.
         reason: In words.
-        before_s: The figure of the plan that runs, under what is believed now: seconds of a request, or
-            seconds between two answers, or joules, by the plan's objective.
-        after_s: The figure of the plan that was weighed against it.
-        before, after: What these plans are: strategy and devices.
-        slowness: Device -> times of what the cost model says that it is believed to take.
-        moved_bytes: Weights that have to travel.
-        move_s: What moving is expected to cost.
+        before_s: Objective value of the running plan under the current estimates: latency or period in
+            seconds, or energy in joules, by the plan's objective.
+        after_s: Objective value of the candidate.
+        before, after: Labels of these plans: strategy and devices.
+        slowness: Device -> estimated kernel time / predicted kernel time.
+        moved_bytes: Weights to send.
+        move_s: Expected duration of the move.
     """
 
     time_s: float
@@ -68,11 +68,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gain(self) -> float:
-        """The gain as a share of the present figure."""
+        """The gain as a share of ``before_s``."""
         return 1 - self.after_s / self.before_s if self.before_s > 0 else 0.0
 
     def explain(self) -> str:
-        """Return one line for people, with the numbers before and after."""
+        """Return one readable line, with the numbers before and after."""
         slow = ", ".join(f"{name} {ratio:.2f}x" for name, ratio in sorted(self.slowness.items()))
         numbers = f"{format_seconds(self.before_s)} ({self.before}) -> {format_seconds(self.after_s)}"
-        return f"{self.verdict}: {self.reason}; {numbers} ({self.after}); taking: {slow or 'nothing seen'}"
+        return f"{self.verdict}: {self.reason}; {numbers} ({self.after}); slowness: {slow or 'unknown'}"

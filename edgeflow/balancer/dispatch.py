@@ -1,6 +1,6 @@
-"""Which of several ways a request goes: the one that is expected to be done with it first.
+"""Choose one of several ways for a request: the one expected to complete it first.
 
-Pure: whoever uses it says what began and how long it took; there is no clock here.
+Pure: the caller reports starts and durations; there is no clock here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: Weight of the latest duration in a way's estimate.
+#: Weight of the latest duration in the exponentially weighted mean.
 _LATEST: Final = 0.2
 
 
@@ -21,11 +21,11 @@ class _Way:
 
 
 class Dispatcher:
-    """Counts what is under way, and learns how long each way takes.
+    """Counts requests in flight on each way, and learns how long each way takes.
 
-    A way with n requests under way is expected to be done with one more after n + 1 times what it takes
-    between two answers. That interval is learnt from durations divided by how many shared the way, an
-    exponentially weighted mean that starts from what was predicted.
+    A way with n requests in flight is expected to complete one more after n + 1 of its intervals between
+    answers. The interval is an exponentially weighted mean of duration / number of requests in flight, which
+    starts from the prediction.
 
     Args:
         expected_s: Predicted seconds of each way.
@@ -45,13 +45,13 @@ class Dispatcher:
         self._ways = [_Way(seconds) for seconds in expected_s]
 
     def begin(self) -> int:
-        """Return the way that the next request goes, and count it as under way there; of equals the first."""
+        """Return the way for the next request, and count the request as in flight there."""
         index = self.choose()
         self._ways[index].under_way += 1
         return index
 
     def choose(self) -> int:
-        """Return the way that the next request is to go; of equals the first.
+        """Return the way for the next request; the first one if several are equal.
 
         Raises:
             ValueError: If every way is closed.
@@ -62,14 +62,14 @@ class Dispatcher:
         )
 
     def close(self, way: int) -> None:
-        """Send nothing that way any more; what is under way there may still end."""
+        """Choose this way no more; requests in flight there may still end."""
         self._ways[way].is_closed = True
 
     def end(self, way: int, seconds: float | None) -> None:
-        """Note that a request has left a way.
+        """Record that a request has left a way.
 
         Args:
-            seconds: How long it took there; None if it was not answered, which teaches nothing.
+            seconds: How long it took there; None if it was not answered, which leaves the estimate as it is.
         """
         state = self._ways[way]
         if seconds is not None:
@@ -78,7 +78,7 @@ class Dispatcher:
 
     @property
     def expected_s(self) -> tuple[float, ...]:
-        """What one more answer of each way is expected to take, when nothing else is under way there."""
+        """Expected seconds of one request on each way when nothing else is in flight there."""
         return tuple(way.seconds for way in self._ways)
 
     def _completion_s(self, way: int) -> float:

@@ -1,9 +1,10 @@
-"""The latency history: what devices and links were seen to do, and what that says of them now.
+"""The latency history: measured durations of devices and links, and estimates of their present speed.
 
-A duration is compared with what the cost model expects of the same piece of work (a stage's kernels), so what
-is kept is a logarithm of a ratio. A device's ratio is that of sums over the pieces of work that it did within
-a moment: it says what the plan as a whole takes there, however unequal its stages are, and it is steadier
-than that of any of them. How the pieces differ says how families of operators do.
+A duration is divided by the cost model's prediction for the same piece of work (a stage's kernels), and the
+history keeps logarithms of such ratios. A device's ratio divides sums over all pieces that it ran within a
+block of time: it describes the whole plan on that device, however unequal its stages are, and is steadier
+    than
+the ratio of one piece. Differences between pieces give the ratios of families of operators.
 """
 
 from __future__ import annotations
@@ -20,31 +21,31 @@ from edgeflow.balancer.observation import Observation
 from edgeflow.balancer.series import MIN_VALUES, Series
 from edgeflow.cluster.cluster import Link
 
-#: Frames of one size on one link that are remembered.
+#: Number of frames kept per link and size.
 _FRAMES: Final = 25
 
-#: Probes of a device that its speed is taken from, so that one may be disturbed.
+#: Number of probes kept per device; their median tolerates one disturbed probe.
 PROBES: Final = 3
 
-#: Requests that are remembered.
+#: Number of requests kept.
 _REQUESTS: Final = 64
 
-#: Quantile of these that stands for an idle link: the longer ones have waited for each other.
+#: Quantile of the frames' durations that stands for an idle link: slower frames have waited for others.
 _IDLE: Final = 0.25
 
-#: Frames that a link must have carried before it is judged.
+#: Number of frames of one size from which on the size is used.
 _MIN_FRAMES: Final = 10
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What kernels take on a device.
+    """The measured speed of a device's kernels.
 
     Attributes:
-        ratio: Times of what the cost model expects.
+        ratio: Measured time / predicted time.
         error: Standard error of its natural logarithm.
-        families: The same ratio by family of operators, where observations tell them apart.
-        num_values: Observations that it rests on.
-        seen_s: When the last of them ended.
+        families: The same ratio by family of operators, where observations distinguish them.
+        num_values: Number of blocks of time that it rests on.
+        seen_s: When the last observation ended.
     """
 
     ratio: float
@@ -59,22 +60,22 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         seconds: From when the client began to send it until it had the answer.
-        own_s: The part of it after the answer before: what it took where one follows the other, and where
-            several are under way, what it kept the plan busy, without its waiting for the others.
+        own_s: The part of it after the previous answer: all of it if requests follow each other; with several
+            in flight, the time without the wait for the others.
     """
 
     seconds: float
     own_s: float
 
 
-#: Durations of so much time are averaged before anything else: a processor that is rationed (a quota of a
-#: control group, a scheduler's slice) makes most kernels as quick as ever and some very slow, and only the
-#: mean says how slow the device is.
+#: Average durations over blocks of this many seconds: on a rationed processor (a control group's quota, a
+#: scheduler's time slice) most kernels are as quick as ever and some very slow, and only the mean shows how
+#: slow the device is.
 BLOCK_S: Final = 0.25
 
 
 class _Blocks:
-    """Ratios of sums over blocks of time, as a series."""
+    """A series of sum(measured) / sum(predicted) over blocks of `BLOCK_S`, as natural logarithms."""
 
     def __init__(self) -> None:
         self.series = Series()
@@ -94,7 +95,7 @@ class _Blocks:
 
 
 class _Work(_Blocks):
-    """One piece of work on one device."""
+    """Durations of one piece of work on one device."""
 
     def __init__(self, first: Observation) -> None:
         super().__init__()
@@ -108,12 +109,13 @@ class _Work(_Blocks):
 
 
 class _Device:
-    """All that one device computes.
+    """All kernels of one device.
 
     Attributes:
-        pieces: Of the present plan, and of those before it until that has told enough.
-        whole: All of them together, by the present plan.
-        before: The same by the latest plan that told enough, if the present one has not.
+        pieces: Pieces of work of the running plan; also those of earlier plans until the running one has
+            enough values.
+        whole: All pieces of the running plan together.
+        before: The same of the latest earlier plan that had enough values.
     """
 
     def __init__(self) -> None:
@@ -135,7 +137,7 @@ class _Device:
 
     @property
     def told(self) -> _Blocks | None:
-        """What has told enough; None if nothing has."""
+        """The latest blocks with enough values; None if there are none."""
         return self.whole if len(self.whole.series) >= MIN_VALUES else self.before
 
 
@@ -144,28 +146,28 @@ class LatencyHistory:
 
     def __init__(self) -> None:
         self._devices: dict[str, _Device] = {}
-        #: The latest: when each ended, and its seconds.
+        #: Device -> its latest probes: when each ended, and its seconds.
         self._probes: dict[str, deque[tuple[float, float]]] = {}
         self._frames: dict[tuple[str, str], dict[int, deque[float]]] = {}
         self._sent_s: dict[tuple[str, str], float] = {}
         self._since_s = -math.inf
-        #: Whole requests on the present plan, oldest first.
+        #: Requests answered by the running plan, oldest first.
         self.requests: deque[Answered] = deque(maxlen=_REQUESTS)
         self._answered_s = -math.inf
 
     def switched(self, now_s: float) -> None:
-        """Another plan runs: what the one before made devices do is believed until there is newer word."""
+        """Record that another plan runs; its predecessor's values count until it has enough of its own."""
         self._since_s = now_s
         self.requests.clear()
         for known in self._devices.values():
             known.switched()
 
     def forget_kernels(self) -> None:
-        """Those that run from now on are others, of which the ones before say nothing."""
+        """Discard the kernel history: a different graph now runs."""
         self._devices.clear()
 
     def add(self, observations: Iterable[Observation]) -> None:
-        """Take note of durations, in the order in which they ended."""
+        """Add durations, in the order in which they ended."""
         for item in observations:
             if item.kind == "compute" and item.expected_s > 0:
                 if item.device not in self._devices:
@@ -187,11 +189,11 @@ class LatencyHistory:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Devices that were seen to compute."""
+        """Devices with at least one kernel in the history."""
         return tuple(sorted(self._devices))
 
     def estimate(self, device: str) -> Estimate | None:
-        """What kernels take on a device; None before it was seen often enough."""
+        """Return the measured speed of a device's kernels; None without enough values."""
         known = self._devices.get(device)
         told = known.told if known is not None else None
         if known is None or told is None:
@@ -208,7 +210,7 @@ class LatencyHistory:
         )
 
     def rate_per_s(self, now_s: float) -> float:
-        """Requests a second, as the piece of work that was seen most often tells; 0 if none was of late."""
+        """Return requests per second, by the running plan's most frequent piece of work; 0 without any."""
         rates = [
             len(work.times_s) / max(now_s - work.times_s[0], 1e-9)
             for known in self._devices.values()
@@ -218,17 +220,18 @@ class LatencyHistory:
         return max(rates, default=0.0)
 
     def probe(self, device: str, *, since_s: float = -math.inf) -> tuple[float, float] | None:
-        """Seconds of the last probes of a device after ``since_s``, and when the last one ended."""
+        """Return the median seconds of a device's probes after ``since_s``, and when the last one ended."""
         found = [(stop_s, seconds) for stop_s, seconds in self._probes.get(device, ()) if stop_s > since_s]
         if not found:
             return None
         return statistics.median(seconds for _, seconds in found), found[-1][0]
 
     def link(self, device: str, peer: str, *, since_s: float) -> Link | None:
-        """What a link does, by the quickest of its frames; None if too few were seen since ``since_s``.
+        """Return a link's bandwidth and latency, fitted to the quicker of its frames.
 
-        Latency and rate are told apart where frames of several sizes went over it (the line through the
-        medians of slopes, as Theil and Sen have it); else all is taken to be rate.
+        Frames of several sizes separate latency from bandwidth (Theil-Sen: the median of all slopes); with
+        one size, all time counts as transmission. None if no size has enough frames or the last frame is
+        older than ``since_s``.
         """
         sizes = self._frames.get((device, peer), {})
         points = [
@@ -246,12 +249,12 @@ class LatencyHistory:
 
     @property
     def links(self) -> tuple[tuple[str, str], ...]:
-        """Pairs that frames were seen between."""
+        """Pairs of sender and receiver with at least one frame."""
         return tuple(sorted(self._frames))
 
 
 def _by_family(pieces: Iterable[_Work], ratio: float) -> dict[str, float]:
-    """Family -> times of what is expected; together as much as the device as a whole takes."""
+    """Return family -> measured time / predicted time, scaled so that all together give ``ratio``."""
     expected_s: dict[str, float] = {}
     seconds: dict[str, float] = {}
     for work in pieces:

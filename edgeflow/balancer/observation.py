@@ -1,4 +1,4 @@
-"""What a balancer sees, and what it may answer."""
+"""Observations, and the protocol of a balancer that receives them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         kind: ``compute``: the kernels of one stage. ``transfer``: a frame, queues on its way included.
             ``probe``: a fixed piece of work, the same on every device and at all times. ``request``: a whole
             request, from when the client begins to send it until it has the answer.
-        device: Where it ran, or who sent; of a request, the source.
-        peer: Who received.
+        device: The device that computed or sent; for a request, the source.
+        peer: The receiver of a transfer.
         stop_s: When it ended.
-        expected_s: What the cost model says of it, on an idle cluster at its usual speed; 0 for a probe
-            or a request.
-        num_bytes: Of a frame.
+        expected_s: The cost model's prediction, on an idle cluster at its usual speed; 0 for a probe or a
+            request.
+        num_bytes: Size of a transferred frame.
         families: Family of operators -> its part of ``expected_s``; may be left out.
     """
 
@@ -38,13 +38,13 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Balancer(Protocol):
-    """Who watches durations and may ask for another plan. Knows no clock but the one that it is told."""
+    """Watches durations and may ask for another plan. The caller passes the time to each method."""
 
     def switched(self, plan: Plan, cluster: Cluster, now_s: float) -> None:
-        """``plan`` answers requests from now on; ``cluster`` is what is known to be there."""
+        """Record that ``plan`` answers requests from now on; ``cluster`` holds the known devices."""
 
     def observe(self, observations: Sequence[Observation]) -> None:
-        """Take note of what has taken how long, in the order in which it ended."""
+        """Add durations, in the order in which they ended."""
 
     def decide(self, now_s: float) -> Plan | None:
-        """Return a plan to switch to, or None to go on as it is."""
+        """Return a plan to switch to, or None to keep the running one."""

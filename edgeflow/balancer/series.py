@@ -1,7 +1,7 @@
-"""One duration over time: noisy, with outliers, now and then with a step.
+"""Estimate the level of a noisy series with outliers and occasional steps.
 
-Medians throughout: less than half of the latest values may be anything. What counts as a step is decided
-against the noise that the series itself has shown, so that noise alone is none.
+Everything is a median, so that fewer than half of the latest values may be arbitrary. A step must exceed the
+noise that the series itself has shown.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-#: Latest values that a step is looked for in; it is seen when more than half of them lie beyond it.
+#: Number of latest values searched for a step; the step is seen once more than half of them lie beyond it.
 RECENT: Final = 13
 
-#: Values that the present level is taken from; slow drift within them is followed as a step.
+#: Most values that the level is the median of; a slow drift within them is followed as a step.
 _SETTLED: Final = 101
 
-#: Fewest values that say anything.
+#: Fewest values for an estimate.
 MIN_VALUES: Final = 5
 
-#: A smaller step (of a natural logarithm) changes no decision worth its noise.
+#: Ignore smaller steps (natural logarithm): they are not worth a change of plan.
 _DEAD_BAND: Final = 0.08
 
-#: Standard errors of the latest values' median that noise stays within.
+#: Noise stays within this many standard errors of the difference of medians.
 _SIGMAS: Final = 5.0
 
-#: Least spread that is believed: clocks and schedulers are never quieter.
+#: Least standard deviation assumed: clocks and schedulers are never quieter.
 _MIN_SPREAD: Final = 0.02
 
-#: Values that double the standard error, were there no more.
+#: With this many values, the standard error is doubled; the factor is 1 + _FEW / n.
 _FEW: Final = 5
 
-#: The standard error of a median, in standard deviations by the root of the number of values.
+#: Standard error of a median of n normal values / (standard deviation / sqrt(n)).
 _OF_MEDIAN: Final = 1.2533
 
-#: Standard deviations by the median absolute deviation, of a normal distribution.
+#: Standard deviation / median absolute deviation of a normal distribution.
 _OF_MAD: Final = 1.4826
 
 
@@ -71,10 +71,10 @@ class Series:
 
     @property
     def error(self) -> float:
-        """Standard error of the level; infinite while there are too few values to tell.
+        """Standard error of the level; infinite with fewer than `MIN_VALUES` values.
 
-        By how far the values go on around the middle one, whatever the shape of their distribution: half of
-        them here and half of them there, as where outliers come close together, leave the middle unknown.
+        Taken from the order statistics around the median, for any distribution: it is large if values on both
+        sides of the median lie far apart, as when many outliers come close together.
         """
         num = len(self)
         if num < MIN_VALUES:
@@ -82,7 +82,7 @@ class Series:
         ordered = sorted(self._settled)
         middle, reach = (num - 1) / 2, math.sqrt(num) / 2
         error = (_at(ordered, middle + reach) - _at(ordered, middle - reach)) / 2
-        # Of few values it is not well known either.
+        # With few values the error itself is uncertain.
         return max(error, _OF_MEDIAN * _MIN_SPREAD / math.sqrt(num)) * (1 + _FEW / num)
 
     def add(self, value: float) -> None:
@@ -97,7 +97,7 @@ class Series:
             before = list(self._settled)[:MIN_VALUES]
         then, now = statistics.median(before), statistics.median(self._recent)
         noise = max(_MIN_SPREAD, _OF_MAD * statistics.median(abs(value - then) for value in before))
-        # Both medians are uncertain: the older one more, the fewer values it has.
+        # Both medians are uncertain; the older one the more, the fewer values it has.
         error = _OF_MEDIAN * noise * math.sqrt(1 / len(self._recent) + 1 / len(before))
         if abs(now - then) <= max(_DEAD_BAND, _SIGMAS * error):
             return
@@ -107,10 +107,10 @@ class Series:
 
 
 def _since_the_step(values: Sequence[float], then: float, now: float) -> Sequence[float]:
-    """The values from the moment on that ``now`` explains them better than ``then``.
+    """Return the latest values, from the moment on that ``now`` fits them better than ``then``.
 
-    Those among them that look like ``then`` are kept. Where they are many, outliers that came close together
-    have looked like a step, and the level is to be as uncertain as that makes it.
+    Values among them that fit ``then`` are kept: if they are many, outliers close together have looked like a
+    step, and these values make the level as uncertain as it is.
     """
     gains = [abs(value - then) - abs(value - now) for value in reversed(values)]
     sums = list(itertools.accumulate(gains))
@@ -118,7 +118,7 @@ def _since_the_step(values: Sequence[float], then: float, now: float) -> Sequenc
 
 
 def _at(ordered: Sequence[float], place: float) -> float:
-    """The value at a place between two of them; the first or the last beyond these."""
+    """Return the linear interpolation of ``ordered`` at a fractional index, clamped to its ends."""
     place = min(max(place, 0.0), len(ordered) - 1.0)
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)

@@ -1,8 +1,7 @@
-"""Whether a plan that was switched to is as good as it was to be: what was measured has the last word.
+"""Judge a new plan by measured requests: return to the previous plan if the new one is worse.
 
-Requests take longer where they wait for each other, and how many do is nothing that a plan can help: after a
-slow-down the next plan has a queue to work off. So a plan is worse only if requests took longer by it and
-each, without its waiting for others, too.
+Requests take longer while they wait for each other, and a new plan inherits the queue of a slow-down. So a
+plan is worse only if requests took longer in total and also without the wait for the others.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ import msgspec
 from edgeflow.balancer.history import Answered
 from edgeflow.plan.plan import Plan
 
-#: Requests that one plan is compared with another by: the latest of the one before, of the new one the first
-#: after those that found it cold.
+#: Compare this many requests: the latest of the previous plan, and of the new plan those after the first
+#: `_COLD`.
 _COMPARED: Final = 15
 _COLD: Final = 3
 
-#: A plan that takes so many times what the one before took is worse.
+#: A plan is worse if it takes more than this many times as long as the previous one.
 _WORSE: Final = 1.05
 
-#: A plan that was worse is not tried again for so long, twice that the next time, and so on; unless a device
-#: has changed by such a factor since.
+#: A plan that was worse is refused for this long, doubled each further time; unless some device's slowness
+#: has changed by the factor `_CHANGED` against the others.
 _REFUSED_S: Final = 60.0
 _MAX_REFUSED_S: Final = 3600.0
 _CHANGED: Final = 1.25
@@ -36,8 +35,10 @@ class Worse(msgspec.Struct, frozen=True, kw_only=True):
     """A plan that was tried and took longer than the one before it.
 
     Attributes:
-        before_s, after_s: Median seconds of a request with each of them.
-        slowness: What was believed of devices when it was chosen.
+        before_s, after_s: Median seconds of a request, with the previous plan and with this one.
+        slowness: Slowness of the devices when it was chosen.
+        until_s: It is refused until then.
+        refused_s: For how long it is refused.
     """
 
     before_s: float
@@ -55,7 +56,7 @@ class _Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trials:
-    """Compares requests before and after each switch, and remembers what was worse."""
+    """Compares requests before and after each switch, and remembers the plans that were worse."""
 
     def __init__(self) -> None:
         self._trial: _Trial | None = None
@@ -64,17 +65,17 @@ class Trials:
     def begin(
         self, before: Plan, label: str, *, requests: Sequence[Answered], slowness: Mapping[str, float]
     ) -> None:
-        """The plan called ``label`` takes the place of ``before``, which has answered ``requests``."""
+        """Start a trial: the plan called ``label`` replaces ``before``, which has answered ``requests``."""
         self._trial = None
         if len(requests) >= _COMPARED and before.objective == "latency":
             self._trial = _Trial(before=before, took=_usual(requests), label=label, slowness=dict(slowness))
 
     def end(self) -> None:
-        """Whatever was tried is not any more."""
+        """End the trial without a verdict."""
         self._trial = None
 
     def judge(self, requests: Sequence[Answered], now_s: float) -> tuple[Plan, Worse] | None:
-        """Return the plan to go back to, and why, once it is clear that the present one is worse."""
+        """Return the previous plan and the figures, once the running plan has proved worse; else None."""
         trial = self._trial
         if trial is None or len(requests) < _COLD + _COMPARED:
             return None
@@ -96,11 +97,11 @@ class Trials:
         return trial.before, worse
 
     def num_refused(self, now_s: float) -> int:
-        """How many plans are not to be tried again yet."""
+        """Return the number of plans refused at ``now_s``."""
         return sum(now_s < worse.until_s for worse in self._worse.values())
 
     def refused(self, label: str, slowness: Mapping[str, float], now_s: float) -> Worse | None:
-        """Return why a plan is not to be tried again yet, if it is not."""
+        """Return why a plan is refused at ``now_s``; None if it is not."""
         worse = self._worse.get(label)
         if worse is None or now_s >= worse.until_s or _differs(slowness, worse.slowness):
             return None
@@ -108,7 +109,7 @@ class Trials:
 
 
 def _usual(requests: Sequence[Answered]) -> Answered:
-    """Medians of the latest."""
+    """Return the medians of the latest `_COMPARED` requests."""
     latest = list(requests)[-_COMPARED:]
     return Answered(
         seconds=statistics.median(item.seconds for item in latest),
@@ -117,7 +118,7 @@ def _usual(requests: Sequence[Answered]) -> Answered:
 
 
 def _differs(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-    """Whether some device has changed against the others: a factor that all share is none of theirs."""
+    """Return whether some device has changed against the others; ignore a factor common to all devices."""
     names = sorted(a.keys() & b.keys())
     changes = [math.log(a[name] / b[name]) for name in names]
     if a.keys() != b.keys() or not changes:

@@ -161,7 +161,7 @@ def test_a_plan_that_proves_worse_is_left_and_not_tried_again_at_once() -> None:
     assert len(back) == 1 and back[0].before_s == pytest.approx(3.0 / 2.5 / 0.6 * back[0].after_s, rel=0.05)
     world.run(20)
     assert len(world.switches) == 2  # there and back
-    assert any("tried of late" in item.reason for item in world.balancer.decisions)
+    assert any("tried recently" in item.reason for item in world.balancer.decisions)
     world.run(240)
     # Tried again after 60 s and then after 120 s, since what was hidden may be gone.
     assert world.used == {"device0"} and len(world.switches) <= 6
