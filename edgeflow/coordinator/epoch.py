@@ -34,7 +34,7 @@ from edgeflow.net.rpc_errors import decode_description, rebuild
 from edgeflow.net.security import Access
 from edgeflow.net.transport.base import Connection, Transport
 from edgeflow.net.wire import Frame, Header, Kind
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision
 from edgeflow.plan.program import CLIENT, Send
 from edgeflow.rank import interpreter
 from edgeflow.rank.runner import RequestKey, Runner
@@ -114,7 +114,7 @@ class Epoch:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Decision,
         number: int,
         addresses: Mapping[int, str],
         *,

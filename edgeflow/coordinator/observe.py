@@ -8,7 +8,7 @@ import msgspec
 
 from edgeflow.balancer import Observation
 from edgeflow.cost import CostModel, work_of
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision
 from edgeflow.plan.program import CLIENT, Compute, Receive, Send, shared_stages
 
 #: By request: position of the instruction, when it began, when it ended.
@@ -25,7 +25,7 @@ class Observer:
         cost: What durations are compared with.
     """
 
-    def __init__(self, plan: Plan, cost: CostModel) -> None:
+    def __init__(self, plan: Decision, cost: CostModel) -> None:
         self._plan = plan
         names = {device.name for device in plan.cluster.devices}
         cost = msgspec.structs.replace(

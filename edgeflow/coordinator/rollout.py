@@ -20,7 +20,7 @@ from edgeflow.net.content import Content, content_of
 from edgeflow.net.proof import new_key
 from edgeflow.net.security import Access
 from edgeflow.net.transport.routes import choose_routes
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision
 from edgeflow.plan.program import CLIENT, WeightSlice
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Rollout:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Decision,
         epoch: int,
         addresses: Mapping[int, str],
         *,

@@ -246,7 +246,7 @@ class Session(Closing):
                     self.plan, self._contents = plan, contents
                     self._epochs |= {epoch.number: epoch for epoch in opened}
                     self._requests.handle(
-                        led.Opened({epoch.number: _expected_s(epoch.plan) for epoch in opened})
+                        led.Opened({epoch.number: _expected_s(epoch) for epoch in opened})
                     )
             except BaseException:
                 for epoch in opened:
@@ -483,6 +483,6 @@ class Session(Closing):
             self._processes.close()
 
 
-def _expected_s(way: Plan) -> float:
+def _expected_s(epoch: Epoch) -> float:
     """What a request is predicted to take on an idle cluster."""
-    return max(predict(way, with_events=False).latency_s, 1e-9)
+    return max(predict(epoch.plan, with_events=False).latency_s, 1e-9)
