@@ -245,9 +245,7 @@ class Session(Closing):
                         raise ClusterError("the session is closed")
                     self.plan, self._contents = plan, contents
                     self._epochs |= {epoch.number: epoch for epoch in opened}
-                    self._requests.handle(
-                        led.Opened({epoch.number: _expected_s(epoch) for epoch in opened})
-                    )
+                    self._requests.handle(led.Opened({epoch.number: _expected_s(epoch) for epoch in opened}))
             except BaseException:
                 for epoch in opened:
                     epoch.close(is_idle=False)

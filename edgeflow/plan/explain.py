@@ -10,20 +10,12 @@ from typing import Final
 from edgeflow.plan.decision import Decision
 from edgeflow.plan.encoding import wire_bytes
 from edgeflow.plan.program import CLIENT, Compute, Program, Send
-from edgeflow.plan.stage import Stage
+from edgeflow.plan.stage import KINDS, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.plan.verify import plan_memory_bytes
 from edgeflow.plan.weighed import Candidate, Figures, Weighed
 from edgeflow.units import format_bytes, format_flops, format_seconds
 
-#: Kind of stage -> how it is cut, in words. Other kinds are shown by their names.
-_KINDS: Final = {
-    "single": "on one device",
-    "rows": "cut by rows or tokens",
-    "tensor": "cut by heads, channels or hidden columns; partial sums added",
-    "replicate": "the same on every device",
-    "reduce": "re-partitioned",
-}
 _MAX_CANDIDATES: Final = 8
 
 
@@ -146,7 +138,7 @@ def _way_lines(way: Decision) -> Iterable[str]:
         first, last = (names[0], names[-1]) if names else ("-", "-")
         where = f"{stages[0].name}..{stages[-1].name}" if len(stages) > 1 else stages[0].name
         yield (
-            f"  {where:<11} {_KINDS.get(kind, kind)}: {len(names)} operators, {first} to {last}, "
+            f"  {where:<11} {KINDS.get(kind, kind)}: {len(names)} operators, {first} to {last}, "
             f"{format_flops(total)}"
         )
         if any(stage.claimants for stage in stages):

@@ -61,7 +61,7 @@ def on_part(task: Task, ranks: Collection[int], strategy: Strategy) -> Plan:
     try:
         cluster = part_of(task.cluster, names)
     except ConfigError as error:
-        raise InfeasiblePlanError(str(error), constraint="links") from error
+        raise InfeasiblePlanError(str(error), constraint="link") from error
     cost: CostModel = msgspec.structs.replace(
         task.cost,
         cluster=cluster,
