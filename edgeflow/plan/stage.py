@@ -13,8 +13,7 @@ import msgspec
 
 from edgeflow.sharding.region import Interval, Region
 
-
-#: Kind of stage -> how it is cut, in words. Strategies use these kinds; stages written by hand may have others.
+#: Kind of stage -> how it is cut, in words. Strategies use these; stages written by hand may have others.
 KINDS: Final[Mapping[str, str]] = {
     "single": "on one device",
     "rows": "cut by rows or tokens",
