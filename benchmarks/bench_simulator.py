@@ -25,7 +25,7 @@ from edgeflow.cluster import Cluster
 from edgeflow.cost import CostModel, predict
 from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision, Plan, Weighed
 from edgeflow.plan.stage import Shard, Stage
 from edgeflow.planner import plan
 from edgeflow.planner.layouts.layout import Layout
@@ -107,7 +107,8 @@ def _plan(graph: ModelGraph, devices: int, kind: str) -> Plan:
     stages = stages_of(task, [Run(graph.operators, layout)])
     ways = [_moved(stages, start) for start in range(0, devices - size + 1, size)]
     return Plan(
-        graph=graph, cluster=cluster, stages=ways[0], replicas=tuple(ways[1:]), strategy=kind, chosen=kind
+        Decision(graph=graph, cluster=cluster, stages=ways[0], replicas=tuple(ways[1:])),
+        Weighed(strategy=kind, chosen=kind),
     )
 
 

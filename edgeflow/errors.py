@@ -26,7 +26,13 @@ Every class maps to one process exit code (`exit_code`); see `EXIT_CODES`.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+#: The constraint that binds, and the unit of its amounts. ``memory``: a device's memory does not hold its
+#: part (bytes). ``latency``: the plan is sure to take longer than the search can use (seconds). ``link``:
+#: devices that must exchange data are not connected. ``devices``: no device is left, or no plan was found for
+#: them. ``plans``: a strategy that tries all plans would have to try too many (a count).
+Constraint = Literal["memory", "latency", "link", "devices", "plans"]
 
 
 class EdgeflowError(Exception):
@@ -75,10 +81,10 @@ class InfeasiblePlanError(PlanError):
     """No plan satisfies the constraints.
 
     Attributes:
-        constraint: What binds: ``"memory"``, ``"deadline"``, ``"latency"``, ``"links"``, ``"devices"``.
-        required: Amount needed, in the constraint's base unit (bytes, seconds).
-        available: Amount that there is.
-        device: Name of the device that it binds on, where it is one.
+        constraint: The constraint that binds.
+        required: Amount needed, in the constraint's unit; None where it has none.
+        available: Amount available, in the same unit.
+        device: Name of the device that lacks it, or empty.
     """
 
     exit_code = 4
@@ -87,7 +93,7 @@ class InfeasiblePlanError(PlanError):
         self,
         message: str,
         *,
-        constraint: str,
+        constraint: Constraint,
         required: float | None = None,
         available: float | None = None,
         device: str = "",

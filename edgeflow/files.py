@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from edgeflow.errors import CodecError, ConfigError
 
 
-class Saved(Protocol):
-    """What a JSON file of ours holds: its format says what it is, and of which version."""
+class _Header(msgspec.Struct):
+    """What every JSON file of ours says of itself: its kind and version in one word."""
 
-    @property
-    def format(self) -> str: ...
+    format: str
 
 
-SavedT = TypeVar("SavedT", bound=Saved)
+SavedT = TypeVar("SavedT")
 
 
 def read_text(path: Path, what: str) -> str:
@@ -34,13 +34,12 @@ def read_text(path: Path, what: str) -> str:
         ) from error
 
 
-def read_json(path: Path, kind: type[SavedT], *, what: str, format: str) -> SavedT:
+def read_json(path: Path, kinds: Mapping[str, type[SavedT]], *, what: str) -> SavedT:
     """Read a JSON file of ours.
 
     Args:
-        kind: The struct that it holds.
-        what: Of ours it is, for messages: ``plan``.
-        format: That it has to say it is.
+        kinds: Format, as the file's ``format`` names it -> the struct that such a file holds.
+        what: The kind of file, for messages: ``plan``.
 
     Raises:
         ConfigError: If it cannot be read.
@@ -51,9 +50,9 @@ def read_json(path: Path, kind: type[SavedT], *, what: str, format: str) -> Save
     except OSError as error:
         raise ConfigError(f"cannot read {what} {path}: {error.strerror or error}") from error
     try:
-        found = msgspec.json.decode(content, type=kind)
+        format = msgspec.json.decode(content, type=_Header).format
+        if format not in kinds:
+            raise CodecError(f"{path} is not an edgeflow {what} of a known version: {format!r}")
+        return msgspec.json.decode(content, type=kinds[format])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CodecError(f"{path} is not an edgeflow {what}: {error}") from error
-    if found.format != format:
-        raise CodecError(f"{path} is not an edgeflow {what} of a known version: {found.format!r}")
-    return found

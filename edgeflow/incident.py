@@ -98,7 +98,7 @@ def load_incident(path: Path, kind: type[M]) -> Incident[M]:
         ConfigError: If there is no such file.
         CodecError: If it is no incident, or one of another machine.
     """
-    file = read_json(path, _File, what="incident", format=FORMAT)
+    file = read_json(path, {FORMAT: _File}, what="incident")
     if file.machine != _name(kind):
         raise CodecError(f"{path} is an incident of {file.machine[:200]!r}, not of {_name(kind)!r}")
     known = _known(kind)

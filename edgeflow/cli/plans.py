@@ -80,5 +80,14 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
             }
             for stage in plan.stages
         ],
-        "candidates": plan.candidates,
+        "candidates": [
+            {
+                "label": item.label,
+                "latency_s": item.figures.latency_s,
+                "reason": item.reason,
+                "period_s": item.figures.period_s,
+                "energy_j": item.figures.energy_j,
+            }
+            for item in plan.candidates
+        ],
     }

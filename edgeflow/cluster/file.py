@@ -157,7 +157,7 @@ class _ProfileFile(msgspec.Struct):
 
 def _profile(path: Path, what: str) -> DeviceProfile:
     try:
-        return read_json(path, _ProfileFile, what="profile", format=PROFILE_FORMAT).profile
+        return read_json(path, {PROFILE_FORMAT: _ProfileFile}, what="profile").profile
     except (CodecError, ConfigError) as error:
         raise ConfigError(f"{what}.profile: {error}") from error
 

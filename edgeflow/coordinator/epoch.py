@@ -18,7 +18,7 @@ from edgeflow.cost.timeline import trace_event
 from edgeflow.errors import EdgeflowError
 from edgeflow.net.proof import prove
 from edgeflow.net.transport.base import Transport
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision
 from edgeflow.plan.program import CLIENT
 from edgeflow.telemetry.trace import TraceEvent
 from edgeflow.threads import Lock, Threads
@@ -65,7 +65,7 @@ class Epoch:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Decision,
         number: int,
         addresses: Mapping[int, str],
         *,

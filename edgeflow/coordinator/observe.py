@@ -9,7 +9,7 @@ import msgspec
 from edgeflow.balancer import Observation
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel, work_of
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision
 from edgeflow.plan.program import CLIENT, Compute, Receive, Send, shared_stages
 
 #: By request: position of the instruction, when it began, when it ended.
@@ -26,7 +26,7 @@ class Observer:
         cost: Predicts the durations that are compared with.
     """
 
-    def __init__(self, plan: Plan, cost: CostModel) -> None:
+    def __init__(self, plan: Decision, cost: CostModel) -> None:
         self._plan = plan
         cost = cost_on(cost, plan.cluster)
         #: (rank, position) -> expected seconds, and the parts of it by family.

@@ -8,7 +8,7 @@ from edgeflow.coordinator.epoch import Epoch, Shared
 from edgeflow.coordinator.rollout import ContentTable
 from edgeflow.errors import ConfigError, EdgeflowError
 from edgeflow.net.proof import new_epoch
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision
 from edgeflow.plan.program import CLIENT
 
 
@@ -30,7 +30,7 @@ class Openings:
         self._opening: dict[int, Epoch] = {}
         self.blamed: str | None = None
 
-    def open(self, way: Plan, contents: ContentTable, *, connect_timeout_s: float) -> Epoch:
+    def open(self, way: Decision, contents: ContentTable, *, connect_timeout_s: float) -> Epoch:
         """Return an epoch that all of its workers are ready for.
 
         Args:

@@ -16,7 +16,7 @@ from edgeflow.errors import EdgeflowError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.net.content import Content, content_of
 from edgeflow.net.proof import new_key
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision
 from edgeflow.plan.program import CLIENT, WeightSlice
 from edgeflow.threads import Crew, Queue, Threads
 
@@ -77,7 +77,7 @@ class Rollout:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Decision,
         epoch: int,
         addresses: Mapping[int, str],
         *,

@@ -31,6 +31,7 @@ from edgeflow.errors import ClusterError, ConfigError, EdgeflowError, PeerLostEr
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import check_same_inputs, flatten_inputs
 from edgeflow.net.transport.base import Transport
+from edgeflow.plan import Decision as Way
 from edgeflow.plan import Plan
 from edgeflow.telemetry.status import EpochStatus, Status
 from edgeflow.telemetry.trace import TraceEvent
@@ -469,7 +470,7 @@ class Session(Closing):
             return CONNECT_TIMEOUT_S
         return self._care.watch.call_timeout_s
 
-    def _expected_s(self, way: Plan) -> float:
+    def _expected_s(self, way: Way) -> float:
         """Return what a request is predicted to take on an idle cluster."""
         cost = None if self._cost is None else cost_on(self._cost, way.cluster)
         return max(predict(way, cost, with_events=False).latency_s, 1e-9)

@@ -18,6 +18,7 @@ from edgeflow.cluster.network import Transit, Turns
 from edgeflow.cost.energy import DeviceEnergy, modelled
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import InvalidPlanError
+from edgeflow.plan.decision import Decision
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import (
     CLIENT,
@@ -77,7 +78,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         return sum(item.active_j for item in self.energy.values())
 
 
-def predict(plan: Plan, cost: CostModel | None = None, *, with_events: bool = True) -> Prediction:
+def predict(plan: Plan | Decision, cost: CostModel | None = None, *, with_events: bool = True) -> Prediction:
     """Predict one request of a plan on an idle cluster.
 
     Raises:

@@ -1,7 +1,18 @@
-"""The DECISION: plans, their check, and the programs that follow from them."""
+"""Plans: the decision, how it was weighed, their check, and the programs that follow."""
 
-from edgeflow.plan.plan import Candidate, Plan
+from edgeflow.plan.decision import Decision
+from edgeflow.plan.plan import Plan, verify_plan
 from edgeflow.plan.stage import Piece, Shard, Stage
-from edgeflow.plan.verify import verify_plan
+from edgeflow.plan.weighed import Candidate, Figures, Weighed
 
-__all__ = ["Candidate", "Piece", "Plan", "Shard", "Stage", "verify_plan"]
+__all__ = [
+    "Candidate",
+    "Decision",
+    "Figures",
+    "Piece",
+    "Plan",
+    "Shard",
+    "Stage",
+    "Weighed",
+    "verify_plan",
+]

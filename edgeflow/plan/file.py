@@ -1,9 +1,13 @@
-"""Plans as JSON files."""
+"""Plans as JSON files.
+
+A file holds the stages and how they were weighed; of the graph it holds the name and the fingerprint.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -11,15 +15,38 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InvalidPlanError
 from edgeflow.files import read_json
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan.plan import Candidate, Plan
+from edgeflow.plan.decision import Decision
 from edgeflow.plan.stage import Stage
-from edgeflow.plan.verify import verify_plan
+from edgeflow.plan.verify import verify
+from edgeflow.plan.weighed import Candidate, Figures, Weighed
 
-_FORMAT = "edgeflow-plan-1"
+_FORMAT: Final = "edgeflow-plan-2"
 
 
 class _File(msgspec.Struct, kw_only=True):
     format: str
+    graph_name: str
+    graph_fingerprint: str
+    cluster: Cluster
+    stages: tuple[Stage, ...]
+    replicas: tuple[tuple[Stage, ...], ...]
+    activations: str
+    weighed: Weighed
+
+
+class _Candidate1(msgspec.Struct):
+    """A candidate in the layout of version 1."""
+
+    label: str
+    latency_s: float | None = None
+    reason: str = ""
+    period_s: float | None = None
+    energy_j: float | None = None
+
+
+class _File1(msgspec.Struct, kw_only=True):
+    """The layout of version 1, which is read but no longer written."""
+
     graph_name: str
     graph_fingerprint: str
     cluster: Cluster
@@ -31,67 +58,69 @@ class _File(msgspec.Struct, kw_only=True):
     predicted_energy_j: float | None
     lower_bound_s: float | None
     chosen: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[_Candidate1, ...]
     stages: tuple[Stage, ...]
     replicas: tuple[tuple[Stage, ...], ...]
     activations: str = ""
 
+    def upgraded(self) -> _File:
+        """Return the same in today's layout."""
+        return _File(
+            format=_FORMAT,
+            graph_name=self.graph_name,
+            graph_fingerprint=self.graph_fingerprint,
+            cluster=self.cluster,
+            stages=self.stages,
+            replicas=self.replicas,
+            activations=self.activations,
+            weighed=Weighed(
+                strategy=self.strategy,
+                objective=self.objective,
+                deadline_s=self.deadline_s,
+                figures=Figures(self.predicted_latency_s, self.predicted_period_s, self.predicted_energy_j),
+                lower_bound_s=self.lower_bound_s,
+                chosen=self.chosen,
+                candidates=tuple(
+                    Candidate(item.label, Figures(item.latency_s, item.period_s, item.energy_j), item.reason)
+                    for item in self.candidates
+                ),
+            ),
+        )
 
-def save_plan(plan: Plan, path: Path) -> None:
+
+_KINDS: Final[Mapping[str, type[_File | _File1]]] = {_FORMAT: _File, "edgeflow-plan-1": _File1}
+
+
+def save(decision: Decision, weighed: Weighed, path: Path) -> None:
     """Write a plan; see `Plan.save`."""
     data = _File(
         format=_FORMAT,
-        graph_name=plan.graph.name,
-        graph_fingerprint=plan.graph.fingerprint,
-        cluster=plan.cluster,
-        strategy=plan.strategy,
-        objective=plan.objective,
-        deadline_s=plan.deadline_s,
-        predicted_latency_s=_or_none(plan.predicted_latency_s),
-        predicted_period_s=_or_none(plan.predicted_period_s),
-        predicted_energy_j=_or_none(plan.predicted_energy_j),
-        lower_bound_s=_or_none(plan.lower_bound_s),
-        chosen=plan.chosen,
-        candidates=plan.candidates,
-        stages=plan.stages,
-        replicas=plan.replicas,
-        activations=plan.activations,
+        graph_name=decision.graph.name,
+        graph_fingerprint=decision.graph.fingerprint,
+        cluster=decision.cluster,
+        stages=decision.stages,
+        replicas=decision.replicas,
+        activations=decision.activations,
+        weighed=weighed,
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(data)))
 
 
-def load_plan(path: Path, graph: ModelGraph) -> Plan:
+def load(path: Path, graph: ModelGraph) -> tuple[Decision, Weighed]:
     """Read and check a plan; see `Plan.load`."""
-    data = read_json(path, _File, what="plan", format=_FORMAT)
+    found = read_json(path, _KINDS, what="plan")
+    data = found.upgraded() if isinstance(found, _File1) else found
     if data.graph_fingerprint != graph.fingerprint:
         raise InvalidPlanError(
             f"{path} was made for graph {data.graph_name!r} ({data.graph_fingerprint}), "
             f"not for {graph.name!r} ({graph.fingerprint})"
         )
-    plan = Plan(
+    decision = Decision(
         graph=graph,
         cluster=data.cluster,
         stages=data.stages,
-        strategy=data.strategy,
-        objective=data.objective,
-        deadline_s=data.deadline_s,
-        predicted_latency_s=_or_nan(data.predicted_latency_s),
-        predicted_period_s=_or_nan(data.predicted_period_s),
-        predicted_energy_j=_or_nan(data.predicted_energy_j),
-        lower_bound_s=_or_nan(data.lower_bound_s),
-        candidates=data.candidates,
-        chosen=data.chosen,
         replicas=data.replicas,
         activations=data.activations,
     )
-    verify_plan(plan)
-    return plan
-
-
-def _or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
+    verify(decision)
+    return decision, data.weighed

@@ -1,52 +1,40 @@
-"""From a plan to one program a device: the one rule of communication, written out.
+"""From stages to one program per rank: the one rule of communication, written out.
 
 *Device d receives from device e exactly owned(e) ∩ need(d); partial results are summed by the receiver.*
 Halo exchange, scatter, gather, all-gather, all-reduce, re-partition, idle devices and hand-over between
-pipelined stages all come out of it.
+pipelined stages all follow from it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
+from edgeflow.plan.claims import END_BUFFER, Slot, Tasks
 from edgeflow.plan.encoding import ENCODED_DTYPE, MAX_BYTES_PER_S, MIN_ELEMENTS
-from edgeflow.plan.machine import Held, Machine, Slot, finish
-from edgeflow.plan.program import (
-    CLIENT,
-    TOKEN,
-    TOKEN_DTYPE,
-    Assemble,
-    Claim,
-    Compute,
-    Dispense,
-    Part,
-    Program,
-    Receive,
-    Send,
-    token_receive,
-    token_send,
-)
+from edgeflow.plan.machine import Held, Machine, finish
+from edgeflow.plan.program import CLIENT, Assemble, Compute, Part, Program, Receive, Send
+from edgeflow.plan.sources import Owner, Sources, find_sources
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
-from edgeflow.sharding.region import Region, without
+from edgeflow.sharding.region import Region
 
+#: In place of a stage's name: the answer that the client hands over.
 _OUTPUTS = "outputs"
 #: The client's section in front of all stages.
 _INPUTS: Slot = (-1, 0)
 
 
-class _Owner(msgspec.Struct, gc=False):
-    """A rank's entry in the latest ownership of a tensor.
+class _Owned(msgspec.Struct, gc=False):
+    """One piece of a tensor, and the rank that owns it.
 
     Attributes:
-        claimed: Where a task makes the piece: what each rank holds that may have claimed it.
+        claimed: Of a task's piece: claimant -> the buffer that holds it if that rank ran the task.
     """
 
     rank: int
@@ -55,25 +43,13 @@ class _Owner(msgspec.Struct, gc=False):
     claimed: Mapping[int, Held] = {}
 
 
-class _Sources(NamedTuple):
-    """What covers a region on a rank: parts of what it holds, of what others own, and what nobody has.
-
-    Attributes:
-        here, there: By the index among those that it holds, and among the owners.
-    """
-
-    here: list[tuple[int, Region]]
-    there: list[tuple[int, list[Region]]]
-    missing: tuple[Region, ...]
-
-
 def lower(
     graph: ModelGraph, cluster: Cluster, stages: tuple[Stage, ...], *, activations: str = ""
 ) -> Mapping[int, Program]:
     """Return the program of every rank that takes part, and the client's under `CLIENT`.
 
     Args:
-        activations: What they are encoded as on slow links, one of `edgeflow.plan.encoding.ENCODINGS`.
+        activations: Their encoding on slow links, one of `edgeflow.plan.encoding.ENCODINGS`, or empty.
 
     Raises:
         InvalidPlanError: If a stage needs a region that nobody owns at that point, or a shard is wrong.
@@ -82,15 +58,18 @@ def lower(
 
 
 class _Lowering:
+    """The programs under construction, and who owns what so far."""
+
     def __init__(self, graph: ModelGraph, cluster: Cluster, activations: str) -> None:
         self._graph = graph
         self._cluster = cluster
         self._activations = activations
         self._machines: dict[int, Machine] = {}
-        self._owners: dict[str, list[_Owner]] = {}
-        self._sources: dict[object, _Sources] = {}
+        #: Tensor -> its pieces, as the latest stages left them.
+        self._owned: dict[str, list[_Owned]] = {}
+        self._sources: dict[object, Sources] = {}
         self._num_tags = 0
-        #: While a task is written: where the client's sends for it go.
+        #: While a task is written: the client's section that sends its inputs.
         self._dispensed: Slot | None = None
 
     def run(self, stages: tuple[Stage, ...]) -> Mapping[int, Program]:
@@ -99,11 +78,11 @@ class _Lowering:
         for name in self._graph.inputs:
             region = Region.full(self._graph.specs[name].shape)
             held = self._keep(client, name, region, section=_INPUTS)
-            self._owners[name] = [_Owner(CLIENT, held, Piece(region))]
+            self._owned[name] = [_Owned(CLIENT, held, Piece(region))]
             inputs.append((name, held.buffer))
         for index, stage in enumerate(stages):
             self._stage(index, stage)
-        # The worker on the client's host begins as soon as it has its part, and then they share processors.
+        # The worker on the client's host gets its part last: once it computes, both share the processors.
         client.sections[_INPUTS].sends.sort(key=lambda send: send.peer == self._cluster.source_rank)
         outputs = []
         for name in dict.fromkeys(self._graph.outputs):
@@ -134,7 +113,7 @@ class _Lowering:
         if stage.claimants:
             self._claimed(index, stage)
             return
-        made: dict[str, list[_Owner]] = {}
+        made: dict[str, list[_Owned]] = {}  # by this stage
         for position, shard in enumerate(stage.shards):
             machine = self._machine(shard.device)
             slot = (index, position)
@@ -146,64 +125,46 @@ class _Lowering:
                     for name, piece in shard.outputs
                 ]
             for name, piece, held in owned:
-                made.setdefault(name, []).append(_Owner(shard.device, held, piece))
+                made.setdefault(name, []).append(_Owned(shard.device, held, piece))
         for name, owners in made.items():
-            # Stages may each make a part of a tensor; handing it over leaves it to its new owners alone.
-            before = self._owners.get(name, []) if stage.operators else []
-            self._owners[name] = [*before, *owners]
+            # Stages of operators may each add a part of a tensor; a hand-over replaces all owners.
+            before = self._owned.get(name, []) if stage.operators else []
+            self._owned[name] = [*before, *owners]
             if not stage.operators:
                 self._forget(name, owners)
 
     def _claimed(self, index: int, stage: Stage) -> None:
-        """Every claimant gets the instructions of every task, and runs those of the tasks that it takes."""
-        tags = {rank: tuple(self._new_tag() for _ in stage.shards) for rank in stage.claimants}
-        ends = {rank: self._new_tag() for rank in stage.claimants}
+        """Give every claimant the instructions of every task; it runs those of the tasks that it gets."""
+        tasks = Tasks.of(index, stage, self._new_tag)
         made: list[dict[int, list[tuple[str, Piece, Held]]]] = [{} for _ in stage.shards]
-        for place, rank in enumerate(stage.claimants):
+        for rank in stage.claimants:
             machine = self._machine(rank)
-            machine.has_claims = True
             held = machine.held
             for task, shard in enumerate(stage.shards):
-                # What one task holds is not there for another: nobody knows which of them run here.
+                # A task cannot read what another one holds: which of them run here is not known.
                 machine.held = defaultdict(list)
-                self._dispensed = (index, 1 + task * len(stage.claimants) + place)
-                made[task][rank] = self._compute((index, 1 + task), stage, shard, machine)
+                self._dispensed = tasks.send_slot(task, rank)
+                made[task][rank] = self._compute(tasks.task_slot(task), stage, shard, machine)
             machine.held, self._dispensed = held, None
-            lengths = (0,) * len(stage.shards)  # until they are known
-            claim = Claim(stage=stage.name, peer=CLIENT, tags=tags[rank], lengths=lengths)
-            machine.sections[index, 0].before.append(claim)
-            end = token_receive(CLIENT, ends[rank], stage.name)
-            end = msgspec.structs.replace(end, buffer=machine.new_buffer(end.tensor, TOKEN, TOKEN_DTYPE))
-            machine.sections[index, 1 + len(stage.shards)].before.append(end)
-        self._dispense(index, stage, tags, ends)
+            machine.sections[tasks.head_slot].before.append(tasks.claim(rank))
+            end = tasks.receive_end(rank, machine.add(END_BUFFER))
+            machine.sections[tasks.end_slot].before.append(end)
+        client = self._machine(CLIENT)
+        client.sections[tasks.head_slot].before.append(tasks.dispense())
+        for rank in stage.claimants:
+            client.sections[tasks.send_end_slot(rank)].sends.append(tasks.send_end(rank))
         for by_rank in made:
             first = min(by_rank)
             for position, (name, piece, held_first) in enumerate(by_rank[first]):
                 claimed = {rank: items[position][2] for rank, items in by_rank.items()}
-                self._owners.setdefault(name, []).append(_Owner(first, held_first, piece, claimed))
-
-    def _dispense(
-        self, index: int, stage: Stage, tags: Mapping[int, tuple[int, ...]], ends: Mapping[int, int]
-    ) -> None:
-        client = self._machine(CLIENT)
-        client.has_claims = True
-        ranks = stage.claimants
-        lengths = (0,) * (len(ranks) * (len(stage.shards) + 1))
-        client.sections[index, 0].before.append(
-            Dispense(
-                stage=stage.name, claimants=ranks, tags=tuple(tags[rank] for rank in ranks), lengths=lengths
-            )
-        )
-        for place, rank in enumerate(ranks):
-            slot = (index, 1 + len(stage.shards) * len(ranks) + place)
-            client.sections[slot].sends.append(token_send(rank, ends[rank], stage.name))
+                self._owned.setdefault(name, []).append(_Owned(first, held_first, piece, claimed))
 
     def _new_tag(self) -> int:
         self._num_tags += 1
         return self._num_tags - 1
 
-    def _forget(self, tensor: str, owners: list[_Owner]) -> None:
-        """What was handed over is held by its new owners alone: the others get it from them again."""
+    def _forget(self, tensor: str, owners: list[_Owned]) -> None:
+        """Let the new owners alone hold a tensor that was handed over; other ranks get it from them again."""
         for machine in self._machines.values():
             machine.held[tensor] = [owner.held for owner in owners if owner.rank == machine.rank]
 
@@ -220,7 +181,7 @@ class _Lowering:
         for (name, piece), (_, region) in zip(shard.outputs, work.outputs, strict=True):
             if piece.contraction is None:
                 held = self._keep(machine, name, region, section=slot)
-            else:  # a partial sum is not the tensor: nobody may read it as such
+            else:  # a partial sum is not the tensor and must not be read as such
                 dtype = self._graph.specs[name].dtype
                 held = Held(machine.new_buffer(name, region, dtype), region, slot)
             owned.append((name, Piece(region, piece.contraction), held))
@@ -233,12 +194,12 @@ class _Lowering:
         return owned
 
     def _acquire(self, machine: Machine, tensor: str, region: Region, section: Slot, stage: str) -> Held:
-        """Return a buffer on ``machine`` that holds at least ``region``; fetch what is missing."""
+        """Return a buffer on ``machine`` that holds at least ``region``; fetch the parts that it lacks."""
         for held in machine.held[tensor]:
             exact_enough = held.region == region if stage == _OUTPUTS else held.region.contains(region)
             if exact_enough:
                 return held
-        owners = self._owners.get(tensor)
+        owners = self._owned.get(tensor)
         if owners is None:
             raise InvalidPlanError(f"stage {stage!r} needs {tensor!r} before any stage has made it")
         is_sum = any(owner.piece.contraction is not None for owner in owners)
@@ -263,9 +224,9 @@ class _Lowering:
         return held
 
     def _partial_parts(
-        self, machine: Machine, tensor: str, region: Region, owners: list[_Owner], section: Slot, stage: str
+        self, machine: Machine, tensor: str, region: Region, owners: list[_Owned], section: Slot, stage: str
     ) -> list[Part]:
-        """Every owner's share of a sum, in rank order: all devices add in one order and agree to the bit."""
+        """Return every owner's share of a sum, in rank order: all devices get the same bits."""
         parts = []
         for owner in sorted(owners, key=lambda item: item.rank):
             overlap = region.intersect(owner.held.region)
@@ -281,21 +242,21 @@ class _Lowering:
         return parts
 
     def _cover(
-        self, machine: Machine, tensor: str, region: Region, owners: list[_Owner], section: Slot, stage: str
+        self, machine: Machine, tensor: str, region: Region, owners: list[_Owned], section: Slot, stage: str
     ) -> list[Part]:
-        """Parts that cover ``region``: what is here already, then the rest from the nearest owners."""
+        """Return parts that cover ``region``: those on this rank, then the rest from the nearest owners."""
         here = list(machine.held[tensor])
-        # Blocks of a model are alike, and so is who has what of them.
+        # The blocks of a model repeat, and so do these questions.
         question = (
             machine.rank,
             region,
             self._graph.specs[tensor].num_bytes,
             tuple([held.region for held in here]),
-            tuple([(owner.rank, owner.held.region, bool(owner.claimed)) for owner in owners]),
+            tuple([Owner(owner.rank, owner.held.region, bool(owner.claimed)) for owner in owners]),
         )
         found = self._sources.get(question)
         if found is None:
-            found = self._sources[question] = self._find_sources(*question)
+            found = self._sources[question] = find_sources(self._cluster, *question)
         if found.missing:
             missing = ", ".join(str(box) for box in found.missing)
             raise InvalidPlanError(f"stage {stage!r} needs {missing} of {tensor!r}, which no device owns")
@@ -312,56 +273,16 @@ class _Lowering:
                 parts.append(Part(buffer, overlap))
         return parts
 
-    def _find_sources(
-        self,
-        rank: int,
-        region: Region,
-        num_bytes: int,
-        here: tuple[Region, ...],
-        owners: tuple[tuple[int, Region, bool], ...],
-    ) -> _Sources:
-        """Who covers ``region`` on ``rank``, that has ``here`` of a tensor of so many bytes: the nearest.
-
-        Args:
-            owners: The rank of each, what it owns, and whether that was claimed as a task.
-        """
-        from_here, from_there = [], []
-        rest: tuple[Region, ...] = (region,)
-        for index, held in enumerate(here):
-            overlaps = _overlaps(rest, held)
-            if overlaps:
-                from_here += [(index, overlap) for overlap in overlaps]
-                rest = without(rest, held)
-        asked = [
-            index
-            for index, (owner, owned, is_claimed) in enumerate(owners)
-            if (owner != rank or is_claimed) and any(box.overlap(owned) for box in rest)
-        ]
-
-        def distance(index: int) -> tuple[float, int]:
-            owner = owners[index][0]
-            # Among equals the ones after this rank, so that load spreads.
-            after = (owner - rank) % (len(self._cluster.devices) + 1)
-            return self._cluster.distance_s(owner, rank, num_bytes), after
-
-        for index in sorted(asked, key=distance):
-            owned = owners[index][1]
-            overlaps = _overlaps(rest, owned)
-            if overlaps:
-                from_there.append((index, overlaps))
-                rest = without(rest, owned)
-        return _Sources(from_here, from_there, rest)
-
     def _transfer(
-        self, owner: _Owner, machine: Machine, tensor: str, region: Region, section: Slot, stage: str
+        self, owner: _Owned, machine: Machine, tensor: str, region: Region, section: Slot, stage: str
     ) -> int:
-        """Send ``region`` as soon as the owner has it; receive it where it is needed. Returns the buffer."""
+        """Send ``region`` as soon as the owner has it, receive it where it is needed; return the buffer."""
         held = Held(machine.new_buffer(tensor, region, self._graph.specs[tensor].dtype), region, section)
         self._link({owner.rank: owner.held}, machine, held, tensor, stage)
         return held.buffer
 
-    def _collect(self, owner: _Owner, machine: Machine, tensor: str, section: Slot, stage: str) -> Held:
-        """Take over what a task has made, from whichever rank claimed it; all of it."""
+    def _collect(self, owner: _Owned, machine: Machine, tensor: str, section: Slot, stage: str) -> Held:
+        """Receive the whole result of a task from the rank that claimed it, unless that is this rank."""
         region, own = owner.held.region, owner.claimed.get(machine.rank)
         dtype = self._graph.specs[tensor].dtype
         buffer = machine.new_buffer(tensor, region, dtype) if own is None else own.buffer
@@ -375,7 +296,7 @@ class _Lowering:
     def _link(
         self, senders: Mapping[int, Held], machine: Machine, target: Held, tensor: str, stage: str
     ) -> None:
-        """One frame: whoever of ``senders`` has made it sends it, ``machine`` keeps it in ``target``."""
+        """Write one frame: the one of ``senders`` that has made it sends it; ``machine`` receives it."""
         dtype = self._graph.specs[tensor].dtype
         tag = self._new_tag()
         encoding = self._encoding(tuple(senders), machine.rank, target.region, dtype)
@@ -409,15 +330,10 @@ class _Lowering:
         )
 
     def _encoding(self, senders: tuple[int, ...], receiver: int, region: Region, dtype: str) -> str:
-        """What a frame is encoded as: nothing, unless devices exchange many floats over a slow link."""
+        """Return a frame's encoding: empty, unless devices exchange many floats over a slow link."""
         if not self._activations or dtype != ENCODED_DTYPE or region.num_elements < MIN_ELEMENTS:
             return ""
         if CLIENT in (*senders, receiver):
             return ""
         slowest = min(self._cluster.link(rank, receiver).bandwidth_bytes_per_s for rank in senders)
         return self._activations if slowest <= MAX_BYTES_PER_S else ""
-
-
-def _overlaps(boxes: tuple[Region, ...], region: Region) -> list[Region]:
-    """What ``region`` holds of each of these boxes, where it holds something."""
-    return [box.intersect(region) for box in boxes if box.overlap(region)]

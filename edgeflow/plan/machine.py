@@ -1,21 +1,19 @@
-"""A program under construction: its buffers and sections, put in order and freed of what is done with."""
+"""A program under construction: its buffers and sections, then its instructions with `Free`s and the peak."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
+from edgeflow.plan.claims import Loop, Slot, loops_of, with_lengths
 from edgeflow.plan.program import (
     Assemble,
     Buffer,
-    Claim,
     Compute,
-    Dispense,
     Free,
     Instruction,
     Program,
@@ -25,20 +23,17 @@ from edgeflow.plan.program import (
 )
 from edgeflow.sharding.region import Region
 
-#: Where a section stands in a program: the stage, and which of the device's shards in it.
-Slot = tuple[int, int]
-
 
 @dataclass(slots=True)
 class Section:
-    """One device's instructions in one stage; sends that later stages ask for are added behind."""
+    """A rank's instructions for one shard or task; sends for later stages are added behind them."""
 
     before: list[Instruction] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
 
 
 class Held(msgspec.Struct, gc=False):
-    """A finished region of a tensor in a buffer, and the section after which it can be sent."""
+    """A finished region of a tensor in a buffer, and the section that finishes it."""
 
     buffer: int
     region: Region
@@ -47,7 +42,13 @@ class Held(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Machine:
-    """A program under construction."""
+    """A program under construction.
+
+    Attributes:
+        held: Tensor -> the regions of it that this rank holds.
+        weights: Slices that the kernels read, in the order of first use.
+        inner_bytes: Section -> peak of the intermediates inside its kernels.
+    """
 
     rank: int
     buffers: list[Buffer] = field(default_factory=list)
@@ -55,17 +56,20 @@ class Machine:
     held: defaultdict[str, list[Held]] = field(default_factory=lambda: defaultdict(list))
     weights: dict[WeightSlice, None] = field(default_factory=dict)
     inner_bytes: dict[Slot, int] = field(default_factory=dict)
-    has_claims: bool = False
+
+    def add(self, buffer: Buffer) -> int:
+        """Add a buffer and return its number."""
+        self.buffers.append(buffer)
+        return len(self.buffers) - 1
 
     def new_buffer(self, tensor: str, region: Region, dtype: str) -> int:
-        self.buffers.append(Buffer(tensor, region, dtype))
-        return len(self.buffers) - 1
+        return self.add(Buffer(tensor, region, dtype))
 
 
 def finish(
     machine: Machine, *, inputs: tuple[tuple[str, int], ...], outputs: tuple[tuple[str, int], ...]
 ) -> Program:
-    """Return the program: section after section, each buffer freed after its last use, and the peak known."""
+    """Return the program: its sections in order, with each buffer freed after its last use, and its peak."""
     instructions: list[Instruction] = []
     inner: dict[int, int] = {}
     starts: dict[Slot, int] = {}
@@ -78,12 +82,13 @@ def finish(
             instructions.append(instruction)
         instructions.extend(section.sends)
     kept = {buffer for _, buffer in outputs}
-    loops = _loops(instructions, starts) if machine.has_claims else []
+    loops = loops_of(instructions, starts)
     freed, positions, peak = _with_frees(
         instructions, inner, machine.buffers, {buffer for _, buffer in inputs}, kept, loops
     )
     for loop in loops:
-        freed[positions[loop[0] - 1]] = _with_lengths(freed[positions[loop[0] - 1]], loop, positions)
+        head = positions[loop.head]
+        freed[head] = with_lengths(freed[head], [positions[bound] for bound in loop.bounds])
     return Program(
         rank=machine.rank,
         instructions=tuple(freed),
@@ -92,31 +97,11 @@ def finish(
         outputs=outputs,
         weights=tuple(machine.weights),
         peak_bytes=peak,
-        has_claims=machine.has_claims,
+        has_claims=bool(loops),
     )
 
 
-def _loops(instructions: Sequence[Instruction], starts: Mapping[Slot, int]) -> list[list[int]]:
-    """Of each claim and dispense: where the parts behind it begin, and where the last one ends."""
-    by_position = {start: slot for slot, start in starts.items()}
-    found = []
-    for position, item in enumerate(instructions):
-        if isinstance(item, Claim | Dispense):
-            index, first = by_position[position]
-            parts = [starts[index, first + 1 + part] for part in range(len(item.lengths))]
-            after = [start for start in starts.values() if start > parts[-1]]
-            found.append([*parts, min(after, default=len(instructions))])
-    return found
-
-
-def _with_lengths(item: Instruction, loop: Sequence[int], positions: Sequence[int]) -> Instruction:
-    """``positions``: where each instruction stands in the program, and where that ends."""
-    bounds = [positions[start] for start in loop]
-    lengths = tuple(stop - start for start, stop in pairwise(bounds))
-    return msgspec.structs.replace(cast(Claim, item), lengths=lengths)
-
-
-#: The buffers that instructions read and write, by their kind; the other kinds touch none.
+#: Kind of instruction -> the buffers that it reads, or writes; other kinds touch none.
 _READS: Final[Mapping[type, Callable[[Any], Sequence[int]]]] = {
     Send: lambda send: (send.buffer,) if send.buffer >= 0 else (),
     Assemble: lambda assemble: [part.buffer for part in assemble.parts],
@@ -135,12 +120,17 @@ def _with_frees(
     buffers: list[Buffer],
     filled: set[int],
     kept: set[int],
-    loops: Sequence[Sequence[int]],
+    loops: Sequence[Loop],
 ) -> tuple[list[Instruction], list[int], int]:
     """Insert a `Free` after each buffer's last use.
 
+    Args:
+        inner_bytes: Position of a `Compute` -> peak of the intermediates inside its kernels.
+        filled: Buffers that hold something before the first instruction.
+        kept: Buffers that are read after the last.
+
     Returns:
-        The instructions; where each one stands among them, and where they end; the peak in bytes.
+        The instructions; the new position of each old one, then of their end; the peak in bytes.
     """
     sizes = [buffer.num_bytes for buffer in buffers]
     first: dict[int, int] = dict.fromkeys(filled, -1)
@@ -154,12 +144,12 @@ def _with_frees(
         if kind in _READS:
             for buffer in _READS[kind](instruction):
                 last[buffer] = index
-    made: dict[int, list[int]] = {}  # what is received may have been made here: the first time counts
+    made: dict[int, list[int]] = {}  # by the first write: a claimant receives into a buffer that it may fill
     for buffer, index in first.items():
         made.setdefault(index, []).append(buffer)
-    for bounds in loops:
-        # Tasks are handed out in any order, so what was there before them stays until all are.
-        begin, stop = bounds[0], bounds[-1]
+    for loop in loops:
+        # Tasks run in any order: a buffer from before the loop stays until the loop ends.
+        begin, stop = loop.bounds[0], loop.bounds[-1]
         last |= {
             buffer: stop - 1
             for buffer, index in last.items()
@@ -169,7 +159,7 @@ def _with_frees(
     for buffer, index in last.items():
         if buffer not in kept:
             dying.setdefault(index, []).append(buffer)
-    # An input that nothing reads: a causal mask, for instance, can hide all of it.
+    # Inputs that nothing reads: a causal mask, for instance, can hide all of one.
     unread = tuple(sorted(dying.get(-1, ())))
     freed: list[Instruction] = [Free(unread)] if unread else []
     positions: list[int] = []
@@ -178,7 +168,7 @@ def _with_frees(
     for index, instruction in enumerate(instructions):
         positions.append(len(freed))
         freed.append(instruction)
-        if index in inner_bytes:  # a kernel's own intermediates are alive beside the buffers, its outputs too
+        if index in inner_bytes:  # these intermediates, outputs included, are alive beside the buffers
             peak = max(peak, alive + inner_bytes[index])
         if index in made:
             alive += sum(sizes[buffer] for buffer in made[index])

@@ -6,13 +6,29 @@ Inside a stage there is no communication; between stages one rule moves everythi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import msgspec
 
 from edgeflow.sharding.region import Interval, Region
 
+#: Kind of stage -> how it is cut, in words. Strategies use these; stages written by hand may have others.
+KINDS: Final[Mapping[str, str]] = {
+    "single": "on one device",
+    "rows": "cut by rows or tokens",
+    "tiles": "cut into tiles of a grid",
+    "columns": "cut by output features",
+    "channels": "cut by channels",
+    "tensor": "cut by heads, channels or hidden columns; partial sums added",
+    "replicate": "the same on every device",
+    "gather": "gathered on one device",
+    "reduce": "re-partitioned",
+}
+
 
 class Piece(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
-    """What one device makes of one tensor.
+    """The part of one tensor that one device makes.
 
     Attributes:
         region: The box that the device computes and then owns.
@@ -29,16 +45,16 @@ class Shard(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         device: Rank: position in `Cluster.devices`.
-        outputs: Tensor name -> what the device makes of it, for every tensor that leaves the stage and of
-            which this device owns something. A tensor may have several pieces (borders that others need);
-            their hull is made, and only they are kept. A partial sum is one piece.
+        outputs: (tensor, piece) for every tensor that leaves the stage and of which this device owns a part.
+            A tensor may have several pieces (borders that others need): the device computes their hull and
+            keeps the pieces alone. A partial sum is one piece.
     """
 
     device: int
     outputs: tuple[tuple[str, Piece], ...]
 
     def piece(self, tensor: str) -> Piece | None:
-        """The first piece of a tensor; the only one, where it holds a partial sum."""
+        """Return the first piece of a tensor (the only one of a partial sum), or None."""
         for name, piece in self.outputs:
             if name == tensor:
                 return piece
@@ -50,18 +66,18 @@ class Stage(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
 
     Attributes:
         name: Unique in the plan; for people and traces.
-        kind: How it is cut, for people: ``rows``, ``tensor-parallel``, ``replicate``, ``single``,
-            ``reduce`` ...
-        operators: Names, in topological order. Empty when the stage only re-partitions (for instance a
-            reduce-scatter): then each shard receives its pieces of existing tensors and owns them from
-            there on, and nobody else has them any longer.
-        shards: One per device that takes part; several of one device (tiles, for instance) run one after
-            another, each with its own memory.
-        claimants: If any, the shards are tasks: each is run by whichever of these devices asks for one
-            first, and `Shard.device` says only who is expected to. The client hands them out, in order, so
-            such a stage reads nothing but inputs of the graph.
+        kind: How it is cut, for people: one of `KINDS`, unless the stage was written by hand. Nothing that
+            runs depends on it.
+        operators: Names, in topological order. Empty when the stage only re-partitions (a gather or a
+            reduce-scatter, for instance): then each shard receives its pieces of existing tensors, and from
+            there on their new owners alone hold these tensors.
+        shards: Usually one per device that takes part. Several shards of one device (tiles, for instance)
+            run one after another, each with its own memory.
+        claimants: If any, the shards are tasks, which these devices claim while the stage runs: a task goes
+            to the next claimant that asks for one, and `Shard.device` names only the expected one. The
+            client hands tasks out, in order, so such a stage reads only inputs of the graph.
 
-    An operator may stand in several stages, each of which makes other parts of what it makes.
+    An operator may stand in several stages, each of which makes a different part of its outputs.
     """
 
     name: str

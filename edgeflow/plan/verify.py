@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan.plan import Plan
+from edgeflow.plan.decision import Decision
 from edgeflow.plan.program import CLIENT, Program, WeightSlice
 from edgeflow.plan.stage import Piece, Stage
 from edgeflow.sharding.region import Interval, Region
@@ -18,7 +18,7 @@ from edgeflow.sharding.rules import contraction_size
 _Made = dict[tuple[int, str], list[Piece]]
 
 
-def verify_plan(plan: Plan) -> None:
+def verify(decision: Decision) -> None:
     """Check a plan; lowering it checks that whatever a stage needs is owned by then.
 
     Raises:
@@ -28,20 +28,20 @@ def verify_plan(plan: Plan) -> None:
         InfeasiblePlanError: If a device's memory does not hold its weights and buffers, or a program sends
             something to a device that it has no link to.
     """
-    for way in plan.ways:
+    for way in decision.ways:
         _verify_way(way)
-    verify_memory(plan)
+    verify_memory(decision)
 
 
-def verify_memory(plan: Plan) -> None:
+def verify_memory(decision: Decision) -> None:
     """Check that every device holds its part: all that planning asks about each candidate.
 
     Raises:
         InfeasiblePlanError: If a device's memory does not hold its weights and buffers.
         InvalidPlanError: If a need is not covered.
     """
-    for rank, required in plan_memory_bytes(plan).items():
-        device = plan.cluster.devices[rank]
+    for rank, required in plan_memory_bytes(decision).items():
+        device = decision.cluster.devices[rank]
         if required > device.memory_bytes:
             raise InfeasiblePlanError(
                 f"device {device.name!r} needs {required:,} bytes for weights and buffers, "
@@ -53,24 +53,24 @@ def verify_memory(plan: Plan) -> None:
             )
 
 
-def _verify_way(plan: Plan) -> None:
-    _check_operators(plan.graph, plan.stages)
+def _verify_way(way: Decision) -> None:
+    _check_operators(way.graph, way.stages)
     summed: dict[str, str] = {}
     computed: _Made = {}
-    for stage in plan.stages:
+    for stage in way.stages:
         made = computed if stage.operators else {}
-        _check_shards(plan.graph, stage, made, num_devices=len(plan.cluster.devices))
-        _check_tasks(plan.graph, stage)
+        _check_shards(way.graph, stage, made, num_devices=len(way.cluster.devices))
+        _check_tasks(way.graph, stage)
         for tensor in stage.outputs:
-            _check_sum(plan.graph, stage, tensor, summed)
-    _check_links(plan.cluster, plan.programs)
+            _check_sum(way.graph, stage, tensor, summed)
+    _check_links(way.cluster, way.programs)
 
 
-def plan_memory_bytes(plan: Plan) -> dict[int, int]:
+def plan_memory_bytes(decision: Decision) -> dict[int, int]:
     """Rank -> bytes of its weight slices, each once, and of the buffers of every way at its peak."""
     weights: dict[int, dict[WeightSlice, None]] = {}
     buffers: dict[int, int] = {}
-    for way in plan.ways:
+    for way in decision.ways:
         for rank, program in way.programs.items():
             if rank != CLIENT:
                 weights.setdefault(rank, {}).update(dict.fromkeys(program.weights))

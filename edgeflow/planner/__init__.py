@@ -12,8 +12,7 @@ from edgeflow.cost.model import CostModel
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.encoding import check_encoding
-from edgeflow.plan.plan import Plan
-from edgeflow.plan.verify import verify_plan
+from edgeflow.plan.plan import Plan, verify_plan
 from edgeflow.planner.objective import Objective
 from edgeflow.planner.search.pareto import pareto as find_front
 from edgeflow.planner.strategies.auto import auto

@@ -3,61 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, get_args
+from math import inf
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from edgeflow.errors import ConfigError
-from edgeflow.plan.plan import Candidate, Plan
+from edgeflow.plan.plan import Plan
+from edgeflow.plan.weighed import Candidate
 
-Kind = Literal["latency", "throughput", "energy"]
-KINDS: Final[tuple[str, ...]] = get_args(Kind)
+#: Objective -> the figure to minimise, and the one that decides between equals (`edgeflow.plan.weighed`).
+_FIGURES: Final[Mapping[str, tuple[str, str]]] = {
+    "latency": ("latency_s", "energy_j"),
+    "throughput": ("period_s", "latency_s"),
+    "energy": ("energy_j", "latency_s"),
+}
+KINDS: Final[tuple[str, ...]] = tuple(_FIGURES)
 
 
 class Objective(msgspec.Struct, frozen=True):
-    """What is made small.
+    """The figure to minimise.
 
     Attributes:
         kind: ``latency``: the time of one request on an idle cluster. ``throughput``: the time between two
             answers when requests never cease. ``energy``: what one request adds to the devices' consumption.
+            Otherwise the name of a further figure (`Figures.further`), with latency between equals.
         deadline_s: Latency to keep. A plan that misses it is worse than any that keeps it, whatever else.
     """
 
-    kind: Kind = "latency"
+    kind: str = "latency"
     deadline_s: float | None = None
 
     @staticmethod
     def of(kind: str, deadline_s: float | None = None) -> Objective:
-        """Return the objective called ``kind``.
+        """Return the objective that users call ``kind``, one of `KINDS`.
 
         Raises:
             ConfigError: If there is none, or the deadline is not positive.
         """
         if kind not in KINDS:
             raise ConfigError(f"no objective {kind!r}; known: {', '.join(KINDS)}")
-        if deadline_s is not None and not 0 < deadline_s < float("inf"):
+        if deadline_s is not None and not 0 < deadline_s < inf:
             raise ConfigError(f"a deadline must be positive and finite, got {deadline_s:g} s")
-        return Objective(kind, deadline_s)  # type: ignore[arg-type]
+        return Objective(kind, deadline_s)
+
+    @property
+    def figures(self) -> tuple[str, str]:
+        """Names of the figure to minimise, and of the one that decides between equals."""
+        return _FIGURES.get(self.kind, (self.kind, "latency_s"))
 
     def score(self, item: Plan | Candidate) -> tuple[float, float, float]:
-        """Return what to compare by, least first: seconds past the deadline, the objective, a tie-break."""
-        latency, period, energy = _figures(item)
-        missed = 0.0 if self.deadline_s is None else max(0.0, latency - self.deadline_s)
-        match self.kind:
-            case "latency":
-                return missed, latency, energy
-            case "throughput":
-                return missed, period, latency
-            case "energy":
-                return missed, energy, latency
+        """Return what to compare by, least first: seconds past the deadline, then `figures`.
+
+        An unknown figure counts as infinite.
+        """
+        latency_s, first, second = (_or_inf(item.figures.get(name)) for name in ("latency_s", *self.figures))
+        missed_s = 0.0 if self.deadline_s is None else max(0.0, latency_s - self.deadline_s)
+        return missed_s, first, second
 
 
-def _figures(item: Plan | Candidate) -> tuple[float, float, float]:
-    if isinstance(item, Plan):
-        return item.predicted_latency_s, item.predicted_period_s, item.predicted_energy_j
-    infinite = float("inf")
-    return tuple(infinite if x is None else x for x in (item.latency_s, item.period_s, item.energy_j))  # type: ignore[return-value]
+def _or_inf(value: float | None) -> float:
+    return inf if value is None else value
 
 
 def mixed_period_s(busy_s: Sequence[Mapping[str, float]]) -> tuple[float, tuple[float, ...]]:

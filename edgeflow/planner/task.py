@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -15,11 +14,13 @@ from edgeflow.cost.model import CostModel
 from edgeflow.cost.timeline import predict_programs
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.plan.plan import Candidate, Plan
+from edgeflow.plan.decision import Decision
+from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import Kernel
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.plan.verify import verify_memory
+from edgeflow.plan.weighed import Candidate, Figures, Weighed
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.layouts.build import draft
 from edgeflow.planner.layouts.layout import Layout, close
@@ -164,34 +165,35 @@ def finish(
             need longer than the task's limit.
     """
     _check_limit(task, stages)
-    plan = Plan(
+    decision = Decision(
         graph=task.graph,
         cluster=task.cluster,
         stages=stages,
-        strategy=strategy,
-        objective=task.objective.kind,
-        deadline_s=task.objective.deadline_s,
-        chosen=label,
         replicas=replicas,
         activations=task.activations,
     )
-    verify_memory(plan)
+    verify_memory(decision)
     predictions = [
-        predict_programs(way.programs, task.cost, is_one_of_many=bool(replicas)) for way in plan.ways
+        predict_programs(way.programs, task.cost, is_one_of_many=bool(replicas)) for way in decision.ways
     ]
     fastest = min(predictions, key=lambda item: item.latency_s)
-    latency, energy = fastest.latency_s, fastest.active_energy_j
+    energy = fastest.active_energy_j
     period, fractions = mixed_period_s([item.busy_s for item in predictions])
     if task.objective.kind == "throughput":
         energy = sum(
             item.active_energy_j * fraction for item, fraction in zip(predictions, fractions, strict=True)
         )
-    return with_programs_of(
-        plan,
-        predicted_latency_s=latency,
-        predicted_period_s=period,
-        predicted_energy_j=energy,
-        candidates=(Candidate(label, latency, period_s=period, energy_j=energy),),
+    figures = Figures(latency_s=fastest.latency_s, period_s=period, energy_j=energy)
+    return Plan(
+        decision,
+        Weighed(
+            strategy=strategy,
+            objective=task.objective.kind,
+            deadline_s=task.objective.deadline_s,
+            figures=figures,
+            chosen=label,
+            candidates=(Candidate(label, figures),),
+        ),
     )
 
 
@@ -208,13 +210,6 @@ def _check_limit(task: Task, stages: tuple[Stage, ...]) -> None:
             required=least_s,
             available=task.limit_s,
         )
-
-
-def with_programs_of(plan: Plan, **changes: Any) -> Plan:
-    """`dataclasses.replace` for fields that programs do not depend on; what was lowered is kept."""
-    changed = replace(plan, **changes)
-    changed.__dict__.update({name: plan.__dict__[name] for name in ("programs",) if name in plan.__dict__})
-    return changed
 
 
 def finish_ways(task: Task, ways: Sequence[Plan], *, strategy: str, label: str) -> Plan:
@@ -240,7 +235,7 @@ def finish_runs(task: Task, runs: Sequence[Run], *, strategy: str, label: str) -
 def whole_on(task: Task, *, strategy: str) -> tuple[list[Plan], list[tuple[str, InfeasiblePlanError]]]:
     """Return the whole graph on each device that can hold it, and why the others cannot."""
     plans, failures = task.alone
-    return [with_programs_of(plan, strategy=strategy) for plan in plans], list(failures)
+    return [plan.reweighed(strategy=strategy) for plan in plans], list(failures)
 
 
 def best_of(
@@ -259,11 +254,11 @@ def best_of(
         raise least_infeasible([error for _, error in failures])
     best = min(plans, key=objective.score)
     candidates = [item for plan in plans for item in plan.candidates]
-    candidates += [Candidate(label, None, str(error)) for label, error in failures]
+    candidates += [Candidate(label, reason=str(error)) for label, error in failures]
     unique: dict[str, Candidate] = {}
     for item in sorted(candidates, key=objective.score):
         unique.setdefault(item.label, item)
-    return with_programs_of(best, strategy=strategy, candidates=tuple(unique.values()))
+    return best.reweighed(strategy=strategy, candidates=tuple(unique.values()))
 
 
 def least_infeasible(errors: Sequence[InfeasiblePlanError]) -> InfeasiblePlanError:

@@ -217,7 +217,7 @@ class Run:
                 period_s=predicted.period_s,
             )
             ways.append(self._machines.install(script))
-        for rank, num_bytes in plan_memory_bytes(plan).items():
+        for rank, num_bytes in plan_memory_bytes(plan.decision).items():
             name = plan.cluster.devices[rank].name
             self._memory[name] = max(self._memory.get(name, 0), num_bytes)
         before = self._fleet

@@ -17,7 +17,7 @@ from edgeflow.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision, Plan, Weighed
 from edgeflow.planner.layouts.layout import Layout
 from edgeflow.planner.task import Run, Task, stages_of
 from edgeflow.simulator import simulate
@@ -83,7 +83,9 @@ def _plan(cluster: Cluster, tokens: int, pairs: int, reduce: str) -> Plan:
         reduce=reduce,  # type: ignore[arg-type]
     )
     runs = [Run(stretch, layout) for stretch in task.analysis.stretches]
-    return Plan(graph=graph, cluster=cluster, stages=stages_of(task, runs), strategy=reduce)
+    return Plan(
+        Decision(graph=graph, cluster=cluster, stages=stages_of(task, runs)), Weighed(strategy=reduce)
+    )
 
 
 @cache

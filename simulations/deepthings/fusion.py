@@ -13,7 +13,7 @@ import torch
 import edgeflow as ef
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Plan, verify_plan
+from edgeflow.plan import Decision, Plan, Weighed, verify_plan
 from edgeflow.plan.program import Kernel
 from edgeflow.planner.layouts.tiles import grid_boxes, tile_work
 from edgeflow.planner.strategies.deepthings import tiled
@@ -72,7 +72,9 @@ def _layer_bytes(kernel: Kernel) -> int:
 def plan_of(grid: tuple[int, int], num_layers: int = LAYERS, *, reuse: bool) -> Plan:
     """The first layers in tiles, the others on the gateway."""
     stages = tiled(task(), length(num_layers), grid, reuse=reuse)
-    plan = Plan(graph=graph(), cluster=task().cluster, stages=stages, strategy="deepthings")
+    plan = Plan(
+        Decision(graph=graph(), cluster=task().cluster, stages=stages), Weighed(strategy="deepthings")
+    )
     verify_plan(plan)
     return plan
 

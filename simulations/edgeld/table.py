@@ -15,7 +15,7 @@ import edgeflow as ef
 from edgeflow.cluster.cluster import Device, Link
 from edgeflow.cost import CostModel, predict
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.plan import Piece, Plan, verify_plan
+from edgeflow.plan import Decision, Piece, Plan, Weighed, verify_plan
 from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.layouts.layout import Draft, close, names_of, single_draft
 from edgeflow.sharding.region import split_interval
@@ -132,7 +132,9 @@ def plan_of(graph: ModelGraph, cluster: ef.Cluster) -> Plan:
             for rank, strip in zip(followers, strips, strict=True):
                 pieces[rank][op.output] = Piece(full.replace(_COLUMNS, strip))
         drafts.append(Draft("rows", names_of(block), pieces))
-    plan = Plan(graph=graph, cluster=cluster, stages=close(analysis, drafts), strategy="edgeld")
+    plan = Plan(
+        Decision(graph=graph, cluster=cluster, stages=close(analysis, drafts)), Weighed(strategy="edgeld")
+    )
     verify_plan(plan)
     return plan
 

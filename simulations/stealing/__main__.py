@@ -11,7 +11,7 @@ from typing import Final
 
 from edgeflow.cluster import Cluster
 from edgeflow.cost import CostModel
-from edgeflow.plan import Plan, verify_plan
+from edgeflow.plan import Decision, Plan, Weighed, verify_plan
 from edgeflow.planner.strategies.deepthings import tiled
 from edgeflow.planner.task import Task
 from edgeflow.simulator import Change, Every, Scenario, simulate
@@ -91,7 +91,7 @@ def _plan(cluster: Cluster, grid: tuple[int, int], layers: int, *, reuse: bool, 
     """The first layers of YOLOv2 in tiles; what remains of the graph runs on the gateway."""
     task = Task(graph=graph(), cluster=cluster, cost=CostModel(cluster=cluster))
     stages = tiled(task, length(layers), grid, reuse=reuse, claims=claims)
-    plan = Plan(graph=graph(), cluster=cluster, stages=stages, strategy="deepthings")
+    plan = Plan(Decision(graph=graph(), cluster=cluster, stages=stages), Weighed(strategy="deepthings"))
     verify_plan(plan)
     return plan
 

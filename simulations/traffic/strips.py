@@ -19,7 +19,7 @@ from torch import nn
 
 import edgeflow as ef
 from edgeflow.graph.ir import ModelGraph, Operator
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision, Plan, Weighed
 from edgeflow.plan.program import CLIENT, Send
 from edgeflow.planner.analysis import Analysis, analysis_of
 from edgeflow.planner.layouts.hub import gathered
@@ -133,7 +133,7 @@ def _by_remainders(count: int) -> Partition:
 def _plan(graph: ModelGraph, drafts: Sequence[Draft], count: int) -> Plan:
     cluster = ef.Cluster.local([1.0] * count)
     stages = close(analysis_of(graph), drafts)
-    return Plan(graph=graph, cluster=cluster, stages=stages, strategy="strips")
+    return Plan(Decision(graph=graph, cluster=cluster, stages=stages), Weighed(strategy="strips"))
 
 
 def _blocks(graph: ModelGraph) -> list[list[Operator]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import edgeflow as ef
-from edgeflow.plan.plan import Plan
+from edgeflow.plan import Decision, Plan, Weighed
 from edgeflow.plan.program import Compute, Program
 from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.layouts.build import draft
@@ -31,7 +31,9 @@ def test_three_uneven_strips_answer_what_the_module_does(model: str, exchange: b
     analysis = analysis_of(graph)
     layout = Layout(kind="rows", devices=(0, 1, 2), shares=_SHARES, exchange=exchange)
     stages = close(analysis, draft(analysis, graph.operators, layout))
-    plan = Plan(graph=graph, cluster=ef.Cluster.local([1.0] * 3), stages=stages, strategy="test")
+    plan = Plan(
+        Decision(graph=graph, cluster=ef.Cluster.local([1.0] * 3), stages=stages), Weighed(strategy="test")
+    )
 
     found = dict(tensors_of(ef.execute(plan, example.args, example.kwargs)))
 

@@ -20,7 +20,7 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import Array, ModelGraph, Operator, Structure, TensorRef, TensorSpec, Value
 from edgeflow.graph.verify import verify_graph
 from edgeflow.kernels import make_executor
-from edgeflow.plan import Plan, Stage, verify_plan
+from edgeflow.plan import Decision, Plan, Stage, Weighed, verify_plan
 from edgeflow.planner.task import Task
 from edgeflow.rank.local import run_programs
 from edgeflow.testing.random_models import random_cluster
@@ -157,7 +157,7 @@ def test_any_operators_under_any_plan(seed: int) -> None:
             "stages": random_stages(rng, graph, cluster),
         }
         for what, stages in drawn_stages.items():
-            plan = Plan(graph=graph, cluster=cluster, stages=stages, strategy="random")
+            plan = Plan(Decision(graph=graph, cluster=cluster, stages=stages), Weighed(strategy="random"))
             check(plan, inputs, cases, f"{what} of plan {index}")
         name = rng.choice(list(ef.strategies()))
         try:

@@ -23,7 +23,7 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel, predict
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Plan, Stage, verify_plan
+from edgeflow.plan import Decision, Plan, Stage, Weighed, verify_plan
 from edgeflow.plan.verify import memory_bytes
 from edgeflow.planner.objective import Objective
 from edgeflow.planner.task import Task
@@ -86,7 +86,7 @@ def check(plan: Plan, args: tuple[Tensor, ...], expected: tuple[Tensor, ...]) ->
 
 
 def plan_of(graph: ModelGraph, cluster: Cluster, stages: tuple[Stage, ...]) -> Plan:
-    return Plan(graph=graph, cluster=cluster, stages=stages, strategy="random")
+    return Plan(Decision(graph=graph, cluster=cluster, stages=stages), Weighed(strategy="random"))
 
 
 @_seeds

@@ -11,7 +11,7 @@ import edgeflow as ef
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.network import Segment
 from edgeflow.cost import predict
-from edgeflow.plan import Plan
+from edgeflow.plan import Decision, Plan, Weighed
 from edgeflow.simulator import Change, ClosedLoop, Poisson, Reaction, Scenario, simulate
 from edgeflow.testing.random_models import random_cluster, random_model
 from tests.property.plans import random_stages
@@ -28,7 +28,7 @@ def drawn(seed: int) -> tuple[Plan, Random]:
     rng = Random(seed)
     cluster = shared(rng, random_cluster(seed))
     stages = random_stages(rng, graph, cluster)
-    return Plan(graph=graph, cluster=cluster, stages=stages, strategy="single"), rng
+    return Plan(Decision(graph=graph, cluster=cluster, stages=stages), Weighed(strategy="single")), rng
 
 
 def shared(rng: Random, cluster: Cluster) -> Cluster:

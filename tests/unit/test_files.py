@@ -17,7 +17,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 def read(path: Path) -> Letter:
-    return read_json(path, Letter, what="letter", format="letter-1")
+    return read_json(path, {"letter-1": Letter}, what="letter")
 
 
 def test_what_is_of_this_version_is_read(tmp_path: Path) -> None:

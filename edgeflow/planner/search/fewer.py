@@ -61,7 +61,7 @@ def on_part(task: Task, ranks: Collection[int], strategy: Strategy) -> Plan:
     try:
         cluster = part_of(task.cluster, names)
     except ConfigError as error:
-        raise InfeasiblePlanError(str(error), constraint="links") from error
+        raise InfeasiblePlanError(str(error), constraint="link") from error
     cost: CostModel = msgspec.structs.replace(
         task.cost,
         cluster=cluster,
@@ -80,14 +80,13 @@ def _least_s(task: Task, ranks: tuple[int, ...]) -> float:
 
 
 def _seconds(objective: Objective, plan: Plan) -> float:
-    """What the objective makes small, where that is a time."""
+    """The figure that the objective minimises if it follows from the devices' speed; infinite otherwise."""
     match objective.kind:
         case "latency":
             return plan.predicted_latency_s
         case "throughput":
             return plan.predicted_period_s
-        case "energy":
-            return inf
+    return inf
 
 
 def _moved(stage: Stage, ranks: list[int]) -> Stage:

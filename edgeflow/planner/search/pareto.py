@@ -15,7 +15,7 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.objective import KINDS, Objective
 from edgeflow.planner.strategies.auto import explore
-from edgeflow.planner.task import Strategy, Task, least_infeasible, with_programs_of
+from edgeflow.planner.task import Strategy, Task, least_infeasible
 
 #: Deadlines that are tried between the quickest plan and the most economical one.
 _NUM_DEADLINES: Final = 3
@@ -55,7 +55,7 @@ def front(plans: Sequence[Plan]) -> tuple[Plan, ...]:
     for plan in sorted(plans, key=_figures):
         mine = _figures(plan)
         if not any(_is_as_good(_figures(other), mine) for other in kept):
-            kept.append(with_programs_of(plan, strategy="auto"))
+            kept.append(plan.reweighed(strategy="auto"))
     return tuple(kept)
 
 

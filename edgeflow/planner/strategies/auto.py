@@ -39,7 +39,7 @@ from edgeflow.planner.search.groups import grouped
 from edgeflow.planner.search.space import shares_of, singles, splits, subsets
 from edgeflow.planner.strategies.brute_force import MAX_PLANS, brute_force, num_plans
 from edgeflow.planner.strategies.megatron import has_pairs
-from edgeflow.planner.task import Run, Strategy, Task, best_of, finish_runs, finish_ways, with_programs_of
+from edgeflow.planner.task import Run, Strategy, Task, best_of, finish_runs, finish_ways
 
 #: Exact predictions that one local search may make, and how many plans it starts from.
 _MAX_STEPS: Final = 2
@@ -63,7 +63,7 @@ def auto(task: Task, rivals: Sequence[Strategy]) -> Plan:
     """
     plans, failures = explore(task, rivals)
     best = best_of(plans, objective=task.objective, strategy="auto", failures=failures)
-    return with_programs_of(best, lower_bound_s=lower_bound_s(task))
+    return best.reweighed(lower_bound_s=lower_bound_s(task))
 
 
 def explore(

@@ -251,7 +251,7 @@ def test_plans_are_saved_with_their_claimants(tmp_path) -> None:  # type: ignore
 
 def test_plans_are_explained() -> None:
     told = claimed(4, 2, 1).explain()
-    assert "4 tasks, each taken by whichever is idle of device2, device1" in told
+    assert "4 tasks, each claimed by the first idle device of device2, device1" in told
 
 
 def refused(*stages: Stage, match: str) -> None:

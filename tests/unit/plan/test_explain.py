@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import torch
 from torch import nn
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.graph.capture import capture
-from edgeflow.plan import Candidate, verify_plan
+from edgeflow.plan import Candidate, Figures, verify_plan
 from edgeflow.rank.local import execute
 from tests.unit.plan.tiny import mlp, plan, stage, summed, whole
 
@@ -23,7 +22,11 @@ def explained(*candidates: Candidate, num_devices: int = 3) -> str:
         stage("after", ["relu_1"], whole(graph, "relu_1", 0)),
         cluster=Cluster.local([1.0] * num_devices, memory="1 MiB", name="desk"),
     )
-    return replace(made, predicted_latency_s=0.002, chosen="by hand", candidates=candidates).explain()
+    return made.reweighed(figures=Figures(0.002), chosen="by hand", candidates=candidates).explain()
+
+
+def predicted(label: str, latency_s: float) -> Candidate:
+    return Candidate(label, Figures(latency_s))
 
 
 def line_of(text: str, start: str) -> str:
@@ -57,9 +60,9 @@ def test_it_shows_work_traffic_and_memory_of_each_device() -> None:
 
 def test_it_compares_with_the_best_device_alone() -> None:
     text = explained(
-        Candidate("by hand", 0.002),
-        Candidate("single on device0", 0.005),
-        Candidate("single on device1", 0.009),
+        predicted("by hand", 0.002),
+        predicted("single on device0", 0.005),
+        predicted("single on device1", 0.009),
     )
     assert "2.50x the speed of the best device alone (single on device0, 5.0 ms)" in text
 
@@ -67,16 +70,16 @@ def test_it_compares_with_the_best_device_alone() -> None:
 def test_it_says_when_one_device_alone_is_faster() -> None:
     graph = mlp()
     made = plan(graph, stage("all", [op.name for op in graph.operators], whole(graph, "relu_1", 1)))
-    candidates = (Candidate("single on device1", 0.001), Candidate("rows on 2 devices", 0.003))
+    candidates = (predicted("single on device1", 0.001), predicted("rows on 2 devices", 0.003))
 
-    text = replace(made, candidates=candidates, chosen="single on device1").explain()
+    text = made.reweighed(candidates=candidates, chosen="single on device1").explain()
 
     assert "one device alone is faster than any split that was tried (single on device1)" in text
 
 
 def test_it_lists_what_was_weighed_and_why_it_was_not_chosen() -> None:
     text = explained(
-        Candidate("by hand", 0.002), Candidate("rows", 0.003), Candidate("single", None, "too large")
+        predicted("by hand", 0.002), predicted("rows", 0.003), Candidate("single", reason="too large")
     )
 
     assert line_of(text, "* by hand").split() == ["*", "by", "hand", "2.0", "ms"]
@@ -85,13 +88,13 @@ def test_it_lists_what_was_weighed_and_why_it_was_not_chosen() -> None:
 
 
 def test_it_does_not_list_for_ever() -> None:
-    assert "and 12 more" in explained(*(Candidate(f"candidate {i}", 0.01 + i) for i in range(20)))
+    assert "and 12 more" in explained(*(predicted(f"candidate {i}", 0.01 + i) for i in range(20)))
 
 
 def test_a_plan_in_one_line() -> None:
     made = plan(mlp(), stage("all", [op.name for op in mlp().operators], whole(mlp(), "relu_1", 0)))
 
-    assert repr(replace(made, predicted_latency_s=0.25)) == (
+    assert repr(made.reweighed(figures=Figures(0.25))) == (
         "Plan('Sequential', strategy='by hand', 1 stages on 1 devices, 250.0 ms)"
     )
 

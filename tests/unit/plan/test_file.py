@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeflow.cluster.cluster import Cluster
 from edgeflow.errors import CodecError, ConfigError, EdgeflowError, InvalidPlanError
-from edgeflow.plan import Candidate, Plan
-from tests.unit.plan.tiny import convs, cut, mlp, plan, stage, summed, whole
+from edgeflow.plan import Candidate, Figures, Plan
+from tests.unit.plan.tiny import convs, cut, mlp, plan, stage, summed
 
 
 @pytest.fixture
@@ -22,8 +20,8 @@ def made() -> Plan:
     graph = mlp()
     pair = stage("pair", ["linear", "relu", "linear_1"], summed(graph, "linear_1", {0: (0, 4), 1: (4, 6)}))
     done = plan(graph, pair, stage("after", ["relu_1"], cut(graph, "relu_1", 0, {0: (0, 1), 1: (1, 2)})))
-    candidates = (Candidate("by hand", 0.25), Candidate("single", None, "too large"))
-    return replace(done, predicted_latency_s=0.25, candidates=candidates, chosen="by hand")
+    candidates = (Candidate("by hand", Figures(0.25)), Candidate("single", reason="too large"))
+    return done.reweighed(figures=Figures(0.25), candidates=candidates, chosen="by hand")
 
 
 @pytest.fixture
@@ -51,19 +49,9 @@ def test_a_plan_is_read_as_it_was_written(made: Plan, path: Path) -> None:
 
 
 def test_a_latency_that_is_not_known_stays_unknown(made: Plan, tmp_path: Path) -> None:
-    replace(made, predicted_latency_s=math.nan).save(str(tmp_path / "plan.json"))
+    made.reweighed(figures=Figures()).save(str(tmp_path / "plan.json"))
 
     assert math.isnan(Plan.load(str(tmp_path / "plan.json"), made.graph).predicted_latency_s)
-
-
-def test_the_fingerprint_follows_stages_and_cluster(made: Plan) -> None:
-    graph = made.graph
-    others = [
-        replace(made, cluster=Cluster.local([1.0, 0.5])),
-        plan(graph, stage("all", [op.name for op in graph.operators], whole(graph, "relu_1", 0))),
-    ]
-    assert len({made.fingerprint, *(other.fingerprint for other in others)}) == 3
-    assert replace(made, strategy="other").fingerprint == made.fingerprint
 
 
 def test_a_plan_for_another_graph_shows_both_fingerprints(path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Piece, Plan, Shard, Stage
+from edgeflow.plan import Decision, Piece, Plan, Shard, Stage, Weighed
 from edgeflow.plan.program import Program, Send
 from edgeflow.sharding.region import Interval, Region
 
@@ -81,7 +81,10 @@ def stage(name: str, operators: Sequence[str], owned: Owned) -> Stage:
 
 
 def plan(graph: ModelGraph, *stages: Stage, cluster: Cluster | None = None) -> Plan:
-    return Plan(graph=graph, cluster=cluster or Cluster.local([1.0] * 4), stages=stages, strategy="by hand")
+    return Plan(
+        Decision(graph=graph, cluster=cluster or Cluster.local([1.0] * 4), stages=stages),
+        Weighed(strategy="by hand"),
+    )
 
 
 class Transfer(NamedTuple):

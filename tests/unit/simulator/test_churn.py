@@ -12,7 +12,7 @@ import pytest
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import predict
 from edgeflow.errors import ConfigError, InfeasiblePlanError
-from edgeflow.plan import Plan
+from edgeflow.plan import Figures, Plan
 from edgeflow.simulator import (
     Change,
     ClosedLoop,
@@ -53,7 +53,8 @@ def replicas(cluster: Cluster) -> Plan:
     """The whole model on every device."""
     graph = convs(3, 3)
     ways = [(stage("all", _NAMES, whole(graph, "conv2d_1", rank)),) for rank in cluster.ranks]
-    return replace(plan(graph, *ways[0], cluster=cluster), replicas=tuple(ways[1:]))
+    made = plan(graph, *ways[0], cluster=cluster)
+    return Plan(replace(made.decision, replicas=tuple(ways[1:])), made.weighed)
 
 
 def lose(device: str, at_s: float) -> Change:
@@ -102,7 +103,7 @@ def test_requests_on_a_lost_device_are_begun_again_on_the_others() -> None:
 
 
 def test_the_default_is_to_plan_again_by_the_same_strategy() -> None:
-    made = replace(pipeline(slow_devices()), strategy="single")
+    made = pipeline(slow_devices()).reweighed(strategy="single")
 
     report = simulate(
         made, 20, arrivals=Every(0.1), scenario=Scenario(changes=(lose("device1", 0.5),)), reaction=QUICK
@@ -145,7 +146,7 @@ def test_a_device_that_comes_back_is_used_again_if_that_is_better() -> None:
 
     def make(cluster: Cluster) -> Plan:
         made = pipeline(cluster) if len(cluster.devices) > 1 else replicas(cluster)
-        return replace(made, objective="throughput", predicted_period_s=predict(made).period_s)
+        return made.reweighed(objective="throughput", figures=Figures(period_s=predict(made).period_s))
 
     report = simulate(
         make(slow_devices()),
@@ -167,7 +168,7 @@ def test_a_device_that_joins_was_not_there_before() -> None:
 
     def make(cluster: Cluster) -> Plan:
         made = replicas(cluster)
-        return replace(made, objective="throughput", predicted_period_s=0.1 / len(cluster.devices))
+        return made.reweighed(objective="throughput", figures=Figures(period_s=0.1 / len(cluster.devices)))
 
     report = simulate(
         make(scenario.initial(whole_cluster)),

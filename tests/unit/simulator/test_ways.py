@@ -34,7 +34,8 @@ def devices(*speeds: float) -> Cluster:
 def replicas(cluster: Cluster) -> Plan:
     graph = convs(3, 3)
     ways = [(stage("all", _NAMES, whole(graph, "conv2d_1", rank)),) for rank in cluster.ranks]
-    return replace(plan(graph, *ways[0], cluster=cluster), replicas=tuple(ways[1:]))
+    made = plan(graph, *ways[0], cluster=cluster)
+    return Plan(replace(made.decision, replicas=tuple(ways[1:])), made.weighed)
 
 
 def no_overhead(cluster: Cluster) -> CostModel:
@@ -132,7 +133,7 @@ def test_memory_is_that_of_all_ways() -> None:
     report = simulate(made, 1)
 
     assert report.peak_memory_bytes == {
-        cluster.devices[rank].name: num_bytes for rank, num_bytes in plan_memory_bytes(made).items()
+        cluster.devices[rank].name: num_bytes for rank, num_bytes in plan_memory_bytes(made.decision).items()
     }
 
 

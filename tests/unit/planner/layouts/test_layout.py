@@ -7,8 +7,7 @@ import pytest
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Stage, verify_plan
-from edgeflow.plan.plan import Plan
+from edgeflow.plan import Decision, Plan, Stage, Weighed, verify_plan
 from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.layouts.build import draft
 from edgeflow.planner.layouts.layout import Layout, close
@@ -22,7 +21,9 @@ def stages_of(model: ModelGraph, layout: Layout) -> tuple[Stage, ...]:
     """Stages of the whole model in one layout, checked."""
     analysis = analysis_of(model)
     stages = close(analysis, draft(analysis, model.operators, layout))
-    verify_plan(Plan(graph=model, cluster=Cluster.local([1.0] * 4), stages=stages, strategy="test"))
+    verify_plan(
+        Plan(Decision(graph=model, cluster=Cluster.local([1.0] * 4), stages=stages), Weighed(strategy="test"))
+    )
     return stages
 
 

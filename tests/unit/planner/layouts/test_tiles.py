@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Plan, Stage, verify_plan
+from edgeflow.plan import Decision, Plan, Stage, Weighed, verify_plan
 from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.layouts.tiles import deal, edges_of, fusable, grid_boxes
 from edgeflow.planner.strategies.deepthings import tiled
@@ -148,11 +148,14 @@ def test_every_grid_is_exact(grid: tuple[int, int], reuse: bool) -> None:
     assert length == len(model.operators)
 
     plan = Plan(
-        graph=model, cluster=given.cluster, stages=tiled(given, length, grid, reuse=reuse), strategy="tiles"
+        Decision(graph=model, cluster=given.cluster, stages=tiled(given, length, grid, reuse=reuse)),
+        Weighed(strategy="tiles"),
     )
     verify_plan(plan)
 
     x_NCHW = torch.randn(2, 2, 37, 50)
     alone = tiled(given, length, (1, 1), reuse=False)
-    expected = execute(Plan(graph=model, cluster=given.cluster, stages=alone, strategy="tiles"), (x_NCHW,))
+    expected = execute(
+        Plan(Decision(graph=model, cluster=given.cluster, stages=alone), Weighed(strategy="tiles")), (x_NCHW,)
+    )
     torch.testing.assert_close(execute(plan, (x_NCHW,)), expected)

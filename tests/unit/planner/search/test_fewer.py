@@ -10,7 +10,7 @@ import pytest
 from edgeflow.cluster.cluster import Cluster, Link
 from edgeflow.cost import CostModel
 from edgeflow.errors import InfeasiblePlanError
-from edgeflow.plan.verify import verify_plan
+from edgeflow.plan import Plan, verify_plan
 from edgeflow.planner import plan
 from edgeflow.planner.search.fewer import on_part, parts
 from edgeflow.planner.strategies.fused import fused
@@ -60,6 +60,11 @@ def test_a_plan_for_a_part_is_that_of_the_part_on_its_own() -> None:
     assert made.chosen.endswith("on 3 devices")
 
 
+def taking(latency_s: float, made: Plan) -> Plan:
+    """The plan as if its latency had been predicted so."""
+    return made.reweighed(figures=msgspec.structs.replace(made.figures, latency_s=latency_s))
+
+
 def test_every_way_of_a_plan_comes_along() -> None:
     task = task_on(boards(4, "1 Gbit/s"))
     made = on_part(task, (0, 2, 3), replicate)
@@ -71,26 +76,26 @@ def test_parts_hold_the_source_and_shrink() -> None:
         Cluster.local((1.0,) * 5 + (0.1,), bandwidth="1 Gbit/s", latency="0.1 ms"), source="device5"
     )
     task = task_on(whole)
-    slow = dataclasses.replace(plan(task.graph, whole, "single"), predicted_latency_s=1e9)
+    slow = taking(1e9, plan(task.graph, whole, "single"))
     everywhere = plan(task.graph, whole, "replicate", "throughput")
     assert len(everywhere.devices) == 6
     found = list(parts(task, slow, everywhere))
     assert [len(part) for part in found] == [4, 3, 2]
     assert all(5 in part for part in found)
-    on_three = dataclasses.replace(everywhere, replicas=everywhere.replicas[:2])
+    on_three = Plan(
+        dataclasses.replace(everywhere.decision, replicas=everywhere.replicas[:2]), everywhere.weighed
+    )
     assert [len(part) for part in parts(task, slow, on_three)] == [2]
 
 
 def test_parts_that_are_too_slow_together_are_not_tried() -> None:
     task = task_on(boards(6, "1 Gbit/s"))
-    quick = dataclasses.replace(
-        plan(task.graph, task.cluster, "single"), predicted_latency_s=task.alone_s[0] / 3.5
-    )
+    quick = taking(task.alone_s[0] / 3.5, plan(task.graph, task.cluster, "single"))
     everywhere = plan(task.graph, task.cluster, "replicate", "throughput")
-    ideal = dataclasses.replace(everywhere, predicted_latency_s=task.alone_s[0] / 6)
+    ideal = taking(task.alone_s[0] / 6, everywhere)
     assert [len(part) for part in parts(task, quick, ideal)] == [4]
     # What six devices take beside the work does not vanish with four.
-    wasteful = dataclasses.replace(everywhere, predicted_latency_s=quick.predicted_latency_s)
+    wasteful = taking(quick.predicted_latency_s, everywhere)
     assert not list(parts(task, quick, wasteful))
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Plan, verify_plan
+from edgeflow.plan import Decision, Plan, Weighed, verify_plan
 from edgeflow.planner import plan
 from edgeflow.planner.layouts.blocks import Block, Blocks
 from edgeflow.planner.layouts.layout import close
@@ -128,7 +128,9 @@ def test_any_division_is_a_plan(name: str, kind: str) -> None:
     stages = close(task.analysis, blocks.drafts(path))
 
     assert len(stages) == len(path)
-    verify_plan(Plan(graph=task.graph, cluster=task.cluster, stages=stages, strategy="test"))
+    verify_plan(
+        Plan(Decision(graph=task.graph, cluster=task.cluster, stages=stages), Weighed(strategy="test"))
+    )
 
 
 def test_recomputed_rows_are_counted() -> None:
