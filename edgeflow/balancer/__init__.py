@@ -4,7 +4,7 @@
 simulator accepts anything that satisfies the `Balancer` protocol.
 """
 
-from edgeflow.balancer.balancer import Planner, Rebalancer
+from edgeflow.balancer.balancer import Planner, Question, Rebalancer
 from edgeflow.balancer.decision import Decision, Thresholds
 from edgeflow.balancer.history import Estimate, LatencyHistory
 from edgeflow.balancer.observation import Balancer, Observation
@@ -16,6 +16,7 @@ __all__ = [
     "LatencyHistory",
     "Observation",
     "Planner",
+    "Question",
     "Rebalancer",
     "Thresholds",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -35,6 +37,27 @@ _MEMORY: Final = 24
 _MAX_STRETCH: Final = 32
 
 _MAX_DECISIONS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A plan to ask for.
+
+    Attributes:
+        plan: The running one.
+        cluster: The devices that the new one may use.
+        make: Makes it.
+    """
+
+    plan: Plan
+    cluster: Cluster
+    make: Callable[[], Plan]
+
+    def ask(self) -> Plan | InfeasiblePlanError:
+        try:
+            return self.make()
+        except InfeasiblePlanError as error:
+            return error
 
 
 class Rebalancer:
@@ -150,6 +173,15 @@ class Rebalancer:
 
     def decide(self, now_s: float) -> Plan | None:
         """Return a better plan under the current estimates if switching pays, else None."""
+        question = self.question(now_s)
+        return self.answer(question, question.ask(), now_s) if isinstance(question, Question) else question
+
+    def question(self, now_s: float) -> Question | Plan | None:
+        """Return what to ask the planner, which takes time: its answer goes to `answer`.
+
+        Returns:
+            None if nothing is to be asked now; a plan if the previous one is to come back unasked.
+        """
         self._now_s = max(self._now_s, now_s)
         if self._plan is None or self._cluster is None:
             return None
@@ -163,7 +195,14 @@ class Rebalancer:
         if beliefs == self._weighed:
             return None
         self._weighed = beliefs
-        decision, candidate = self._weigh(self._plan, self._cluster, now_s)
+        return Question(plan=self._plan, cluster=self._cluster, make=self.request(self._cluster))
+
+    def answer(self, question: Question, made: Plan | InfeasiblePlanError, now_s: float) -> Plan | None:
+        """Return the plan that the planner made if switching to it pays, else None."""
+        self._now_s = max(self._now_s, now_s)
+        if question.plan is not self._plan:
+            return None  # another plan has taken over meanwhile
+        decision, candidate = self._weigh(question.plan, question.cluster, made, now_s)
         self.decisions.append(decision)
         logger.info("balancer.decision", extra={"verdict": decision.verdict, "why": decision.explain()})
         if decision.verdict != "switch":
@@ -173,8 +212,12 @@ class Rebalancer:
 
     def replan(self, cluster: Cluster) -> Plan:
         """Return a plan for ``cluster`` under the latest estimates, as after the loss of a device."""
+        return self.request(cluster)()
+
+    def request(self, cluster: Cluster) -> Callable[[], Plan]:
+        """Return a function that makes a plan for ``cluster`` under the latest estimates, on any thread."""
         assert self._plan is not None, "the first plan is the caller's"
-        return self._planner(self._plan.graph, cluster, self.cost(cluster))
+        return functools.partial(self._planner, self._plan.graph, cluster, self.cost(cluster))
 
     def cost(self, cluster: Cluster) -> CostModel:
         """Return costs on ``cluster`` corrected by the latest estimates."""
@@ -219,24 +262,24 @@ class Rebalancer:
         self._asked, self._is_back = before, True
         return before
 
-    def _weigh(self, plan: Plan, cluster: Cluster, now_s: float) -> tuple[Decision, Plan | None]:
+    def _weigh(
+        self, plan: Plan, cluster: Cluster, made: Plan | InfeasiblePlanError, now_s: float
+    ) -> tuple[Decision, Plan | None]:
         limits = self._thresholds
-        base = self._base(cluster)
         slowness = {name: round(ratio, 3) for name, ratio in self.slowness(now_s).items()}
         before_s = self._figure(plan, now_s)
         before = _label(plan)
-        try:
-            candidate = self._planner(plan.graph, cluster, self._beliefs.cost(base, cluster, now_s))
-        except InfeasiblePlanError as error:
+        if isinstance(made, InfeasiblePlanError):
             return Decision(
                 time_s=now_s,
                 verdict="impossible",
-                reason=str(error),
+                reason=str(made),
                 before_s=before_s,
                 after_s=math.inf,
                 before=before,
                 slowness=slowness,
             ), None
+        candidate = made
         after_s = self._figure(candidate, now_s)
         moved_bytes, move_s = self._moving(candidate, cluster)
         # Compare the running plan at its best with the candidate at its worst within the uncertainty.

@@ -1,9 +1,10 @@
 """Keeps a session answering: watches its workers, and has another plan rolled out when one is needed.
 
-One thread a worker pings it; one thread decides and acts. What they decide by is pure: `Members` says who is
-there, `Rebalancer` says what is believed and when another plan pays. Plans come from the planner that it was
-given, for the graph of the plan that runs. Somebody else may roll out plans too: a plan that was made to take
-the place of another one is not rolled out when that does not run any more.
+One thread per worker pings it; one thread decides and acts, and has plans made beside it
+(`edgeflow.coordinator.planning`), so that a loss is dealt with while a planner works. Its decisions rest on
+pure parts: `Members` knows which workers are up, `Rebalancer` estimates speeds and says when another plan
+pays. The session's users may roll out plans too: a plan that was made to replace another one is not rolled
+out when that does not run any more.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from edgeflow.balancer import Rebalancer
+from edgeflow.balancer import Question, Rebalancer
 from edgeflow.balancer.history import PROBES
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
@@ -30,6 +33,7 @@ from edgeflow.coordinator.members import (
     SetAside,
     Watch,
 )
+from edgeflow.coordinator.planning import Answer, Planning
 from edgeflow.coordinator.present import Present
 from edgeflow.coordinator.watchers import Carrying, Watchers
 from edgeflow.cost import CostModel
@@ -46,16 +50,16 @@ from edgeflow.errors import (
 )
 from edgeflow.plan import Plan
 from edgeflow.telemetry.status import DeviceStatus, Status, write_status
-from edgeflow.threads import Thread, Threads
+from edgeflow.threads import Crew, Thread, Threads
 
 logger = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
 
-#: A worker that ran out of memory, or had none for a new plan, is left alone for so long.
+#: Time for which a worker is left alone that ran out of memory, or had none for a new plan.
 _UNFIT_S = 20.0
 
-#: Tries to bring a plan onto who is there, before waiting for something to change.
+#: Tries to bring a plan onto the workers that are up, before waiting for a change.
 _TRIES = 6
 
 #: Least gain that a joined device must bring.
@@ -63,7 +67,7 @@ _JOIN_GAIN = 0.05
 
 
 class Kept(Carrying, Protocol):
-    """The session, as its keeper sees it; all of this may be called from any thread."""
+    """The session, as its keeper sees it; its methods may be called from any thread."""
 
     plan: Plan
 
@@ -72,17 +76,42 @@ class Kept(Carrying, Protocol):
         """Name of the device that made the last roll-out fail."""
 
     def replace(self, before: Plan, plan: Plan, *, reason: str) -> bool:
-        """Roll out ``plan``, if ``before`` is still the session's; return whether it was."""
+        """Roll out ``plan`` if ``before`` is still the session's; return whether it was."""
 
-    def open_epochs(self) -> list[Epoch]: ...
+    def open_epochs(self) -> list[Epoch]:
+        """Return the epochs that take requests."""
 
-    def status(self) -> Status: ...
+    def status(self) -> Status:
+        """Return what the session is doing now."""
 
     def lose_device(self, device: str, error: EdgeflowError) -> None:
-        """What its worker was doing is not going to be answered."""
+        """Give up the work of a device, and begin it elsewhere."""
 
     def fail_waiting(self, error: EdgeflowError) -> None:
-        """Nobody can answer now."""
+        """Fail the requests that wait, and those that come, until there is a plan again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recovery:
+    """A plan is wanted since the one that ran was lost.
+
+    Attributes:
+        cluster: The devices that it is for.
+        tries: How many more may follow.
+    """
+
+    cluster: Cluster
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """A plan is wanted that may use devices that have joined."""
+
+    devices: tuple[str, ...]
+
+
+_About = _Recovery | _Addition | Question
 
 
 class Keeper:
@@ -92,8 +121,9 @@ class Keeper:
         cluster: All devices; some may be added.
         addresses: Name of a device -> address; shared with the session.
         cost: Costs on ``cluster`` as known when the plan was made.
-        access: What is shown to the workers.
+        control: Makes what calls a worker.
         is_balancing: Whether to re-plan when speeds change, not only when workers go and come.
+        launcher: Replaces workers that are gone, if it can.
         status_file: Where to write the session's status.
     """
 
@@ -130,15 +160,18 @@ class Keeper:
         )
         self._present = Present(self._watchers, balancer, threads)
         self._measurements = Measurements(balancer, self._watchers, cost=cost, watch=watch, threads=threads)
+        self._planning: Planning[_About] = Planning(threads, self._wake.set)
+        #: Starts workers that replace lost ones.
+        self._replacing = Crew(threads, "edgeflow-replace")
         #: Guarded by the lock, which is that of the watchers.
         self._members, self._lock = self._watchers.members, self._watchers.lock
         self._session = session
-        #: What runs, as far as this thread has taken note of it.
+        #: The running plan, as far as this thread has taken note of it.
         self._plan = session.plan
         self._addresses = addresses
         self._watch = watch
         self._is_balancing = is_balancing
-        #: What other threads append, this one takes out.
+        #: Appended by other threads, taken out by this one.
         self._news: deque[tuple[Epoch, int, EdgeflowError]] = deque()
         self._reasons: list[str] = []
         self._joined: deque[str] = deque()
@@ -149,8 +182,7 @@ class Keeper:
     def start(self) -> None:
         self.balancer.switched(self._plan, self._watchers.cluster, self._threads.now())
         if self._is_balancing and self._watch.probe_every_s > 0:
-            # Before the first request, while no device has anything else to do: what later probes are
-            # compared with.
+            # Before the first request, while every device is idle: later probes are compared with these.
             for _ in range(PROBES):
                 self._measurements.probe(device.name for device in self._watchers.cluster.devices)
         self._thread = self._threads.start(self._run, name="edgeflow-keeper")
@@ -162,9 +194,11 @@ class Keeper:
         if self._thread is not None:
             self._thread.join()
         self._watchers.join()
+        self._planning.join()
+        self._replacing.join()
 
     def devices(self, used: Collection[str]) -> tuple[DeviceStatus, ...]:
-        """What is known of every device, for people."""
+        """Return what is known of every device, for people."""
         now_s = self._threads.now()
         with self._lock:
             cluster = self._watchers.cluster
@@ -186,10 +220,10 @@ class Keeper:
             )
         return tuple(found)
 
-    # What the session says; its lock is held.
+    # For the session, which holds its lock, and for the watchers.
 
     def on_trouble(self, epoch: Epoch, rank: int, error: EdgeflowError) -> None:
-        """An epoch is lost: because of a connection, or of what a worker says."""
+        """An epoch is lost: because of a connection, or of what a worker reports."""
         self._news.append((epoch, rank, error))
         self._needs_plan = True
         self._wake.set()
@@ -204,10 +238,24 @@ class Keeper:
                     )
                     self._reasons.append(f"lost {device}")
                     self._session.lose_device(device, error)
+                    self._replacing.start(partial(self._replace_worker, device))
                 case Joined(device):
                     logger.info("worker.joined", extra={"device": device})
                     self._joined.append(device)
             self._wake.set()
+
+    def _replace_worker(self, device: str) -> None:
+        """Start another worker for a device, if its launcher can; it joins when it answers."""
+        if self._closed.is_set():
+            return
+        try:
+            address = self._launcher.replace(device)
+        except EdgeflowError as error:
+            logger.warning("worker.not_replaced", extra={"device": device, "reason": str(error)})
+            return
+        if address is not None:
+            logger.info("worker.replaced", extra={"device": device, "address": address})
+            self._addresses[device] = address
 
     def add(self, device: Device, address: str) -> None:
         """Watch for a worker that may join."""
@@ -224,7 +272,7 @@ class Keeper:
             try:
                 self._step()
             except Exception:
-                # Whatever it is, the next step may be better than none at all.
+                # The next step may succeed; without this thread nothing would.
                 logger.exception("keeper.failed")
             if self._status_file is not None:
                 try:
@@ -239,14 +287,30 @@ class Keeper:
             self._joined.extend(self._members.rested(self._threads.now()))
         if self._needs_plan:
             if self._threads.now() >= self._retry_s or self._joined:
-                self._recover()
+                self._ask_for_recovery(_TRIES)
+            return
+        answer = self._planning.take()
+        if answer is not None:
+            self._act_on(answer)
+        elif self._planning.asked is not None:
+            self._measure()
         elif self._joined:
-            self._consider()
+            self._ask_for_addition()
         elif self._is_balancing:
+            self._measure()
             self._balance()
 
+    def _act_on(self, answer: Answer[_About]) -> None:
+        match answer.about:
+            case _Recovery():
+                self._recover(answer.about, answer.made)
+            case _Addition(devices):
+                self._consider(devices, answer.made)
+            case Question():
+                self._weigh(answer.about, answer.made)
+
     def _judge(self) -> None:
-        """Find out who is to blame for epochs that were lost."""
+        """Find out which worker or link is to blame for the epochs that were lost."""
         for epoch, rank, error in _all_of(self._news):
             mine = epoch.device(rank)
             if isinstance(error, WorkerOutOfMemoryError):
@@ -262,7 +326,7 @@ class Keeper:
                 self._part(mine, CLIENT_END, str(error))
 
     def _part(self, a: str, b: str, reason: str, *, is_certain: bool = False) -> None:
-        """Two ends have lost each other: is one of them gone, or the way between them, or what one sends?"""
+        """Two ends have lost each other: find out whether one is gone, the link is, or one sends nonsense."""
         if self._watchers.suspect(name for name in (a, b) if name != CLIENT_END):
             return
         with self._lock:
@@ -275,37 +339,53 @@ class Keeper:
         else:
             self._reasons.append(f"{a} and {b} lost each other")
 
-    def _recover(self) -> None:
-        """Bring some plan onto who is there."""
+    # A plan for the workers that are left.
+
+    def _ask_for_recovery(self, tries: int) -> None:
         self._joined.clear()
-        error: Exception | None = None
-        for _ in range(_TRIES):
-            if self._closed.is_set():
-                return
-            self._needs_plan = False
-            reason = ", ".join(dict.fromkeys(self._reasons)) or "the plan was lost"
-            try:
-                plan = self._present.plan()
-            except Exception as caught:  # the planner may be the caller's own
-                if not isinstance(caught, (InfeasiblePlanError, ConfigError)):
-                    logger.exception("planner.failed")
-                error = caught
-                break
-            try:
-                self._replace(plan, reason)
-            except (InfeasiblePlanError, ConfigError) as caught:
-                error = caught
-                break
-            except EdgeflowError as caught:
-                error = caught
-                logger.warning("recovery.failed", extra={"reason": str(caught)})
-                self._blame(plan, caught)
-                self._judge()
-                continue
-            self._reasons.clear()
-            if not self._news:
-                return
+        self._needs_plan = False
+        try:
+            cluster, make = self._present.cluster(), self._present.request()
+        except InfeasiblePlanError as error:
+            self._give_up(error)
+            return
+        self._planning.ask(_Recovery(cluster, tries - 1), make)
+
+    def _recover(self, asked: _Recovery, made: Plan | Exception) -> None:
+        """Bring a plan onto the workers that are up."""
+        if isinstance(made, Exception):
+            if not isinstance(made, InfeasiblePlanError | ConfigError):
+                logger.error("planner.failed", exc_info=made)
+            self._give_up(made)
+            return
+        if self._is_outdated(asked):
+            self._ask_for_recovery(_TRIES)
+            return
+        reason = ", ".join(dict.fromkeys(self._reasons)) or "the plan was lost"
+        try:
+            self._replace(made, reason)
+        except (InfeasiblePlanError, ConfigError) as error:
+            self._give_up(error)
+        except EdgeflowError as error:
+            logger.warning("recovery.failed", extra={"reason": str(error)})
+            self._blame(made, error)
             self._judge()
+            if asked.tries > 0 and not self._closed.is_set():
+                self._ask_for_recovery(asked.tries)
+            else:
+                self._give_up(error)
+        else:
+            self._reasons.clear()
+
+    def _is_outdated(self, asked: _Recovery) -> bool:
+        """Return whether workers came or went while the plan was made."""
+        try:
+            return self._present.cluster() != asked.cluster
+        except InfeasiblePlanError:
+            return True
+
+    def _give_up(self, error: Exception) -> None:
+        """Fail what waits, and try again later, or when a worker joins."""
         self._needs_plan = True
         self._retry_s = self._threads.now() + 2 * self._watch.interval_s
         self._session.fail_waiting(
@@ -313,11 +393,11 @@ class Keeper:
         )
 
     def _blame(self, plan: Plan, error: EdgeflowError) -> None:
-        """A roll-out has failed: find out because of whom."""
+        """Find out which worker or link made a roll-out fail."""
         if isinstance(error, PeerLostError) and error.rank >= 0:
             devices = plan.cluster.devices
             a, b = devices[error.rank].name, devices[error.peer].name
-            self._part(a, b, str(error), is_certain=True)  # it was tried anew just now
+            self._part(a, b, str(error), is_certain=True)  # the connection was tried anew just now
             return
         gone = self._watchers.suspect(plan.cluster.devices[rank].name for rank in plan.devices)
         blamed = self._session.blamed
@@ -330,32 +410,55 @@ class Keeper:
         elif not isinstance(error, StalePlanError):
             self._part(blamed, CLIENT_END, str(error), is_certain=True)
 
-    def _consider(self) -> None:
-        """Devices are there that were not: use them if that helps."""
-        names = dict.fromkeys(_all_of(self._joined))
+    # A better plan than the running one.
+
+    def _ask_for_addition(self) -> None:
+        names = tuple(dict.fromkeys(_all_of(self._joined)))
         try:
             self.balancer.joined(self._present.cluster())
-            plan = self._present.plan()
-        except (InfeasiblePlanError, ConfigError):
+            make = self._present.request()
+        except InfeasiblePlanError:
             return
-        before_s, after_s = self.balancer.figure(self._plan), self.balancer.figure(plan)
+        self._planning.ask(_Addition(names), make)
+
+    def _consider(self, devices: tuple[str, ...], made: Plan | Exception) -> None:
+        """Use devices that have joined if that helps."""
+        if isinstance(made, Exception):
+            if not isinstance(made, InfeasiblePlanError | ConfigError):
+                logger.error("planner.failed", exc_info=made)
+            return
+        before_s, after_s = self.balancer.figure(self._plan), self.balancer.figure(made)
         is_worth_it = after_s < before_s * (1 - _JOIN_GAIN)
         logger.info(
             "worker.considered",
-            extra={"devices": list(names), "before_s": before_s, "after_s": after_s, "used": is_worth_it},
+            extra={"devices": list(devices), "before_s": before_s, "after_s": after_s, "used": is_worth_it},
         )
         if is_worth_it:
-            self._try(plan, f"joined {', '.join(names)}")
+            self._try(made, f"joined {', '.join(devices)}")
+
+    def _measure(self) -> None:
+        if self._is_balancing:
+            self._measurements.observe(self._session.open_epochs())
+            self._measurements.probe_idle()
 
     def _balance(self) -> None:
-        self._measurements.observe(self._session.open_epochs())
-        self._measurements.probe_idle()
-        plan = self.balancer.decide(self._threads.now())
+        found = self.balancer.question(self._threads.now())
+        if isinstance(found, Question):
+            self._planning.ask(found, found.make)
+        elif found is not None:
+            self._try(found, self.balancer.decisions[-1].explain())
+
+    def _weigh(self, question: Question, made: Plan | Exception) -> None:
+        """Switch to the plan that was made if that pays."""
+        if isinstance(made, Exception) and not isinstance(made, InfeasiblePlanError):
+            logger.error("planner.failed", exc_info=made)
+            return
+        plan = self.balancer.answer(question, made, self._threads.now())
         if plan is not None:
             self._try(plan, self.balancer.decisions[-1].explain())
 
     def _try(self, plan: Plan, reason: str) -> None:
-        """Roll out a plan that is better; if that does not work, the one that runs goes on."""
+        """Roll out a better plan; if that fails, the running one goes on."""
         try:
             self._replace(plan, reason)
         except EdgeflowError as error:
@@ -364,7 +467,7 @@ class Keeper:
                 self._blame(plan, error)
 
     def _replace(self, plan: Plan, reason: str) -> None:
-        """Roll out a plan in the place of the one that runs, unless somebody else was quicker."""
+        """Roll out a plan in place of the running one, unless another has replaced that already."""
         if self._session.replace(self._plan, plan, reason=reason):
             self._adopted(plan)
         else:
@@ -372,7 +475,7 @@ class Keeper:
             self._keep_up()
 
     def _keep_up(self) -> None:
-        """Take note of the plan that runs, if somebody else has rolled it out."""
+        """Take note of the running plan, if a user has rolled it out."""
         if self._session.plan is not self._plan:
             self._adopted(self._session.plan)
 
@@ -380,14 +483,15 @@ class Keeper:
         if plan.graph.fingerprint != self._plan.graph.fingerprint:
             self._present.forget_plans()
         self._plan = plan
+        self._planning.forget()
         try:
             cluster = self._present.cluster()
         except InfeasiblePlanError:
-            cluster = self._watchers.cluster  # all are lost again
+            cluster = self._watchers.cluster  # all workers are lost again
         self.balancer.switched(plan, cluster, self._threads.now())
 
 
 def _all_of(queue: deque[_Item]) -> Iterator[_Item]:
-    """Take out what is there; what another thread appends meanwhile is not lost."""
+    """Take the items out of a queue; none is lost that another thread appends meanwhile."""
     while queue:
         yield queue.popleft()

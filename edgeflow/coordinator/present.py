@@ -1,7 +1,8 @@
-"""The plan for who is there: the devices that may be used now, and what is planned on them."""
+"""The devices that may be used now, and plans for them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from edgeflow.balancer import Rebalancer
@@ -12,12 +13,12 @@ from edgeflow.errors import ConfigError, InfeasiblePlanError
 from edgeflow.plan import Plan
 from edgeflow.threads import Threads
 
-#: Plans that are remembered for the same devices and the same beliefs.
+#: Plans that are remembered, by devices and estimates.
 _MAX_PLANS: Final = 32
 
 
 class Present:
-    """The part of a session's cluster that is of use now."""
+    """The part of a session's cluster that can be used now."""
 
     def __init__(self, watchers: Watchers, balancer: Rebalancer, threads: Threads) -> None:
         self._watchers = watchers
@@ -26,14 +27,14 @@ class Present:
         self._plans: dict[str, Plan] = {}
 
     def forget_plans(self) -> None:
-        """They were of another graph."""
+        """Forget the plans that are remembered: another graph runs now."""
         self._plans.clear()
 
     def cluster(self) -> Cluster:
-        """Return who may be used, without the links that are lost.
+        """Return the devices that may be used, without the links that are lost.
 
         Raises:
-            InfeasiblePlanError: If that is nobody.
+            InfeasiblePlanError: If there are none.
         """
         now_s = self._threads.now()
         with self._watchers.lock:
@@ -48,36 +49,51 @@ class Present:
         except ConfigError:
             return part_of(whole, set(names) - {_later(whole, pair) for pair in apart})
 
-    def plan(self) -> Plan:
-        """Return a plan for them, by what is believed of them now.
+    def request(self) -> Callable[[], Plan]:
+        """Return a function that makes a plan for them under the present estimates, on any thread.
+
+        The function raises what the planner raises.
 
         Raises:
-            ConfigError: If the planner cannot plan for such a cluster.
-            InfeasiblePlanError: If nothing fits.
+            InfeasiblePlanError: If no device may be used.
         """
         cluster = self.cluster()
         key = repr((cluster, self._balancer.in_short(cluster)))
         known = self._plans.get(key)
         if known is not None:
-            return known
+            return lambda: known
+        with self._watchers.lock:
+            whole, apart = self._watchers.cluster, self._watchers.members.apart(self._threads.now())
+        makes = [self._balancer.request(cluster)]
+        if apart:
+            # If no plan of this kind does without the links, one device of each pair stands back.
+            names = {device.name for device in cluster.devices} - {_later(whole, pair) for pair in apart}
+            if names:
+                makes.append(self._balancer.request(part_of(whole, names)))
+
+        def make() -> Plan:
+            plan = _first(makes)
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+            return plan
+
+        return make
+
+
+def _first(makes: Sequence[Callable[[], Plan]]) -> Plan:
+    """Return the first plan that can be made."""
+    *others, last = makes
+    for make in others:
         try:
-            plan = self._balancer.replan(cluster)
+            return make()
         except (InfeasiblePlanError, ConfigError):
-            with self._watchers.lock:
-                whole, apart = self._watchers.cluster, self._watchers.members.apart(self._threads.now())
-            if not apart:
-                raise
-            # No plan of this kind does without the link: one of the two devices stands back.
-            names = {device.name for device in cluster.devices}
-            plan = self._balancer.replan(part_of(whole, names - {_later(whole, pair) for pair in apart}))
-        if len(self._plans) >= _MAX_PLANS:
-            self._plans.clear()
-        self._plans[key] = plan
-        return plan
+            continue
+    return last()
 
 
 def _later(cluster: Cluster, pair: tuple[str, str]) -> str:
-    """The one of two devices that can be done without: not the source, else the slower."""
+    """Return the device of a pair that is easier to do without: not the source, else the slower one."""
     source = cluster.devices[cluster.source_rank].name
     if source in pair:
         return pair[0] if pair[1] == source else pair[1]

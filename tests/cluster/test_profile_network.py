@@ -153,7 +153,7 @@ def test_larger_frames_take_longer_until_they_take_long_enough(
 def test_a_worker_that_does_not_answer(workers: Workers) -> None:
     (address,) = workers.start(1)
     stop = threading.Event()
-    workers.servers[0].worker.on_frame = lambda *_: stop.wait(5)  # type: ignore[method-assign,assignment]
+    workers.servers[0].worker._rank.on_frame = lambda *_: stop.wait(5)  # type: ignore[method-assign,assignment]
     try:
         with pytest.raises(WorkerUnreachableError, match=r"had no answer in 0\.3 s"):
             measure_peer(address, timeout_s=0.3)

@@ -19,6 +19,7 @@ from edgeflow.net.content import Content, check_content
 from edgeflow.net.transport.routes import check_address
 from edgeflow.net.wire import MAX_PAYLOAD_BYTES, Decoder, decode_header
 from edgeflow.plan.program import CLIENT, Buffer, Compute, Free, Kernel, Program
+from edgeflow.rank import events as r
 from edgeflow.rank.schedule import FrameKey
 from edgeflow.sharding.cut import Step
 from edgeflow.sharding.region import Region
@@ -298,12 +299,12 @@ def test_requests_that_take_no_memory_are_bounded_all_the_same() -> None:
     state.handle(e.Loaded(1))
     state.handle(e.CommitRequested(1))
     for request_id in range(MAX_PENDING):
-        state.handle(e.FrameArrived(1, request_id, first, 0))
-    instructions = state.handle(e.FrameArrived(1, MAX_PENDING, first, 0))
-    (failure,) = [item for item in instructions if isinstance(item, e.FailRequest)]
+        state.handle(r.FrameArrived(1, request_id, first, 0))
+    instructions = state.handle(r.FrameArrived(1, MAX_PENDING, first, 0))
+    (failure,) = [item for item in instructions if isinstance(item, r.FailRequest)]
     assert isinstance(failure.error, WorkerOverloadedError)
     # Those that are known go on.
-    assert e.Keep() in state.handle(e.FrameArrived(1, 0, second, 0))
+    assert r.Keep() in state.handle(r.FrameArrived(1, 0, second, 0))
 
 
 def test_the_client_of_a_session_refuses_what_it_did_not_ask_for() -> None:
