@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import logging
+import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +27,8 @@ from edgeflow import errors
 from edgeflow.errors import CodecError, EdgeflowError
 from edgeflow.files import read_json
 from edgeflow.machine import Call, Machine, Raised
+
+logger = logging.getLogger(__name__)
 
 FORMAT: Final = "edgeflow-incident-1"
 MAX_DEPTH: Final = 64
@@ -89,6 +94,22 @@ def save_incident(machine: Machine, path: Path) -> None:
         ],
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1))
+
+
+def save_defects_to(folder: Path) -> None:
+    """From now on, write the journal of a machine to ``folder`` when it raises what it should not."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def save(machine: Machine) -> None:
+        path = folder / f"{type(machine).__name__}-{os.getpid()}-{time.time_ns()}.json"
+        try:
+            save_incident(machine, path)
+        except Exception:  # the defect itself is what must be raised
+            logger.exception("incident.not_saved")
+        else:
+            logger.error("incident.saved", extra={"path": str(path)})
+
+    Machine.on_defect = save
 
 
 def load_incident(path: Path, kind: type[M]) -> Incident[M]:

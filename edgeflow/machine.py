@@ -16,6 +16,8 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
+from edgeflow.errors import EdgeflowError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound="Machine")
@@ -54,6 +56,8 @@ class Journal:
     """The latest calls of one machine, and the state that the first of them met."""
 
     def __init__(self, machine: Machine, checkpoint: int = CHECKPOINT) -> None:
+        #: Whether a recorded call is under way.
+        self.is_open = False
         self._checkpoint = checkpoint
         self._older: _Chapter | None = None
         self._newer = _Chapter(_state_of(machine), [])
@@ -87,9 +91,11 @@ class Machine:
 
     Attributes:
         is_validating: Whether `validate` is called after every recorded call; tests set it on the class.
+        on_defect: Called when a recorded call raises an error that is not edgeflow's.
     """
 
     is_validating: ClassVar[bool] = False
+    on_defect: ClassVar[Callable[[Machine], None] | None] = None
 
     @functools.cached_property
     def journal(self) -> Journal:
@@ -106,12 +112,19 @@ def recorded(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, 
     @functools.wraps(method)
     def call(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
         journal = self.journal
+        if journal.is_open:  # one recorded method calls another: replaying the outer one is enough
+            return method(self, *args, **kwargs)
         journal.turn(self)
+        journal.is_open = True
         try:
             outcome = method(self, *args, **kwargs)
         except Exception as error:
             journal.add(Call(name, _lean_all(args), kwargs, Raised(without_traceback(error))))
+            if not isinstance(error, EdgeflowError) and Machine.on_defect is not None:
+                Machine.on_defect(self)
             raise
+        finally:
+            journal.is_open = False
         journal.add(Call(name, _lean_all(args), kwargs, _lean(outcome)))
         if Machine.is_validating:
             self.validate()

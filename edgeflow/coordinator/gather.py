@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeflow.errors import ConfigError, OverloadedError
+from edgeflow.machine import Machine, recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class _Waiting:
     deadline_s: float
 
 
-class Gatherer:
+class Gatherer(Machine):
     """The requests of one `Batcher`.
 
     Args:
@@ -59,6 +60,7 @@ class Gatherer:
         #: Batch -> request -> its deadline, of those that somebody still waits for.
         self._under_way: dict[int, dict[int, float]] = {}
 
+    @recorded
     def add(self, request: int, now_s: float, deadline_s: float | None = None) -> None:
         """Take a request.
 
@@ -72,6 +74,7 @@ class Gatherer:
             )
         self._waiting[request] = _Waiting(now_s, math.inf if deadline_s is None else deadline_s)
 
+    @recorded
     def take(self, now_s: float) -> Together | None:
         """Return requests that are to begin now, if there are some; ask until there are none."""
         if not self._waiting or now_s < self._begin_s():
@@ -83,10 +86,12 @@ class Gatherer:
         }
         return Together(self._num_batches, chosen)
 
+    @recorded
     def end(self, batch: int) -> tuple[int, ...]:
         """A batch is over; return those of its requests that somebody still waits for."""
         return tuple(self._under_way.pop(batch, ()))
 
+    @recorded
     def drop(self, request: int) -> int | None:
         """Nobody waits for a request any more; return its batch if nobody waits for all of that."""
         if self._waiting.pop(request, None) is not None:
@@ -99,6 +104,13 @@ class Gatherer:
     def late(self, now_s: float) -> tuple[int, ...]:
         """Return the requests whose time is up; each is to be dropped."""
         return tuple(request for request, deadline_s in self._deadlines() if deadline_s <= now_s)
+
+    def validate(self) -> None:
+        assert len(self._waiting) <= self._max_waiting
+        assert len(self._under_way) <= self._max_in_flight
+        together = [request for requests in self._under_way.values() for request in requests]
+        assert len(set(together)) == len(together), "a request is in two batches"
+        assert not self._waiting.keys() & set(together), "a request waits and is in a batch"
 
     def is_waiting(self, request: int) -> bool:
         """Whether a request is in no batch yet."""

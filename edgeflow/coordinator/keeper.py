@@ -48,6 +48,7 @@ from edgeflow.errors import (
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
+from edgeflow.incident import save_incident
 from edgeflow.plan import Plan
 from edgeflow.telemetry.status import DeviceStatus, Status, write_status
 from edgeflow.threads import Crew, Thread, Threads
@@ -219,6 +220,10 @@ class Keeper:
                 )
             )
         return tuple(found)
+
+    def save_incident(self, path: Path) -> None:
+        with self._lock:
+            save_incident(self._members, path)
 
     # For the session, which holds its lock, and for the watchers.
 

@@ -26,20 +26,21 @@ from edgeflow.errors import (
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
+from edgeflow.machine import Machine, recorded
 
-#: Begun that often, a request fails: it may be what breaks the workers.
+#: Times that a request is begun at most: it may be what breaks the workers.
 MAX_ATTEMPTS: Final = 8
 
-#: What says nothing about the request itself, so that it is begun again.
+#: Errors that do not concern the request itself, so that it is begun again.
 _ELSEWHERE: Final = (WorkerUnreachableError, WorkerOverloadedError, StalePlanError, CodecError)
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """Somebody wants an answer.
+    """A request has come.
 
     Attributes:
-        deadline_s: By when; None: the session's time from its first begin.
+        deadline_s: When its answer is due; None: the session's time after it is first begun.
     """
 
     request_id: int
@@ -67,7 +68,7 @@ class WayLost:
 
 @dataclass(frozen=True, slots=True)
 class NoPlan:
-    """There will be no other way soon; ``error`` says why."""
+    """No other way will open soon; ``error`` says why."""
 
     error: EdgeflowError
 
@@ -90,7 +91,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """Nobody waits for the answer any more."""
+    """The answer is not wanted any more."""
 
     request_id: int
 
@@ -121,7 +122,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """A way need not answer a request."""
+    """A way is to stop working on a request."""
 
     way: int
     request_id: int
@@ -156,7 +157,7 @@ class _Request:
     error: Exception | None = None
 
 
-class Ledger:
+class Ledger(Machine):
     """The requests of one session.
 
     Args:
@@ -197,10 +198,11 @@ class Ledger:
 
     @property
     def next_deadline_s(self) -> float | None:
-        """When the next waiting request runs out of time, if one does."""
+        """When the next waiting request runs out of time; None if none does."""
         deadlines = [r.deadline_s for r in self._requests.values() if r.way is None and r.deadline_s]
         return min(deadlines, default=None)
 
+    @recorded
     def handle(self, event: LedgerEvent, now_s: float) -> list[LedgerInstruction]:
         """Take an event; return what to do.
 
@@ -244,6 +246,18 @@ class Ledger:
                 return [*cancels, *fails]
             case Tick():
                 return self._expire(now_s)
+
+    def validate(self) -> None:
+        for way, on in self._on.items():
+            assert len(on) <= self._max_in_flight, f"{len(on)} requests on way {way}"
+            for request_id in on:
+                assert self._requests[request_id].way == way
+        for request_id, request in self._requests.items():
+            if request.way is not None:
+                assert request_id in self._on[request.way], f"request {request_id} is lost on {request.way}"
+        if self._refusal is not None and self._is_closed:
+            assert not self._requests
+        assert set(self.open_ways) <= self._on.keys() or self._is_closed
 
     def _submit(self, request_id: int, deadline_s: float | None) -> None:
         if self._refusal is not None:
@@ -295,7 +309,7 @@ class Ledger:
     # Requests.
 
     def _assign(self, now_s: float) -> list[LedgerInstruction]:
-        """Give waiting requests, oldest first, to the way that is expected to be done with them first."""
+        """Give waiting requests, oldest first, to the way that is expected to finish them first."""
         begun: list[LedgerInstruction] = []
         if not self.open_ways or self._dispatcher is None:
             return begun
@@ -316,7 +330,7 @@ class Ledger:
         return begun
 
     def _leave(self, way: int, request_id: int, seconds: float | None) -> bool:
-        """Take a request off its way; say whether it was there."""
+        """Take a request off its way; return whether it was there."""
         if request_id not in self._on.get(way, ()):
             return False
         self._on[way].discard(request_id)
@@ -355,7 +369,7 @@ class Ledger:
         return [Cancel(way, request_id), *self._settle(way)]
 
     def _expire(self, now_s: float) -> list[LedgerInstruction]:
-        """Fail what has waited too long; ways keep the time of what they have begun."""
+        """Fail requests that have waited too long; ways watch the deadlines of those that were begun."""
         late = [
             (number, request)
             for number, request in sorted(self._requests.items())

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from edgeflow.machine import Machine, recorded
+
 #: A pair that has lost each other that often within `_STRIKES_S` is not used together for a while.
 _STRIKES: Final = 2
 _STRIKES_S: Final = 60.0
@@ -147,7 +149,7 @@ class _Link:
     apart: _Rest = field(default_factory=_Rest)
 
 
-class Members:
+class Members(Machine):
     """The workers of a session.
 
     Args:
@@ -159,10 +161,12 @@ class Members:
         self._members = {name: _Member(True, now_s) for name in devices}
         self._links: dict[frozenset[str], _Link] = {}
 
+    @recorded
     def add(self, device: str, now_s: float) -> None:
         """Watch for another worker, which is not there yet."""
         self._members.setdefault(device, _Member(False, now_s))
 
+    @recorded
     def heard(self, device: str, instance: str, now_s: float) -> list[Change]:
         """A worker has answered."""
         member = self._members[device]
@@ -178,6 +182,7 @@ class Members:
         member.is_up, member.heard_s, member.instance, member.back_off_s = True, now_s, instance, 0.0
         return changes
 
+    @recorded
     def missed(self, device: str, reason: str, now_s: float, *, is_carrying: bool = False) -> list[Change]:
         """A worker has not answered a ping, or refused the connection.
 
@@ -198,6 +203,7 @@ class Members:
             return []
         return self.lost(device, f"no answer in {now_s - member.heard_s:.1f} s: {reason}")
 
+    @recorded
     def lost(self, device: str, reason: str) -> list[Change]:
         """A worker is gone for certain."""
         member = self._members[device]
@@ -206,10 +212,12 @@ class Members:
         member.is_up = False
         return [Lost(device, reason)]
 
+    @recorded
     def unfit(self, device: str, now_s: float, seconds: float) -> None:
         """A worker is there and cannot do its part."""
         self._members[device].unfit_until_s = now_s + seconds
 
+    @recorded
     def strike(self, a: str, b: str, now_s: float, *, is_certain: bool = False) -> Apart | SetAside | None:
         """Two ends that are both there have lost each other; return what is to be done without from now on.
 
@@ -236,6 +244,13 @@ class Members:
             return None
         link.apart.begin(now_s)
         return Apart(min(pair), max(pair))
+
+    def validate(self) -> None:
+        for pair, link in self._links.items():
+            assert pair <= {*self._members, CLIENT_END}, f"a link of {set(pair)}, of which one is unknown"
+            assert link.strikes == sorted(link.strikes)
+        for name, member in self._members.items():
+            assert 0 <= member.back_off_s <= self._watch.max_back_off_s, f"{name}: {member.back_off_s} s"
 
     def _culprit(self, a: str, b: str, now_s: float) -> str | None:
         """The one end of a lost link that other failures, too, have in common; None if neither or both."""
@@ -295,6 +310,7 @@ class Members:
             sorted((min(pair), max(pair)) for pair, link in self._links.items() if link.apart.until_s > now_s)
         )
 
+    @recorded
     def rested(self, now_s: float) -> tuple[str, ...]:
         """Devices that may do more than when this was asked before: they, or links of theirs, have rested."""
         found = {name for name, member in self._members.items() if member.aside.has_just_ended(now_s)}

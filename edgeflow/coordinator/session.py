@@ -30,6 +30,7 @@ from edgeflow.cost import CostModel, predict
 from edgeflow.errors import ClusterError, ConfigError, EdgeflowError, PeerLostError, StalePlanError
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import check_same_inputs, flatten_inputs
+from edgeflow.incident import save_incident
 from edgeflow.net.transport.base import Transport
 from edgeflow.plan import Decision as Way
 from edgeflow.plan import Plan
@@ -343,6 +344,22 @@ class Session(Closing):
         """
         events = [event for epoch in self.open_epochs() for event in epoch.trace(self._started_s)]
         return sorted(events, key=lambda event: (event.start_s, event.rank))
+
+    def save_incidents(self, folder: Path) -> tuple[Path, ...]:
+        """Write what the session's state machines were told and decided last; see `edgeflow.incident`.
+
+        Returns:
+            The files: of the requests, of the client's rank and, if the session watches its workers, of them.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / "ledger.json", folder / "client.json"]
+        with self._lock:
+            save_incident(self._requests.ledger, paths[0])
+            self._client.save_incident(paths[1])
+        if self._keeper is not None:
+            paths.append(folder / "members.json")
+            self._keeper.save_incident(paths[-1])
+        return tuple(paths)
 
     def peak_memory_bytes(self) -> dict[int, int]:
         """Rank -> the most memory that the worker's process has had resident."""

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from edgeflow.machine import Machine, recorded
+
 
 class Phase(enum.Enum):
     CONNECTING = "connecting"
@@ -35,7 +37,7 @@ class Phase(enum.Enum):
 
 
 class Call(enum.Enum):
-    """What is asked of one worker."""
+    """A call to one worker."""
 
     DESCRIBE = "describe"
     PREPARE = "prepare"
@@ -60,7 +62,7 @@ _PHASES: Final = tuple(_CALLS)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Somebody wants the plan deployed."""
+    """The plan is to be deployed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +78,14 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Whoever waits for the deployment has given up."""
+    """The deployment was given up."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class CloseRequested:
-    """The plan is not wanted any more; without ``is_idle`` there are requests that nobody wants either."""
+    """The plan is not wanted any more; unless ``is_idle``, its pending requests are not either."""
 
     is_idle: bool
 
@@ -99,7 +101,7 @@ class MakeCall:
 
 @dataclass(frozen=True, slots=True)
 class CancelCall:
-    """End the call that is under way; it answers as done or failed all the same."""
+    """End the call that is under way; `CallDone` or `CallFailed` follows all the same."""
 
     rank: int
 
@@ -114,7 +116,7 @@ class Finish:
 DeploymentInstruction = MakeCall | CancelCall | Finish
 
 
-class DeploymentState:
+class DeploymentState(Machine):
     """A plan on its way onto workers and off again.
 
     Args:
@@ -128,6 +130,7 @@ class DeploymentState:
         self._told: set[int] = set()
         self._error: BaseException | None = None
 
+    @recorded
     def handle(self, event: DeploymentEvent) -> list[DeploymentInstruction]:
         """Take an event; return what to do."""
         match event:
@@ -144,6 +147,12 @@ class DeploymentState:
             case CloseRequested(is_idle):
                 return self._close(is_idle)
 
+    def validate(self) -> None:
+        assert self._outstanding <= set(self._ranks)
+        assert self._told <= set(self._ranks)
+        if self.phase in (Phase.COMMITTED, Phase.CLOSED, Phase.FAILED):
+            assert not self._outstanding, f"calls to {self._outstanding} are under way"
+
     def _call_all(self, ranks: Iterable[int], call: Call) -> list[DeploymentInstruction]:
         calls: list[DeploymentInstruction] = [MakeCall(rank, call) for rank in ranks]
         self._outstanding = set(ranks)
@@ -153,7 +162,7 @@ class DeploymentState:
 
     def _fail(self, error: BaseException) -> list[DeploymentInstruction]:
         if self.phase not in _CALLS:
-            return []  # while closing or aborting, whoever cannot be told is not told
+            return []  # while closing or aborting, workers that cannot be reached are left alone
         self.phase = Phase.FAILING
         self._error = error
         return [CancelCall(rank) for rank in sorted(self._outstanding)]

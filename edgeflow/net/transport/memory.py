@@ -1,24 +1,24 @@
 """A transport within one process: for tests, and the simplest example of the contract.
 
-Frames are encoded and decoded as on a real wire, so that nobody shares an array by accident and the codec
-is part of what is tested. Every end of a connection delivers from a thread of its own.
+Frames are encoded and decoded as on a real wire, so that no array is shared by accident and the codec is
+tested too. Every end of a connection delivers from a thread of its own. Links can be cut.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable
 
 from edgeflow.errors import CodecError, ConfigError, EdgeflowError, WorkerUnreachableError
 from edgeflow.net.transport.base import Accept, Connection, Handler, Hello
 from edgeflow.net.wire import MAX_PAYLOAD_BYTES, Decoder, Frame, encode
+from edgeflow.threads import SYSTEM, Queue, Thread, Threads
 
 
 class MemoryNetwork:
     """The addresses that memory transports can reach; one per test."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Threads = SYSTEM) -> None:
+        self.threads = threads
         self.listeners: dict[str, _Listener] = {}
         self._next_port = 1
 
@@ -30,19 +30,20 @@ class MemoryNetwork:
 class _End:
     """One end of a connection; `peer` is the other."""
 
-    def __init__(self, address: str, max_payload_bytes: int) -> None:
+    def __init__(self, address: str, max_payload_bytes: int, threads: Threads) -> None:
         self.peer: _End
         self.handler: Handler
         self._address = address
-        self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._inbox: Queue[bytes | None] = threads.queue()
         self._decoder_limit = max_payload_bytes
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._deliver, name=f"edgeflow-memory-{address}", daemon=True)
+        self._threads = threads
+        self._thread: Thread | None = None
 
     def start(self, handler: Handler) -> None:
         self.handler = handler
-        self._thread.start()
+        self._thread = self._threads.start(self._deliver, name=f"edgeflow-memory-{self._address}")
 
     def send(self, frame: Frame) -> None:
         messages = list(encode(frame))
@@ -65,7 +66,7 @@ class _End:
         self._inbox.put(None)
 
     def join(self) -> None:
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self._thread is not None:
             self._thread.join()
 
     def _deliver(self) -> None:
@@ -120,8 +121,9 @@ class MemoryTransport:
         listener = self._network.listeners.get(address)
         if listener is None:
             raise WorkerUnreachableError(f"{address} cannot be reached: nobody listens there")
-        here = _End(address, self._max_payload_bytes)
-        there = _End(f"rank {hello.rank}", listener.max_payload_bytes)
+        threads = self._network.threads
+        here = _End(address, self._max_payload_bytes, threads)
+        there = _End(f"rank {hello.rank}", listener.max_payload_bytes, threads)
         here.peer, there.peer = there, here
         their_handler = listener.accept(hello, there)
         listener.ends.append(there)

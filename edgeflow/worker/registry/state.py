@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeflow.errors import WorkerOverloadedError
+from edgeflow.machine import Machine, recorded
 
 #: Members beyond which nobody is taken.
 MAX_MEMBERS: Final = 256
@@ -80,7 +81,7 @@ class _Entry:
     seen_s: float
 
 
-class RegistryState:
+class RegistryState(Machine):
     """The members of one registry.
 
     Args:
@@ -110,6 +111,7 @@ class RegistryState:
     def is_known(self, member_id: str) -> bool:
         return member_id in self._entries
 
+    @recorded
     def handle(self, event: RegistryEvent) -> list[RegistryInstruction]:
         """Take an event; return whom to tell what.
 
@@ -137,6 +139,12 @@ class RegistryState:
                     for member_id, silent_s in late
                     for instruction in self._remove(member_id, f"not heard of for {silent_s:.1f} s")
                 ]
+
+    def validate(self) -> None:
+        members = [entry.member for entry in self._entries.values()]
+        assert len(members) <= self._max_members
+        assert len({member.name for member in members}) == len(members), "two members have one name"
+        assert len({member.address for member in members}) == len(members), "two members have one address"
 
     def _join(self, member_id: str, member: Member, now_s: float) -> list[RegistryInstruction]:
         replaced = [
