@@ -294,10 +294,13 @@ class Keeper:
             if self._threads.now() >= self._retry_s or self._joined:
                 self._ask_for_recovery(_TRIES)
             return
-        answer = self._planning.take()
+        answer, asked = self._planning.take(), self._planning.asked
         if answer is not None:
             self._act_on(answer)
-        elif self._planning.asked is not None:
+        elif isinstance(asked, _Recovery):
+            if self._is_outdated(asked):
+                self._ask_for_recovery(_TRIES)
+        elif asked is not None:
             self._measure()
         elif self._joined:
             self._ask_for_addition()
