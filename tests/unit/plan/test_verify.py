@@ -64,7 +64,7 @@ def test_partial_sums_are_made_in_one_stage() -> None:
     again = stage("again", ["linear_1"], {1: {"linear_1": _FULL}})
     parts = pair(summed(mlp(), "linear_1", {0: (0, 6)}))
     refused(
-        parts, again, after(0), match="'again' makes 'linear_1' too, of which stage 'pair' makes partial sums"
+        parts, again, after(0), match="'again' makes 'linear_1', of which stage 'pair' makes partial sums"
     )
 
 
@@ -154,7 +154,7 @@ def test_partial_sums_of_what_does_not_sum() -> None:
     refused(
         pair(whole(mlp(), "linear_1", 0)),
         stage("after", ["relu_1"], summed(mlp(), "relu_1", {0: (0, 4)})),
-        match="'relu_1' cannot be: the operator that makes it does not sum",
+        match="'relu_1' cannot be: its operator does not sum",
     )
 
 
