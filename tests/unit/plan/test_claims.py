@@ -1,4 +1,4 @@
-"""Tasks that devices claim while they run: each is run once, by whoever is idle, and nothing else changes."""
+"""Claimed tasks: each runs once, on any claimant, and the answer is that of one device."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_tasks_may_be_the_answer() -> None:
 
 
 def in_any_order(made: Plan, x: Array, choose: st.DataObject) -> tuple[Array, Counter[int]]:
-    """Run all programs, one step at a time, whose turn it is being drawn; say who ran how many tasks."""
+    """Run all programs, one drawn step at a time; return the answer and rank -> number of its tasks."""
     frames: dict[int, dict[FrameKey, Array]] = {rank: {} for rank in made.programs}
     ran: Counter[int] = Counter()
 
@@ -104,7 +104,7 @@ def in_any_order(made: Plan, x: Array, choose: st.DataObject) -> tuple[Array, Co
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_whoever_is_first_the_answer_is_the_same_and_each_task_is_run_once(data: st.DataObject) -> None:
+def test_in_any_order_each_task_runs_once_and_the_answer_is_the_same(data: st.DataObject) -> None:
     count = data.draw(st.sampled_from([1, 2, 4, 8]))
     claimants = data.draw(st.permutations(range(4)).map(lambda ranks: ranks[: data.draw(st.integers(1, 4))]))
     made = claimed(count, *claimants, collector=data.draw(st.integers(0, 3)))

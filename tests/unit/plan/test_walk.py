@@ -43,7 +43,7 @@ def test_a_walk_goes_where_frames_send_it() -> None:
 
     offered = walk.next()
     assert isinstance(offered, tuple)
-    assert len(offered) == 3  # two tasks, and that there is none
+    assert len(offered) == 3  # two tasks, and "no task is left"
     walk.choose(offered[1])
     seen = []
     while isinstance(position := walk.next(), int):
@@ -78,4 +78,4 @@ def test_the_client_hands_out_each_task_once() -> None:
     walk.choose(asked[1])
     asked = sends()
     assert [(peer, tensor) for peer, tensor, _ in handed[2:]] == [(1, "input"), (1, "task")]
-    assert {item.peer for item in asked} == {0}  # who was told that nothing is left asks no more
+    assert {item.peer for item in asked} == {0}  # rank 1 was told that no task is left, and asks no more
