@@ -28,10 +28,10 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-#: The constraint that binds, and the unit of its amounts. ``memory``: a device's memory does not hold its
-#: part (bytes). ``latency``: the plan is sure to take longer than the search can use (seconds). ``link``:
-#: devices that must exchange data are not connected. ``devices``: no device is left, or no plan was found for
-#: them. ``plans``: a strategy that tries all plans would have to try too many (a count).
+#: The constraint that binds; its amounts' unit in brackets. ``memory``: a device does not hold its part
+#: (bytes). ``latency``: the plan is sure to take longer than the search can use (seconds). ``link``: devices
+#: that must exchange data are not connected. ``devices``: no device is left, or no plan was found for them.
+#: ``plans``: a strategy that tries all plans would have to try too many (a count).
 Constraint = Literal["memory", "latency", "link", "devices", "plans"]
 
 

@@ -83,10 +83,10 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "candidates": [
             {
                 "label": item.label,
-                "latency_s": item.figures.latency_s,
+                "latency_s": item.latency_s,
                 "reason": item.reason,
-                "period_s": item.figures.period_s,
-                "energy_j": item.figures.energy_j,
+                "period_s": item.period_s,
+                "energy_j": item.energy_j,
             }
             for item in plan.candidates
         ],

@@ -70,7 +70,7 @@ class Tasks(NamedTuple):
         return self.task_slot(len(self.stage.shards))
 
     def send_slot(self, task: int, rank: int) -> Slot:
-        """The client's section that sends a claimant what a task reads."""
+        """The client's section that sends a claimant the inputs of a task."""
         return self.position, 1 + task * len(self.stage.claimants) + self.stage.claimants.index(rank)
 
     def send_end_slot(self, rank: int) -> Slot:

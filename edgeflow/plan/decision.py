@@ -48,7 +48,7 @@ class Decision:
 
     @cached_property
     def programs(self) -> Mapping[int, Program]:
-        """Rank -> program of the first way; the client's is under `edgeflow.plan.program.CLIENT`."""
+        """Rank -> its program in the first way; the client's is under `edgeflow.plan.program.CLIENT`."""
         if self.replicas:
             return self.ways[0].programs
         return lower(self.graph, self.cluster, self.stages, activations=self.activations)

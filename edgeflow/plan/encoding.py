@@ -1,10 +1,10 @@
-"""What activations look like between devices: as they are, or narrower, where a slow link makes that pay.
+"""Encodings of activations on slow links, where fewer bytes save more time than encoding takes.
 
-* ``float16``: each value rounded to 16 bits; half of the bytes, an error of 2**-11 of a value at most.
-* ``int8``: blocks of `BLOCK` values in the order of memory, each with a scale of its own, the block's largest
-  value over 127; 0.26 of the bytes, an error of 1/254 of the block's largest value at most.
+* ``float16``: each value rounded to 16 bits; half of the bytes, an error of at most 2**-11 of the value.
+* ``int8``: blocks of `BLOCK` values in memory order, each with its own scale, the block's largest magnitude
+  over 127; 0.26 of the bytes, an error of at most 1/254 of that magnitude.
 
-What the client sends and gets is never changed, nor is anything but 32-bit floats.
+Frames from and to the client are never encoded, nor are other dtypes than 32-bit floats.
 
 References:
     Dettmers et al., "8-bit Optimizers via Block-wise Quantization", ICLR 2022 (scales by block);
@@ -19,32 +19,32 @@ from typing import Final
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES
 
-#: What activations may be sent as, besides as they are (empty).
+#: Names of the encodings; the empty name stands for none.
 ENCODINGS: Final = ("float16", "int8")
 
-#: The only dtype that is made narrower.
+#: The only dtype that is encoded.
 ENCODED_DTYPE: Final = "float32"
 
 BLOCK: Final = 128
 
-#: How often an array is read or written for it, on either side.
+#: Encoding -> number of times that either side reads or writes the array for it.
 ENCODING_PASSES: Final = {"float16": 2.0, "int8": 8.0}
 
-#: Of fewer values the frame costs more than its bytes.
+#: Smaller frames are not encoded: their fixed cost exceeds that of their bytes.
 MIN_ELEMENTS: Final = 256
 
-#: Over faster links the bytes that are saved take less time than saving them.
+#: Faster links get no encoding: sending the saved bytes would take less time than encoding.
 MAX_BYTES_PER_S: Final = 2.5e9 / 8
 
 
 def check_encoding(name: str) -> None:
-    """Raise `ConfigError` if there is no encoding of this name; the empty one is that of no change."""
+    """Raise `ConfigError` unless ``name`` is empty or an encoding."""
     if name and name not in ENCODINGS:
         raise ConfigError(f"no encoding {name!r} of activations; known: {', '.join(ENCODINGS)}")
 
 
 def wire_spec(shape: tuple[int, ...], dtype: str, encoding: str) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the frame that carries an array.
+    """Return shape and dtype of the frame that carries an array.
 
     Examples:
         >>> wire_spec((2, 300), "float32", "int8")
@@ -59,7 +59,7 @@ def wire_spec(shape: tuple[int, ...], dtype: str, encoding: str) -> tuple[tuple[
 
 
 def wire_bytes(shape: tuple[int, ...], dtype: str, encoding: str) -> int:
-    """Bytes of the frame's payload."""
+    """Return the bytes of the frame's payload."""
     shape, dtype = wire_spec(shape, dtype, encoding)
     return math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
 

@@ -58,7 +58,7 @@ def lower(
 
 
 class _Lowering:
-    """The programs under construction, and who owns what so far."""
+    """The programs under construction, and the owners of every tensor so far."""
 
     def __init__(self, graph: ModelGraph, cluster: Cluster, activations: str) -> None:
         self._graph = graph
@@ -141,7 +141,7 @@ class _Lowering:
             machine = self._machine(rank)
             held = machine.held
             for task, shard in enumerate(stage.shards):
-                # A task cannot read what another one holds: which of them run here is not known.
+                # A task cannot read the buffers of another one, which may run on another rank.
                 machine.held = defaultdict(list)
                 self._dispensed = tasks.send_slot(task, rank)
                 made[task][rank] = self._compute(tasks.task_slot(task), stage, shard, machine)

@@ -24,9 +24,9 @@ from edgeflow.units import format_seconds
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The pair, with the names of both; `Decision` and `Weighed` say what they mean.
+    """A decision and how it was weighed; their fields, documented there, are properties here.
 
-    Predicted figures are NaN here where they are unknown.
+    Predicted figures and the lower bound are NaN here where they are unknown.
     """
 
     decision: Decision

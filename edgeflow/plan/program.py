@@ -1,8 +1,8 @@
-"""What one device runs: an ordered list of instructions over numbered buffers.
+"""The program of one rank: an ordered list of instructions over numbered buffers.
 
-The simulator, the in-process executor and the workers all run these same programs. Buffers are numbered
-per program; each holds one region of one tensor. Sends never block; a receive waits for its frame. All
-programs follow one global order of stages, so they cannot deadlock.
+The prediction, the simulator, the in-process executor and the workers all run these same programs. Buffers
+are numbered per program; each holds one region of one tensor. Sends never block; a receive waits for its
+frame. All programs follow one global order of stages, so they cannot deadlock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgeflow.plan.encoding import wire_bytes
 from edgeflow.sharding.cut import Step
 from edgeflow.sharding.region import Region
 
-#: Rank of the process that brings the inputs and takes the outputs.
+#: Rank of the process that supplies the inputs and takes the outputs.
 CLIENT: Final = -1
 
 
@@ -27,8 +27,8 @@ class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     Attributes:
         operator: Name of the operator in the graph.
-        steps: Local calls; the last one's result is the output.
-        outputs: Tensors that the last step returns ("" where nobody reads one), and their regions.
+        steps: Local calls; the last one returns the outputs.
+        outputs: (tensor, region) of each output, in order; the tensor is "" where nothing reads it.
         flops: Floating-point operations.
         num_bytes: Bytes read and written, weights included.
     """
@@ -43,11 +43,12 @@ class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True):
     """Wait for the frame ``tag`` from rank ``peer`` and keep it in ``buffer``.
 
-    Where a task was claimed, whoever did so sends what it made: one of ``others`` instead of ``peer``. Nobody
-    does if this rank has claimed it itself; ``buffer`` is filled then, and there is nothing to wait for.
+    The result of a claimed task comes from the claimant that ran it: ``peer`` or one of ``others``. If this
+    rank ran the task itself, ``buffer`` is filled already, no frame comes, and the receive is skipped.
 
     Attributes:
-        encoding: What the frame was made narrower by (`edgeflow.plan.encoding`), before it is kept undone.
+        others: Ranks that may send the frame instead of ``peer``.
+        encoding: Encoding of the frame (`edgeflow.plan.encoding`), decoded on receipt; empty: none.
     """
 
     buffer: int
@@ -92,21 +93,21 @@ class Send(msgspec.Struct, frozen=True, gc=False, tag="send", kw_only=True):
 def _frame_bytes(frame: Send | Receive) -> int:
     if frame.encoding:
         return wire_bytes(frame.region.shape, frame.dtype, frame.encoding)
-    return frame.region.num_elements * NUMPY_DTYPES[frame.dtype].itemsize  # asked very often
+    return frame.region.num_elements * NUMPY_DTYPES[frame.dtype].itemsize  # the common case, kept fast
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """A region that is taken from a buffer."""
+    """A region to copy from a buffer."""
 
     buffer: int
     region: Region
 
 
 class Assemble(msgspec.Struct, frozen=True, gc=False, tag="assemble", kw_only=True):
-    """Make ``buffer`` = ``region`` of ``tensor`` out of parts.
+    """Fill ``buffer`` with ``region`` of ``tensor`` from parts.
 
-    With ``is_sum`` the parts are partial sums: they are added, in the order given, onto zero. Otherwise
-    they cover the region and are copied; where two overlap they hold equal values.
+    With ``is_sum`` the parts are partial sums, added onto zero in the order given. Otherwise they cover the
+    region and are copied; where two parts overlap, they hold equal values.
     """
 
     buffer: int
@@ -122,7 +123,8 @@ class Compute(msgspec.Struct, frozen=True, gc=False, tag="compute", kw_only=True
     """Run kernels in order.
 
     Attributes:
-        inputs: ``(tensor, buffer)`` of activations that the kernels read; weights are found by their slice.
+        inputs: ``(tensor, buffer)`` of the activations that the kernels read. Weights have no buffers; the
+            kernels name the slices that they read.
         outputs: ``(tensor, buffer)`` of the tensors to keep.
     """
 
@@ -137,22 +139,23 @@ class Compute(msgspec.Struct, frozen=True, gc=False, tag="compute", kw_only=True
 
 
 class Free(msgspec.Struct, frozen=True, gc=False, tag="free"):
-    """Forget buffers: nothing after this reads them."""
+    """Drop buffers that no later instruction reads."""
 
     buffers: tuple[int, ...]
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False, tag="claim", kw_only=True):
-    """Take tasks, one at a time, until none is left: work goes to whoever is idle.
+    """Run tasks, one at a time, until none is left, so that an idle rank takes the next one.
 
-    Behind it stand, for each task, the instructions that run it; the first of them receives the first input.
-    Behind these stands the receive of the frame that says that no task is left. The rank waits for any of
-    those frames, goes on at the receive of the one that came, and comes back here when the task is done. From
-    the second time on it first asks rank ``peer`` for a task, with the next frame of ``tags``; the first
-    task comes unasked. `edgeflow.plan.walk` carries this out.
+    Behind the claim stand the instructions of each task, beginning with the receive of its first input, then
+    the receive of the frame "no task is left". The rank waits for any of these frames, continues at the
+    receive of the first that arrives, and returns to the claim at the end of the task. The first task comes
+    unasked; before each further one the rank asks ``peer`` for it with the next frame of ``tags``.
+    `edgeflow.plan.claims` writes claims, `edgeflow.plan.walk` interprets them.
 
     Attributes:
-        lengths: Of each task: how many instructions it has.
+        tags: Tags of the frames that ask for a task, in order.
+        lengths: Number of instructions of each task.
     """
 
     stage: str
@@ -162,14 +165,14 @@ class Claim(msgspec.Struct, frozen=True, gc=False, tag="claim", kw_only=True):
 
 
 class Dispense(msgspec.Struct, frozen=True, gc=False, tag="dispense", kw_only=True):
-    """Hand out tasks to whoever asks, in order, until every claimant was told that none is left.
+    """Hand out tasks, in order, to the claimants that ask, until each was told that none is left.
 
-    Behind it stand, task by task and for each claimant, the instructions that send it what it needs; then for
-    each claimant the send that says that no task is left.
+    Behind it stand, for each task and each claimant, the instructions that send the task's inputs to the
+    claimant; then, for each claimant, the send of the frame "no task is left". Only the client has one.
 
     Attributes:
-        tags: For each claimant, those of the frames with which it asks, in order.
-        lengths: Of each of these parts: how many instructions it has.
+        tags: For each claimant, the tags of the frames that ask for a task, in order.
+        lengths: Number of instructions of each of these parts.
     """
 
     stage: str
@@ -184,7 +187,7 @@ class Dispense(msgspec.Struct, frozen=True, gc=False, tag="dispense", kw_only=Tr
 
 Instruction = Receive | Send | Assemble | Compute | Free | Claim | Dispense
 
-#: What a frame holds that says something by its tag alone: one byte.
+#: The content of a frame whose tag alone is the message: one byte.
 TOKEN: Final = Region.full((1,))
 TOKEN_DTYPE: Final = "uint8"
 
@@ -212,7 +215,7 @@ class WeightSlice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Buffer(msgspec.Struct, frozen=True, gc=False):
-    """What a numbered buffer holds."""
+    """The region of a tensor that a numbered buffer holds."""
 
     tensor: str
     region: Region
@@ -224,17 +227,18 @@ class Buffer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Program(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Everything that one rank does for one request.
+    """All that one rank does for one request.
 
     Attributes:
         rank: The device's rank, or `CLIENT`.
         instructions: In order.
         buffers: ``buffers[i]`` describes buffer ``i``.
-        inputs: ``(tensor, buffer)`` that are filled before the first instruction (the client's only).
-        outputs: ``(tensor, buffer)`` that are read after the last (the client's only).
+        inputs: ``(tensor, buffer)`` filled before the first instruction (of the client only).
+        outputs: ``(tensor, buffer)`` read after the last instruction (of the client only).
         weights: Slices of weights that the kernels read, each once.
         peak_bytes: Most bytes of buffers alive at once, kernels' own intermediates included.
-        has_claims: Whether which instructions run is found out while they run (`Claim`, `Dispense`).
+        has_claims: Whether it holds a `Claim` or `Dispense`, so that arriving frames decide which
+            instructions run.
     """
 
     rank: int
@@ -248,7 +252,7 @@ class Program(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def receives(self) -> tuple[Receive, ...]:
-        """Every receive, those of questions for tasks among them."""
+        """Every receive, including those of the frames that ask for tasks."""
         found = []
         for item in self.instructions:
             if isinstance(item, Receive):
@@ -263,7 +267,7 @@ class Program(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def sends(self) -> tuple[Send, ...]:
-        """Every send, those of questions for tasks among them."""
+        """Every send, including those of the frames that ask for tasks."""
         found = []
         for item in self.instructions:
             if isinstance(item, Send):
@@ -279,7 +283,7 @@ def encode(program: Program) -> bytes:
 
 
 def shared_stages(programs: Mapping[int, Program]) -> frozenset[str]:
-    """Stages that several ranks compute."""
+    """Return the stages that several ranks compute."""
     counts = Counter(
         stage
         for program in programs.values()

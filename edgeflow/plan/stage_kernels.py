@@ -1,4 +1,4 @@
-"""From one shard of a stage to the kernels that make it: needs propagated backwards through the stage."""
+"""From one shard of a stage to its kernels: needs are propagated backwards through the stage."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from edgeflow.sharding.rules import rule_of
 
 
 class StageKernels(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What one device does in one stage.
+    """The work of one device in one stage.
 
     Attributes:
         kernels: In topological order.
-        needs: Activations from outside of the stage and the region of each that is read.
-        outputs: Tensors that leave the stage and the region that is kept of each, in the order of the
-            shard's pieces. It contains what the shard asked for; of a tensor with several pieces, it is that.
+        needs: (tensor, region) of the activations that are read from outside of the stage.
+        outputs: (tensor, region) that is kept, in the order of the shard's pieces. The region contains that
+            of the piece, and equals it where the tensor has several pieces.
         weights: Slices of weights that are read.
         peak_bytes: Most bytes of tensors made inside the stage that are alive at once.
     """
@@ -45,9 +45,9 @@ class StageKernels(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def stage_kernels(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels:
     """Propagate the shard's regions backwards through the stage's operators.
 
-    Where two consumers need different regions of a tensor, their hull is made once. A halo that is
-    recomputed instead of exchanged is simply this, through several convolutions. Answers are remembered:
-    planning weighs many plans that differ in a few stages.
+    Where two consumers need different regions of a tensor, their hull is made once. Recomputed halos follow
+    from this rule through several convolutions. Answers are remembered, since planning weighs many plans
+    that differ in a few stages.
 
     Raises:
         InvalidPlanError: If the shard names a tensor that the stage does not make, or an operator of the
@@ -63,7 +63,7 @@ def stage_kernels(graph: ModelGraph, stage: Stage, shard: Shard) -> StageKernels
 
 
 class _Local(msgspec.Struct, frozen=True, gc=False):
-    """One operator's kernel for one region, and what it reads: activations and slices of weights."""
+    """One operator's kernel for one region, with the activations and slices of weights that it reads."""
 
     kernel: Kernel
     activations: tuple[tuple[str, Region], ...]
@@ -71,7 +71,7 @@ class _Local(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Known:
-    """Answers for one graph; all are dropped when they hold too many kernels."""
+    """Remembered answers for one graph; all are dropped when they hold too many kernels."""
 
     def __init__(self, graph: ModelGraph) -> None:
         self._graph = graph
@@ -151,7 +151,7 @@ def _want(wanted: dict[str, Region], tensor: str, region: Region) -> None:
 def _asked_region(graph: ModelGraph, op: Operator, wanted: dict[str, Region], asked: list[str]) -> Region:
     region = wanted[asked[0]]
     if len(op.outputs) > 1 and not rule_of(op).is_joint:
-        # Always made whole, and asked for by its first output, whichever is wanted.
+        # All outputs are made whole; their rule is asked for the region of the first one.
         return Region.full(graph.specs[op.first_output].shape)
     for name in asked[1:]:
         region = region.hull(wanted[name])
@@ -178,7 +178,7 @@ def _local(graph: ModelGraph, op: Operator, cut: Cut) -> _Local:
 
 
 def _like(local: _Local, op: Operator, names: Mapping[str, str]) -> _Local:
-    """The same of an operator like it, whose tensors have other names."""
+    """Return the same kernel for an operator of the same form, whose tensors have other names."""
     kernel = local.kernel
     return _Local(
         Kernel(
@@ -202,7 +202,7 @@ def _outputs(graph: ModelGraph, op: Operator, cut: Cut) -> tuple[tuple[str, Regi
 def _traffic(
     graph: ModelGraph, op: Operator, slices: tuple[Slice, ...], outputs: tuple[tuple[str, Region], ...]
 ) -> int:
-    """Bytes that a kernel reads and writes."""
+    """Return the bytes that a kernel reads and writes."""
     rule = rule_of(op)
     if rule.is_view:
         return 0
@@ -213,10 +213,10 @@ def _traffic(
 
 
 def _peak_bytes(graph: ModelGraph, made: list[tuple[Operator, _Local]], kept: set[str]) -> int:
-    """Most bytes alive at once when each tensor is freed after its last reader."""
+    """Return the most bytes alive at once when each tensor is freed after its last reader."""
     last_use = {name: index for index, (op, _) in enumerate(made) for name in op.inputs}
     alive = peak = 0
-    sizes: dict[str, int] = {}  # of those alive
+    sizes: dict[str, int] = {}  # of the tensors that are alive
     for index, (op, local) in enumerate(made):
         for name, region in local.kernel.outputs:
             if name:

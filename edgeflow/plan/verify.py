@@ -1,4 +1,4 @@
-"""What every plan must satisfy: each operator once, in order, covered, whole sums, within memory."""
+"""The contract of every decision: all operators, in order; needs covered; sums whole; memory kept."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from edgeflow.plan.stage import Piece, Stage
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size
 
-#: Device, tensor -> what the device has made of it so far.
+#: (device, tensor) -> the pieces that the device has made of it so far.
 _Made = dict[tuple[int, str], list[Piece]]
 
 
 def verify(decision: Decision) -> None:
-    """Check a plan; lowering it checks that whatever a stage needs is owned by then.
+    """Check a decision; lowering, which this includes, checks that the needs of each stage are owned by then.
 
     Raises:
-        InvalidPlanError: If an operator is missing, twice in a stage or too early; a piece lies outside of
-            its tensor; a device is not in the cluster, or makes something twice; partial sums leave a gap or
-            overlap, or are made in several stages; or a need is not covered.
-        InfeasiblePlanError: If a device's memory does not hold its weights and buffers, or a program sends
-            something to a device that it has no link to.
+        InvalidPlanError: If an operator is missing, twice in a stage or before its inputs; a piece lies
+            outside of its tensor; a device is not in the cluster, or makes something twice; partial sums
+            leave a gap, overlap, or come from several stages; tasks read anything but inputs of the graph;
+            or a need is not covered.
+        InfeasiblePlanError: If a device's memory does not hold its weights and buffers, or a program sends to
+            a device that it has no link to.
     """
     for way in decision.ways:
         _verify_way(way)
@@ -34,7 +35,7 @@ def verify(decision: Decision) -> None:
 
 
 def verify_memory(decision: Decision) -> None:
-    """Check that every device holds its part: all that planning asks about each candidate.
+    """Check that every device's memory holds its part; planning asks no more of each candidate.
 
     Raises:
         InfeasiblePlanError: If a device's memory does not hold its weights and buffers.
@@ -67,7 +68,7 @@ def _verify_way(way: Decision) -> None:
 
 
 def plan_memory_bytes(decision: Decision) -> dict[int, int]:
-    """Rank -> bytes of its weight slices, each once, and of the buffers of every way at its peak."""
+    """Return rank -> bytes of its weight slices, each once, and of the buffers of every way at its peak."""
     weights: dict[int, dict[WeightSlice, None]] = {}
     buffers: dict[int, int] = {}
     for way in decision.ways:
@@ -79,7 +80,7 @@ def plan_memory_bytes(decision: Decision) -> dict[int, int]:
 
 
 def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:
-    """Rank -> bytes of its weight slices and of its buffers at their peak."""
+    """Return rank -> bytes of its weight slices and of its buffers at their peak, for one way."""
     return {
         rank: program.peak_bytes + sum(item.num_bytes for item in program.weights)
         for rank, program in programs.items()
@@ -90,7 +91,7 @@ def memory_bytes(programs: Mapping[int, Program]) -> dict[int, int]:
 def _check_links(cluster: Cluster, programs: Mapping[int, Program]) -> None:
     pairs = {(rank, item.peer) for rank, program in programs.items() for item in program.sends}
     for rank, peer in sorted(pairs):
-        cluster.path(rank, peer)  # raises where there is none
+        cluster.path(rank, peer)  # raises if there is none
 
 
 def _check_operators(graph: ModelGraph, stages: tuple[Stage, ...]) -> None:
@@ -145,7 +146,7 @@ def _check_shards(graph: ModelGraph, stage: Stage, made: _Made, *, num_devices: 
 
 
 def _check_tasks(graph: ModelGraph, stage: Stage) -> None:
-    """What is claimed while it runs is made of inputs alone, and whole: each task is one device's."""
+    """Check that claimants differ, and that tasks read only inputs of the graph and make no partial sums."""
     if not stage.claimants:
         return
     where = f"stage {stage.name!r}: tasks"
@@ -165,7 +166,7 @@ def _check_tasks(graph: ModelGraph, stage: Stage) -> None:
         if partial:
             raise InvalidPlanError(f"{where} make a partial sum of {partial[0]!r}")
     if not stage.operators:
-        raise InvalidPlanError(f"{where} of no operators: what is handed over cannot be claimed")
+        raise InvalidPlanError(f"{where} cannot be claimed in a stage without operators")
 
 
 def _overlap(a: Piece, b: Piece) -> bool:
@@ -177,11 +178,11 @@ def _overlap(a: Piece, b: Piece) -> bool:
 
 
 def _check_sum(graph: ModelGraph, stage: Stage, tensor: str, summed: dict[str, str]) -> None:
-    """Partial sums must run over the whole summed-over dim, each element of it once, in one stage."""
+    """Check that partial sums cover the summed-over dim, each element once, in one stage."""
     pieces = [piece for shard in stage.shards if (piece := shard.piece(tensor)) is not None]
     if stage.operators and tensor in summed:
         raise InvalidPlanError(
-            f"stage {stage.name!r} makes {tensor!r} too, of which stage {summed[tensor]!r} makes partial sums"
+            f"stage {stage.name!r} makes {tensor!r}, of which stage {summed[tensor]!r} makes partial sums"
         )
     intervals = sorted(piece.contraction for piece in pieces if piece.contraction is not None)
     if not intervals:
@@ -189,7 +190,7 @@ def _check_sum(graph: ModelGraph, stage: Stage, tensor: str, summed: dict[str, s
     summed[tensor] = stage.name
     where = f"stage {stage.name!r}: the partial sums of {tensor!r}"
     if not stage.operators:
-        raise InvalidPlanError(f"{where} cannot be: a stage without operators hands over what is summed")
+        raise InvalidPlanError(f"{where} cannot be: a stage without operators makes none")
     if len(intervals) != len(pieces):
         raise InvalidPlanError(f"{where} are mixed with whole pieces")
     if len({piece.region for piece in pieces}) != 1:
@@ -197,7 +198,7 @@ def _check_sum(graph: ModelGraph, stage: Stage, tensor: str, summed: dict[str, s
     producer = graph.producer.get(tensor)
     size = None if producer is None else contraction_size(producer, graph.specs)
     if size is None:
-        raise InvalidPlanError(f"{where} cannot be: the operator that makes it does not sum")
+        raise InvalidPlanError(f"{where} cannot be: its operator does not sum")
     if _gaps(intervals, size):
         raise InvalidPlanError(f"{where} cover {[tuple(i) for i in intervals]}, not [0, {size}) each once")
 

@@ -1,8 +1,8 @@
-"""The way through a program whose tasks are claimed while it runs: what comes next, pure bookkeeping.
+"""The order in which a program's instructions run; pure bookkeeping.
 
-Most programs run from the first instruction to the last. One with a `Claim` or a `Dispense` goes where
-frames that arrive send it. The interpreter, the prediction and the simulator all follow this one walk, so
-that they cannot disagree about who gets which task.
+Most programs run from the first instruction to the last. In a program with a `Claim` or a `Dispense`,
+arriving frames decide what runs next. The interpreter, the prediction and the simulator all follow this one
+walk, so they cannot disagree about which rank runs which task.
 """
 
 from __future__ import annotations
@@ -23,40 +23,47 @@ from edgeflow.plan.program import (
     token_send,
 )
 
-#: What comes next: the position of an instruction to run; a token to send; frames, of which the first to
-#: arrive decides (say which by `Walk.choose`); or None, at the end.
+#: The next step: the position of an instruction to run; a token to send; the receives of several frames, the
+#: first of which to arrive goes to `Walk.choose`; or None, at the end.
 Next = int | Send | tuple[Receive, ...] | None
 
 
 @dataclass(slots=True)
 class _Loop:
-    """A claim or a dispense that is under way."""
+    """A claim or a dispense that is under way.
+
+    Attributes:
+        starts: Positions of the parts behind it, then of the instruction behind them all.
+        taken: Of a claim: starts of the tasks that were taken.
+        has_asked: Of a claim: whether the next task was asked for.
+        served: Of a dispense: number of answers to each claimant.
+        told: Of a dispense: claimants that were told that no task is left.
+        next_task: Of a dispense: the task to hand out next.
+    """
 
     position: int
-    #: Where each part behind it begins; one more for what follows them.
     starts: tuple[int, ...]
-    #: Of a claim: tasks taken so far, and whether another one was asked for.
     taken: set[int] = field(default_factory=set)
     has_asked: bool = False
-    #: Of a dispense: how often each claimant was served, and who was told that nothing is left.
     served: list[int] = field(default_factory=list)
     told: set[int] = field(default_factory=set)
     next_task: int = 0
 
 
 class Walk:
-    """One rank's way through its program, for one request."""
+    """One rank's walk through its program, for one request."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
         self._position = 0
         self._loop: _Loop | None = None
-        #: Where the part that runs ends; the walk goes back to its loop there.
+        #: End of the part that runs; from there the walk returns to its loop.
         self._part_stop = -1
+        #: Buffers that a `Compute` has filled; a receive into one is skipped.
         self._filled: set[int] = set()
 
     def next(self) -> Next:
-        """Return what comes next, and take it as done."""
+        """Return the next step, and count it as done."""
         while True:
             if self._loop is not None and self._position == self._part_stop:
                 self._position, self._part_stop = self._loop.position, -1
@@ -80,7 +87,7 @@ class Walk:
             return self._position - 1
 
     def choose(self, receive: Receive) -> None:
-        """Of the frames that `next` named last, this one arrived first."""
+        """Go on with ``receive``, whose frame arrived first of those that `next` named last."""
         loop = self._loop
         assert loop is not None
         instruction = self._program.instructions[loop.position]
@@ -123,7 +130,7 @@ class Walk:
         )
 
     def _serve(self, loop: _Loop, dispense: Dispense, index: int) -> None:
-        """Go to the part that sends the next task to a claimant, or tells it that there is none."""
+        """Go to the part that sends a claimant the next task, or "no task is left"."""
         loop.served[index] += 1
         task, loop.next_task = loop.next_task, min(loop.next_task + 1, dispense.num_tasks)
         if task == dispense.num_tasks:

@@ -53,6 +53,14 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     def latency_s(self) -> float | None:
         return self.figures.latency_s
 
+    @property
+    def period_s(self) -> float | None:
+        return self.figures.period_s
+
+    @property
+    def energy_j(self) -> float | None:
+        return self.figures.energy_j
+
 
 class Weighed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a decision was weighed.

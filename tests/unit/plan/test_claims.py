@@ -1,4 +1,4 @@
-"""Tasks that devices claim while they run: each is run once, by whoever is idle, and nothing else changes."""
+"""Claimed tasks: each runs once, on any claimant, and the answer is that of one device."""
 
 from __future__ import annotations
 
@@ -18,33 +18,16 @@ from edgeflow.cost import CostModel, predict
 from edgeflow.errors import ConfigError, InvalidPlanError
 from edgeflow.graph.ir import Array
 from edgeflow.kernels import make_executor
-from edgeflow.plan import Piece, Plan, Shard, Stage, verify_plan
-from edgeflow.plan.program import CLIENT, Claim, Compute, Dispense, Program, Receive, Send, encode
-from edgeflow.plan.walk import Walk
+from edgeflow.plan import Plan, Stage, verify_plan
+from edgeflow.plan.program import CLIENT, Claim, Compute, Dispense, Program, Send, encode
 from edgeflow.rank.interpreter import run
 from edgeflow.rank.local import weights_of
 from edgeflow.rank.schedule import FrameKey
-from edgeflow.sharding.region import Interval, Region
 from edgeflow.simulator import Change, Every, Scenario, simulate
 from edgeflow.worker.check import check_program, decode_program
-from tests.unit.plan.tiny import convs, plan, stage, whole
+from tests.unit.plan.tiny import claimed, convs, plan, stage, strips, whole
 
 _BOTH = ("conv2d", "conv2d_1")
-_FULL = Region.full((1, 1, 8, 4))
-
-
-def strips(count: int, *claimants: int, operators: tuple[str, ...] = _BOTH) -> Stage:
-    """Rows of what the last operator makes, in tasks of about equal height."""
-    rows = [Interval(8 * task // count, 8 * (task + 1) // count) for task in range(count)]
-    shards = tuple(Shard(claimants[0], ((operators[-1], Piece(_FULL.replace(2, row))),)) for row in rows)
-    return Stage(name="tasks", kind="tiles", operators=operators, shards=shards, claimants=claimants)
-
-
-def claimed(count: int, *claimants: int, collector: int = 0, cluster: Cluster | None = None) -> Plan:
-    """Two convolutions in tasks, a third one on one device, which may be a claimant or not."""
-    graph = convs(3, 3, 3)
-    last = stage("rest", ["conv2d_2"], whole(graph, "conv2d_2", collector))
-    return plan(graph, strips(count, *claimants), last, cluster=cluster)
 
 
 def slow(speeds: list[float]) -> Cluster:
@@ -55,51 +38,6 @@ def slow(speeds: list[float]) -> Cluster:
         for device, speed in zip(cluster.devices, speeds, strict=True)
     )
     return msgspec.structs.replace(cluster, devices=devices)
-
-
-def test_a_walk_goes_where_frames_send_it() -> None:
-    made = claimed(2, 0, 1)
-    program = made.programs[1]
-    walk = Walk(program)
-
-    offered = walk.next()
-    assert isinstance(offered, tuple)
-    assert len(offered) == 3  # two tasks, and that there is none
-    walk.choose(offered[1])
-    seen = []
-    while isinstance(position := walk.next(), int):
-        seen.append(program.instructions[position])
-    assert seen[0] == offered[1]
-    assert next(item for item in seen if isinstance(item, Send)).peer == 0
-    assert isinstance(position, Send)  # it asks for the next one
-    assert walk.next() == (offered[0], offered[2])
-    walk.choose(offered[2])
-    assert program.instructions[walk.next()] == offered[2]  # type: ignore[index]
-
-
-def test_the_client_hands_out_each_task_once() -> None:
-    program = claimed(3, 0, 1).programs[CLIENT]
-    walk = Walk(program)
-    handed: list[tuple[int, str, int]] = []
-
-    def sends() -> tuple[Receive, ...]:
-        while isinstance(position := walk.next(), int):
-            item = program.instructions[position]
-            if isinstance(item, Send):
-                handed.append(
-                    (item.peer, item.tensor, item.region[2].start if item.tensor == "input" else -1)
-                )
-        assert isinstance(position, tuple)
-        return position
-
-    asked = sends()
-    assert [peer for peer, _, _ in handed] == [0, 1]  # the first task comes unasked
-    walk.choose(asked[1])
-    asked = sends()
-    walk.choose(asked[1])
-    asked = sends()
-    assert [(peer, tensor) for peer, tensor, _ in handed[2:]] == [(1, "input"), (1, "task")]
-    assert {item.peer for item in asked} == {0}  # who was told that nothing is left asks no more
 
 
 @pytest.mark.parametrize("collector", [0, 1, 2])
@@ -128,7 +66,7 @@ def test_tasks_may_be_the_answer() -> None:
 
 
 def in_any_order(made: Plan, x: Array, choose: st.DataObject) -> tuple[Array, Counter[int]]:
-    """Run all programs, one step at a time, whose turn it is being drawn; say who ran how many tasks."""
+    """Run all programs, one drawn step at a time; return the answer and rank -> number of its tasks."""
     frames: dict[int, dict[FrameKey, Array]] = {rank: {} for rank in made.programs}
     ran: Counter[int] = Counter()
 
@@ -166,7 +104,7 @@ def in_any_order(made: Plan, x: Array, choose: st.DataObject) -> tuple[Array, Co
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_whoever_is_first_the_answer_is_the_same_and_each_task_is_run_once(data: st.DataObject) -> None:
+def test_in_any_order_each_task_runs_once_and_the_answer_is_the_same(data: st.DataObject) -> None:
     count = data.draw(st.sampled_from([1, 2, 4, 8]))
     claimants = data.draw(st.permutations(range(4)).map(lambda ranks: ranks[: data.draw(st.integers(1, 4))]))
     made = claimed(count, *claimants, collector=data.draw(st.integers(0, 3)))

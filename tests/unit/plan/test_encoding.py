@@ -1,4 +1,4 @@
-"""Which frames are made narrower: many floats between devices over slow links, and no others."""
+"""Frames that are encoded: many floats between devices over slow links, and no others."""
 
 from __future__ import annotations
 

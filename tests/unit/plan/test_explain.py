@@ -91,12 +91,27 @@ def test_it_does_not_list_for_ever() -> None:
     assert "and 12 more" in explained(*(predicted(f"candidate {i}", 0.01 + i) for i in range(20)))
 
 
-def test_a_plan_in_one_line() -> None:
+def test_an_unknown_figure_is_not_shown_as_zero() -> None:
     made = plan(mlp(), stage("all", [op.name for op in mlp().operators], whole(mlp(), "relu_1", 0)))
 
-    assert repr(made.reweighed(figures=Figures(0.25))) == (
-        "Plan('Sequential', strategy='by hand', 1 stages on 1 devices, 250.0 ms)"
-    )
+    text = made.reweighed(objective="throughput", deadline_s=1.0, lower_bound_s=0.1).explain()
+
+    assert "strategy by hand: by hand, not predicted" in text
+    assert "objective throughput: not predicted" in text
+    assert "deadline" not in text
+    assert "% more" not in text
+
+
+def test_it_shows_the_further_figure_of_an_objective() -> None:
+    made = plan(mlp(), stage("all", [op.name for op in mlp().operators], whole(mlp(), "relu_1", 0)))
+    good, bad = (Figures(0.002, 0.001, further={"top1_error": error}) for error in (0.08, 0.125))
+
+    text = made.reweighed(
+        objective="top1_error", figures=good, candidates=(Candidate("a", good), Candidate("b", bad))
+    ).explain()
+
+    assert "objective top1_error: 1,000.0 requests a second, top1_error 0.08" in text
+    assert line_of(text, "  b").split() == ["b", "2.0", "ms,", "top1_error", "0.125"]
 
 
 def test_a_stage_in_which_nobody_takes_part() -> None:

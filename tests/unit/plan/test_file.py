@@ -54,6 +54,45 @@ def test_a_latency_that_is_not_known_stays_unknown(made: Plan, tmp_path: Path) -
     assert math.isnan(Plan.load(str(tmp_path / "plan.json"), made.graph).predicted_latency_s)
 
 
+def test_a_file_of_version_1_is_still_read(made: Plan, path: Path) -> None:
+    full = made.reweighed(
+        objective="energy",
+        deadline_s=0.5,
+        figures=Figures(0.25, 0.125, 2.0),
+        lower_bound_s=0.0625,
+        candidates=(Candidate("by hand", Figures(0.25, None, 2.0)), Candidate("single", reason="too large")),
+    )
+    full.save(path)
+
+    def to_version_1(data: Any) -> None:
+        data.pop("weighed")
+        data.update(
+            format="edgeflow-plan-1",
+            strategy="by hand",
+            objective="energy",
+            deadline_s=0.5,
+            predicted_latency_s=0.25,
+            predicted_period_s=0.125,
+            predicted_energy_j=2.0,
+            lower_bound_s=0.0625,
+            chosen="by hand",
+            candidates=[
+                {"label": "by hand", "latency_s": 0.25, "reason": "", "period_s": None, "energy_j": 2.0},
+                {"label": "single", "latency_s": None, "reason": "too large"},
+            ],
+        )
+        data.pop("activations")  # early files have none
+
+    changed(path, to_version_1)
+    read = Plan.load(path, made.graph)
+
+    assert read.weighed == full.weighed
+    assert read.fingerprint == full.fingerprint
+    read.save(path)
+    assert json.loads(path.read_text())["format"] == "edgeflow-plan-2"
+    assert Plan.load(path, made.graph).weighed == full.weighed
+
+
 def test_a_plan_for_another_graph_shows_both_fingerprints(path: Path) -> None:
     other = convs(3)
 
@@ -94,6 +133,7 @@ def test_bytes_that_are_no_plan(content: bytes, tmp_path: Path) -> None:
     "change",
     [
         lambda data: data.pop("stages"),
+        lambda data: data.pop("weighed"),
         lambda data: data.update(format="edgeflow-plan-99"),
         lambda data: data["stages"][0].update(operators="linear"),
         lambda data: data["stages"][0]["shards"][0].update(device="one"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeflow.cluster.cluster import Cluster
+from edgeflow.cluster import Cluster, Device, Link
+from edgeflow.cost import predict
 from edgeflow.errors import InfeasiblePlanError, InvalidPlanError
 from edgeflow.graph.capture import capture
 from edgeflow.plan import Piece, Shard, Stage, verify_plan
-from edgeflow.plan.verify import memory_bytes
+from edgeflow.plan.verify import memory_bytes, plan_memory_bytes
 from edgeflow.sharding.region import Interval, Region
-from tests.unit.plan.tiny import Owned, convs, cut, mlp, plan, stage, summed, whole
+from tests.unit.plan.tiny import Owned, between_devices, convs, cut, mlp, plan, stage, summed, whole
 
 _PAIR = ["linear", "relu", "linear_1"]
 
@@ -64,7 +67,7 @@ def test_partial_sums_are_made_in_one_stage() -> None:
     again = stage("again", ["linear_1"], {1: {"linear_1": _FULL}})
     parts = pair(summed(mlp(), "linear_1", {0: (0, 6)}))
     refused(
-        parts, again, after(0), match="'again' makes 'linear_1' too, of which stage 'pair' makes partial sums"
+        parts, again, after(0), match="'again' makes 'linear_1', of which stage 'pair' makes partial sums"
     )
 
 
@@ -154,7 +157,7 @@ def test_partial_sums_of_what_does_not_sum() -> None:
     refused(
         pair(whole(mlp(), "linear_1", 0)),
         stage("after", ["relu_1"], summed(mlp(), "relu_1", {0: (0, 4)})),
-        match="'relu_1' cannot be: the operator that makes it does not sum",
+        match="'relu_1' cannot be: its operator does not sum",
     )
 
 
@@ -222,6 +225,17 @@ class _Recurrent(nn.Module):
         return torch.relu(hidden)
 
 
+def test_ways_share_weights_but_not_buffers() -> None:
+    alone = plan(mlp(), pair(whole(mlp(), "linear_1", 1)), after(1)).decision
+    both = replace(alone, replicas=(alone.stages,))
+    weights = sum(item.num_bytes for item in alone.programs[1].weights)
+
+    (needed,) = plan_memory_bytes(alone).values()
+
+    assert needed == memory_bytes(alone.programs)[1]
+    assert plan_memory_bytes(both) == {1: weights + 2 * (needed - weights)}
+
+
 def test_of_several_outputs_one_that_is_not_the_first_may_be_owned_alone() -> None:
     """The second output is larger than the first; what is asked for is not measured against the wrong one."""
     graph = capture(_Recurrent().eval(), (torch.randn(2, 1, 3),))
@@ -235,3 +249,44 @@ def test_of_several_outputs_one_that_is_not_the_first_may_be_owned_alone() -> No
     )
 
     verify_plan(made)
+
+
+_WIRE = Link(bandwidth_bytes_per_s=1e6, latency_s=1e-3)
+
+
+def disconnected(*missing: str) -> Cluster:
+    """Devices a, b and c; ``missing`` names pairs without a link, in one direction."""
+    return Cluster(
+        devices=tuple(Device(name=name, flops_per_second=1e6, memory_bytes=1 << 30) for name in "abc"),
+        network=_WIRE,
+        links=tuple((pair[0], pair[1], None) for pair in missing),
+    )
+
+
+def test_of_several_owners_one_that_is_connected_sends() -> None:
+    """Device 2 needs what 0 and 1 both own."""
+    graph = convs(3, 3)
+    stages = (
+        stage("first", ["conv2d"], whole(graph, "conv2d", 0, 1)),
+        stage("second", ["conv2d_1"], whole(graph, "conv2d_1", 2)),
+    )
+
+    for missing, source in (("ac", 1), ("bc", 0)):
+        made = plan(graph, *stages, cluster=disconnected(missing))
+        verify_plan(made)
+        assert [item.source for item in between_devices(made.programs)] == [source]
+        assert predict(made).latency_s > 0
+
+
+def test_a_plan_that_needs_a_missing_link_is_infeasible_and_names_the_pair() -> None:
+    graph = convs(3, 3)
+    made = plan(
+        graph,
+        stage("first", ["conv2d"], whole(graph, "conv2d", 1)),
+        stage("second", ["conv2d_1"], whole(graph, "conv2d_1", 2)),
+        cluster=disconnected("bc"),
+    )
+
+    with pytest.raises(InfeasiblePlanError, match="no link from device 'b' to 'c'") as caught:
+        verify_plan(made)
+    assert caught.value.constraint == "link"

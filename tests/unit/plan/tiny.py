@@ -111,3 +111,21 @@ def transfers(programs: Mapping[int, Program]) -> list[Transfer]:
 def between_devices(programs: Mapping[int, Program]) -> list[Transfer]:
     """Frames that neither come from the client nor go there."""
     return [item for item in transfers(programs) if min(item.source, item.peer) >= 0]
+
+
+_BOTH = ("conv2d", "conv2d_1")
+_ROWS = Region.full((1, 1, 8, 4))
+
+
+def strips(count: int, *claimants: int, operators: tuple[str, ...] = _BOTH) -> Stage:
+    """Rows of what the last operator makes, in tasks of about equal height."""
+    rows = [Interval(8 * task // count, 8 * (task + 1) // count) for task in range(count)]
+    shards = tuple(Shard(claimants[0], ((operators[-1], Piece(_ROWS.replace(2, row))),)) for row in rows)
+    return Stage(name="tasks", kind="tiles", operators=operators, shards=shards, claimants=claimants)
+
+
+def claimed(count: int, *claimants: int, collector: int = 0, cluster: Cluster | None = None) -> Plan:
+    """Two convolutions in tasks, a third one on one device, which may be a claimant or not."""
+    graph = convs(3, 3, 3)
+    last = stage("rest", ["conv2d_2"], whole(graph, "conv2d_2", collector))
+    return plan(graph, strips(count, *claimants), last, cluster=cluster)
