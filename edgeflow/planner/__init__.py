@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 from collections.abc import Iterator, Mapping
 
 from edgeflow.cluster.cluster import Cluster
@@ -15,52 +14,15 @@ from edgeflow.plan.encoding import check_encoding
 from edgeflow.plan.plan import Plan, verify_plan
 from edgeflow.planner.objective import Objective
 from edgeflow.planner.search.pareto import pareto as find_front
-from edgeflow.planner.strategies.auto import auto
-from edgeflow.planner.strategies.brute_force import brute_force
-from edgeflow.planner.strategies.coedge import coedge
-from edgeflow.planner.strategies.deeperthings import deeperthings
-from edgeflow.planner.strategies.deepthings import deepthings
-from edgeflow.planner.strategies.edgeflow_paper import edgeflow_paper
-from edgeflow.planner.strategies.fused import fused
-from edgeflow.planner.strategies.galaxy import galaxy
-from edgeflow.planner.strategies.megatron import megatron
-from edgeflow.planner.strategies.modnn import modnn
-from edgeflow.planner.strategies.pipeline import pipeline
-from edgeflow.planner.strategies.replicate import replicate
-from edgeflow.planner.strategies.single import single
-from edgeflow.planner.strategies.voltage import voltage
+from edgeflow.planner.strategies import PUBLISHED, STRATEGIES, descriptions
 from edgeflow.planner.task import Strategy, Task
 
 __all__ = ["Objective", "Strategy", "Task", "pareto", "plan", "plan_again", "strategies"]
 
-#: Strategies from elsewhere, in the order in which they are shown: the plainest first.
-_PUBLISHED: Mapping[str, Strategy] = {
-    "single": single,
-    "replicate": replicate,
-    "modnn": modnn,
-    "deepthings": deepthings,
-    "deeperthings": deeperthings,
-    "coedge": coedge,
-    "edgeflow_paper": edgeflow_paper,
-    "fused": fused,
-    "megatron": megatron,
-    "galaxy": galaxy,
-    "voltage": voltage,
-    "pipeline": pipeline,
-}
-
-
-def _auto(task: Task) -> Plan:
-    return auto(task, tuple(_PUBLISHED.values()))
-
-
-_STRATEGIES: Mapping[str, Strategy] = {**_PUBLISHED, "auto": _auto, "brute_force": brute_force}
-
 
 def strategies() -> Mapping[str, str]:
     """Return the strategies' names and what each does, in one line."""
-    modules = {name: made.__module__ for name, made in {**_STRATEGIES, "auto": auto}.items()}
-    return {name: (sys.modules[module].__doc__ or name).splitlines()[0] for name, module in modules.items()}
+    return descriptions()
 
 
 def plan(
@@ -89,12 +51,12 @@ def plan(
         ConfigError: If there is no such strategy, objective or encoding, or the deadline is not positive.
         InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
     """
-    if strategy not in _STRATEGIES:
-        raise ConfigError(f"no strategy {strategy!r}; known: {', '.join(_STRATEGIES)}")
+    if strategy not in STRATEGIES:
+        raise ConfigError(f"no strategy {strategy!r}; known: {', '.join(STRATEGIES)}")
     check_encoding(activations)
     task = _task(graph, cluster, cost, Objective.of(objective, deadline_s), activations)
     with _collector_paused():
-        made = _STRATEGIES[strategy](task)
+        made = STRATEGIES[strategy](task)
         verify_plan(made)  # of all that was weighed on the way, only whether it fits in memory
     return made
 
@@ -133,7 +95,7 @@ def pareto(graph: ModelGraph, cluster: Cluster, *, cost: CostModel | None = None
         InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
     """
     with _collector_paused():
-        found = find_front(_task(graph, cluster, cost, Objective()), tuple(_PUBLISHED.values()))
+        found = find_front(_task(graph, cluster, cost, Objective()), tuple(PUBLISHED.values()))
         for made in found:
             verify_plan(made)
     return found

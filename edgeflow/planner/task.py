@@ -22,12 +22,12 @@ from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.plan.verify import verify_memory
 from edgeflow.plan.weighed import Candidate, Figures, Weighed
 from edgeflow.planner.analysis import Analysis, analysis_of
+from edgeflow.planner.estimates.estimator import Estimator
+from edgeflow.planner.estimates.frames import busiest_s
+from edgeflow.planner.estimates.strips import StripCosts
 from edgeflow.planner.layouts.build import draft
 from edgeflow.planner.layouts.layout import Layout, close
-from edgeflow.planner.layouts.strips import StripCosts
 from edgeflow.planner.objective import Objective, mixed_period_s
-from edgeflow.planner.search.estimate import Estimator
-from edgeflow.planner.search.frames import busiest_s
 from edgeflow.sharding.region import Region
 from edgeflow.units import format_seconds
 

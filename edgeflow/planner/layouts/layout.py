@@ -133,3 +133,9 @@ def _leaving(analysis: Analysis, item: Draft) -> list[str]:
 
 def names_of(operators: Iterable[Operator]) -> tuple[str, ...]:
     return tuple(op.name for op in operators)
+
+
+def num_devices_text(stages: Sequence[Stage]) -> str:
+    """Return ``"one device"`` or ``"3 devices"``: how many devices the stages use."""
+    count = len({shard.device for stage in stages for shard in stage.shards})
+    return "one device" if count == 1 else f"{count} devices"

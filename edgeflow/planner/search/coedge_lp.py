@@ -10,11 +10,12 @@ import numpy as np
 
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
+from edgeflow.planner.estimates.arrays import Floats, Ints
+from edgeflow.planner.estimates.wires import Wires
 from edgeflow.planner.layouts.layout import names_of
 from edgeflow.planner.layouts.levels import levels
 from edgeflow.planner.layouts.partition import rows_partition
 from edgeflow.planner.layouts.rows import owned_rows
-from edgeflow.planner.layouts.strips import Floats, Ints, Wires
 from edgeflow.planner.task import Task
 from edgeflow.sharding.region import split_interval
 

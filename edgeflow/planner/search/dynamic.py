@@ -17,8 +17,9 @@ from typing import Any
 
 from edgeflow.plan.program import CLIENT
 from edgeflow.plan.stage import Piece
+from edgeflow.planner.estimates.estimator import Estimate, Estimator
+from edgeflow.planner.estimates.network import Needs, Ownership
 from edgeflow.planner.layouts.layout import Layout
-from edgeflow.planner.search.estimate import Estimate, Estimator, Needs, Ownership
 
 #: Layout of every stretch.
 Choice = tuple[Layout, ...]

@@ -17,7 +17,6 @@ import numpy as np
 
 from edgeflow.planner.layouts.layout import Layout
 from edgeflow.planner.search.space import shares_of, splits
-from edgeflow.planner.search.stretches import operators_of, weight_bytes
 from edgeflow.planner.task import Run, Task
 
 #: How many stages are tried.
@@ -49,7 +48,7 @@ class _Sums(msgspec.Struct, frozen=True):
 def grouped(task: Task) -> Iterator[tuple[str, list[Run]]]:
     """Yield the best pipeline of each way to group the devices: a label, and its runs."""
     estimator = task.estimator
-    weights = np.array(weight_bytes(task.analysis), np.float64)
+    weights = np.array(task.analysis.weight_bytes(), np.float64)
     sums: dict[Layout, _Sums] = {}
     for groups in groupings(task):
         layouts = [_layouts(task, group) for group in groups]
@@ -60,7 +59,7 @@ def grouped(task: Task) -> Iterator[tuple[str, list[Run]]]:
         stages = _divide(layouts, sums, weights)
         if stages is not None:
             label = f"pipeline of {len(groups)} groups: {_sizes(groups)} devices"
-            yield label, [Run(operators_of(task.analysis, s.start, s.stop), s.layout) for s in stages]
+            yield label, [Run(task.analysis.operators_of(s.start, s.stop), s.layout) for s in stages]
 
 
 def _room_bytes(task: Task, layout: Layout) -> float:

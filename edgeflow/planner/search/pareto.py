@@ -14,7 +14,7 @@ import msgspec
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.objective import KINDS, Objective
-from edgeflow.planner.strategies.auto import explore
+from edgeflow.planner.search.explore import explore
 from edgeflow.planner.task import Strategy, Task, least_infeasible
 
 #: Deadlines that are tried between the quickest plan and the most economical one.

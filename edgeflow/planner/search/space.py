@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Final
 
+from edgeflow.cost.model import CostModel
+from edgeflow.plan.program import CLIENT
 from edgeflow.planner.layouts.layout import Layout
 from edgeflow.planner.task import Task
 
@@ -47,6 +49,20 @@ def nearest(task: Task) -> tuple[int, ...]:
         return task.alone_s[rank] + cluster.distance_s(cluster.source_rank, rank, num_bytes)
 
     return tuple(sorted(cluster.ranks, key=lambda rank: (done_s(rank), rank)))
+
+
+def linked_devices(cost: CostModel, order: Sequence[int]) -> tuple[int, ...]:
+    """Return devices that all reach each other and the client, greedily in the given order.
+
+    The device on the client's host always does reach the client, so there is at least one.
+    """
+    cluster = cost.cluster
+    chosen: list[int] = []
+    for rank in order:
+        others = [CLIENT, *chosen]
+        if all(cluster.is_connected(rank, b) and cluster.is_connected(b, rank) for b in others):
+            chosen.append(rank)
+    return tuple(chosen)
 
 
 def shares_of(task: Task, devices: Sequence[int]) -> tuple[float, ...]:

@@ -37,9 +37,9 @@ from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.plan import Plan
 from edgeflow.planner.layouts.layout import Layout
-from edgeflow.planner.layouts.strips import linked_devices
+from edgeflow.planner.search.alone import best_alone
 from edgeflow.planner.search.coedge_lp import Programme, Solution
-from edgeflow.planner.strategies.single import single
+from edgeflow.planner.search.space import linked_devices
 from edgeflow.planner.task import Run, Task, best_of, finish_runs
 from edgeflow.sharding.region import split_interval
 
@@ -59,7 +59,7 @@ def coedge(task: Task) -> Plan:
     plans: list[Plan] = []
     failures: list[tuple[str, InfeasiblePlanError]] = []
     try:
-        plans.append(single(task))
+        plans.append(best_alone(task))
     except InfeasiblePlanError as error:
         failures.append(("single", error))
     end = _end_of_cnn(task)

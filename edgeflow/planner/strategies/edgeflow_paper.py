@@ -11,7 +11,7 @@ The paper relaxes a layer's integer programme to a linear one. Here it is solved
 the upper boundary and falls with the lower one, so for a given T the devices can be gone through in order,
 each taking as many rows as it can finish by T; the least T for which they take all is found by bisection.
 That is exact for the order of devices, which is that of ranks, and for the costs in use: those of
-`edgeflow.planner.layouts.strips`, real cuts of 1, 2, 4, ... rows and linear in between, and frames'
+`edgeflow.planner.estimates.strips`, real cuts of 1, 2, 4, ... rows and linear in between, and frames'
 processor time.
 Of divisions that are equally good, the one that moves the fewest rows is taken where that is possible.
 
@@ -38,18 +38,15 @@ import numpy as np
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.plan import Plan
+from edgeflow.planner.estimates.strips import Strips
+from edgeflow.planner.estimates.wires import Wires
 from edgeflow.planner.layouts.layout import close, drafts_of_runs, single_draft
 from edgeflow.planner.layouts.partition import along
 from edgeflow.planner.layouts.rows import feeding_labelled, owned_rows
-from edgeflow.planner.layouts.strips import Strips, Wires, linked_devices
+from edgeflow.planner.search.boundaries import Bounds, Layer
+from edgeflow.planner.search.space import linked_devices
 from edgeflow.planner.task import Task, finish
 from edgeflow.sharding.region import Interval, Region
-
-#: Relative precision of a layer's finishing time.
-_PRECISION = 1e-7
-
-#: ``[0, B_1, ..., size]``.
-Bounds = tuple[int, ...]
 
 
 def edgeflow_paper(task: Task) -> Plan:
@@ -89,7 +86,7 @@ class Division:
         self._costs = task.strips
         self._transfers = _Transfers(task, self.devices)
         #: Factor on seconds of kernels; one device alone is not divided.
-        self.contention = task.cost.contention if len(self.devices) > 1 else 1.0
+        self._contention = task.cost.contention if len(self.devices) > 1 else 1.0
         #: When each device is done with all that it was given.
         self.free_s = [0.0] * len(self.devices)
         self._has_rest = False
@@ -128,7 +125,7 @@ class Division:
 
     def _add(self, op: Operator, *, is_everywhere: bool) -> None:
         strips = self._costs.of(op)
-        layer = Layer(strips, self)
+        layer = self._layer(strips)
         if op.first_output in self._costs.labels:
             bounds = self._followed(op, strips)
             if bounds is None:
@@ -143,6 +140,19 @@ class Division:
         else:
             self._add_whole(op, is_everywhere=is_everywhere)
 
+    def _layer(self, strips: Strips) -> Layer:
+        begin_s = [
+            max([free, *(self.arrival_of_whole_s(index, name) for name in strips.whole)])
+            for index, free in enumerate(self.free_s)
+        ]
+        return Layer(
+            strips,
+            seconds=self._contention * strips.seconds[list(self.devices)],
+            begin_s=begin_s,
+            wanted=self._bounds_now(strips),
+            arrival_s=self.arrival_s,
+        )
+
     def _followed(self, op: Operator, strips: Strips) -> Bounds | None:
         """The boundaries of what an elementwise operator reads, if it may and can have the same."""
         graph = self._task.graph
@@ -156,7 +166,7 @@ class Division:
         """All devices make what rows depend on; one device, the first to be done, the rest."""
         self.layers.append([op])
         strips = self._costs.of(op, is_whole=True)
-        layer = Layer(strips, self)
+        layer = self._layer(strips)
         finish = [layer.done_s(index, 0, 1) for index in range(len(self.devices))]
         if not is_everywhere:
             if not self._has_rest:
@@ -186,7 +196,7 @@ class Division:
                         if sender != index and min(b, last) > max(a, first):
                             self.free_s[sender] += self._transfers.frame_s[sender]
 
-    def bounds_now(self, strips: Strips) -> Bounds | None:
+    def _bounds_now(self, strips: Strips) -> Bounds | None:
         """Where the boundaries would lie if rows stayed where they are; None if all are at the client."""
         sources = [item.tensor for item in strips.reads if item.tensor in self.bounds]
         if not sources:
@@ -241,141 +251,6 @@ class Division:
     def _is_partial(self, tensor: str) -> bool:
         op = self._task.graph.producer[tensor]
         return self._costs.is_sum(op) and self._costs.of(op).reads[0].tensor in self.bounds
-
-
-class Layer:
-    """One operator whose boundaries are to be chosen."""
-
-    def __init__(self, strips: Strips, division: Division) -> None:
-        self.size = strips.size
-        #: Boundaries with which rows stay where they are, or nearly; None if all are at the client.
-        self.wanted = division.bounds_now(strips)
-        self._division = division
-        self._reads = [(item.tensor, item.first.tolist(), item.stop.tolist()) for item in strips.reads]
-        self._arrival_s: dict[tuple[int, str, int, int], float] = {}
-        #: Device -> how many positions it took when it was last asked; a guess at first.
-        self._taken = [strips.size // len(division.devices)] * len(division.devices)
-        #: ``[device][n]``: seconds of n positions.
-        self._seconds: list[list[float]] = (
-            division.contention * strips.seconds[list(division.devices)]
-        ).tolist()
-        #: Device -> when it is free and has what every strip reads whole.
-        self._begin_s = [
-            max([free, *(division.arrival_of_whole_s(index, name) for name in strips.whole)])
-            for index, free in enumerate(division.free_s)
-        ]
-
-    def divide(self) -> Bounds:
-        """Return the boundaries with which the last device is done first, moving as few rows as can be."""
-        count, size = len(self._begin_s), self.size
-        alone = [self.done_s(index, 0, size) for index in range(count)]
-        index = alone.index(min(alone))
-        best: Bounds = (*[0] * (index + 1), *[size] * (count - index))
-        low, high = min(self._begin_s), alone[index]
-        if self.wanted is not None:  # rows stay where they are: often nearly as good as can be
-            high = min(high, max(self._ends_s(self.wanted)))
-        best = self._sweep(high)[0] or best
-        part = 1 / 16
-        while high - low > _PRECISION * high:
-            until_s = high - part * (high - low)
-            bounds, next_s = self._sweep(until_s)
-            if bounds is None:
-                low, part = next_s, 1 / 2
-            else:
-                best, high = bounds, max(self._ends_s(bounds))
-                part = min(2 * part, 1 / 2)
-        return self._nearest(best, high)
-
-    def _nearest(self, latest: Bounds, until_s: float) -> Bounds:
-        """Of the boundaries with which all are done in time, those nearest to where the rows are.
-
-        Args:
-            latest: The boundaries of the sweep: none can lie further to the right.
-        """
-        wanted = self.wanted
-        if wanted is None:
-            return latest
-        if max(self._ends_s(wanted)) <= until_s:
-            return wanted
-        earliest = [self.size]
-        for index in reversed(range(1, len(latest) - 1)):
-            earliest.append(self._earliest_start(index, earliest[-1], until_s))
-        earliest = [0, *reversed(earliest)]
-        bounds = [0]
-        for index in range(len(latest) - 1):
-            reach, _ = self._reach(index, bounds[-1], until_s)
-            bounds.append(max(min(wanted[index + 1], reach), earliest[index + 1], bounds[-1]))
-        return tuple(bounds)
-
-    def _earliest_start(self, index: int, stop: int, until_s: float) -> int:
-        """The smallest start from which device ``index`` is done with all up to ``stop`` in time."""
-        low, high = 0, stop  # from `high`, with nothing to do, it is
-        while low < high:
-            middle = (low + high) // 2
-            if self.done_s(index, middle, stop) <= until_s:
-                high = middle
-            else:
-                low = middle + 1
-        return high
-
-    def _sweep(self, until_s: float) -> tuple[Bounds | None, float]:
-        """Let each device take as much as it can do in time.
-
-        Returns:
-            The boundaries, None if something is left; and until when a sweep would leave the same.
-        """
-        bounds, then_s = [0], inf
-        for index in range(len(self._begin_s)):
-            reach, next_s = self._reach(index, bounds[-1], until_s)
-            bounds.append(reach)
-            then_s = min(then_s, next_s)
-        return (tuple(bounds) if bounds[-1] == self.size else None), then_s
-
-    def _reach(self, index: int, start: int, until_s: float) -> tuple[int, float]:
-        """How far device ``index`` gets from ``start`` in time, and when it would get further."""
-        low, high, next_s = start, self.size, inf
-        if low == high:
-            return low, next_s
-        # Mostly it waits as long as for what it took the last time.
-        likely_s = self._begins_s(index, start, min(start + max(self._taken[index], 1), high))
-        guess = start + bisect_right(self._seconds[index], until_s - likely_s) - 1
-        guesses = [guess + 1, guess]
-        while low < high:
-            middle = guesses.pop() if guesses else (low + high + 1) // 2
-            if not low < middle <= high:
-                continue
-            seconds = self.done_s(index, start, middle)
-            if seconds <= until_s:
-                low = middle
-            else:
-                high, next_s = middle - 1, seconds
-        self._taken[index] = low - start
-        return low, next_s
-
-    def done_s(self, index: int, start: int, stop: int) -> float:
-        """When device ``index`` is done with ``[start, stop)``; it grows with ``stop``."""
-        return self._begins_s(index, start, stop) + self._seconds[index][stop - start]
-
-    def _begins_s(self, index: int, start: int, stop: int) -> float:
-        """When device ``index`` is free and has all that ``[start, stop)`` reads."""
-        begin_s = self._begin_s[index]
-        for tensor, first, after in self._reads:
-            question = (index, tensor, first[start], after[stop - 1])
-            arrival_s = self._arrival_s.get(question)
-            if arrival_s is None:
-                arrival_s = self._arrival_s[question] = self._division.arrival_s(*question)
-            begin_s = max(begin_s, arrival_s)
-        return begin_s
-
-    def _ends_s(self, bounds: Bounds) -> list[float]:
-        return [end for end in self.finish_s(bounds) if isfinite(end)]
-
-    def finish_s(self, bounds: Bounds) -> list[float]:
-        """Device -> when it is done with its part; infinite for one without."""
-        return [
-            self.done_s(index, start, stop) if stop > start else inf
-            for index, (start, stop) in enumerate(pairwise(bounds))
-        ]
 
 
 class _Transfers:

@@ -16,7 +16,7 @@ Added: unequal devices and shares, teams that change from block to block, any DA
 places need not be a chain), neighbours' rows fetched directly where AOFL gathers at one device.
 Left out: FlexPie's other schemes (columns, output channels, grids) and its learnt estimator, DPFP's segments
 per device, and re-planning when the network changes. The estimate is that of
-`edgeflow.planner.layouts.blocks`: it takes exchanges as barriers; the plan of one
+`edgeflow.planner.estimates.blocks`: it takes exchanges as barriers; the plan of one
 device is therefore weighed too, by the exact prediction. The search is for latency, whatever the objective.
 
 References:
@@ -37,10 +37,11 @@ import numpy as np
 
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.plan.plan import Plan
-from edgeflow.planner.layouts.blocks import Block, Blocks, Team
+from edgeflow.planner.estimates.arrays import Floats
+from edgeflow.planner.estimates.blocks import Block, Blocks, Team
 from edgeflow.planner.layouts.layout import close
-from edgeflow.planner.layouts.strips import Floats, linked_devices
-from edgeflow.planner.strategies.single import single
+from edgeflow.planner.search.alone import best_alone
+from edgeflow.planner.search.space import linked_devices
 from edgeflow.planner.task import Task, best_of, finish
 
 #: Up to this many devices all subsets are teams.
@@ -60,7 +61,7 @@ def fused(task: Task) -> Plan:
     plans: list[Plan] = []
     failures: list[tuple[str, InfeasiblePlanError]] = []
     try:
-        plans.append(single(task))
+        plans.append(best_alone(task))
     except InfeasiblePlanError as error:
         failures.append(("single", error))
     devices = linked_devices(task.cost, task.fastest)

@@ -16,7 +16,7 @@ References:
 from __future__ import annotations
 
 from edgeflow.plan.plan import Plan
-from edgeflow.planner.strategies.megatron import tensor_parallel
+from edgeflow.planner.search.pairs import tensor_parallel
 from edgeflow.planner.task import Task
 
 

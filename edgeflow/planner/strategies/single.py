@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgeflow.plan.plan import Plan
-from edgeflow.planner.task import Task, best_of, whole_on
+from edgeflow.planner.search.alone import best_alone
+from edgeflow.planner.task import Task
 
 
 def single(task: Task) -> Plan:
@@ -12,5 +13,4 @@ def single(task: Task) -> Plan:
     Raises:
         InfeasiblePlanError: If no device can hold the model; names the device that lacks least.
     """
-    plans, failures = whole_on(task, strategy="single")
-    return best_of(plans, objective=task.objective, strategy="single", failures=failures)
+    return best_alone(task)

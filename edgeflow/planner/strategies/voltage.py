@@ -12,9 +12,9 @@ References:
 from __future__ import annotations
 
 from edgeflow.plan.plan import Plan
-from edgeflow.planner.layouts.layout import Layout
-from edgeflow.planner.strategies.megatron import has_pairs, where
-from edgeflow.planner.task import Run, Task, finish, stages_of
+from edgeflow.planner.layouts.layout import Layout, num_devices_text
+from edgeflow.planner.search.pairs import runs_with_pairs
+from edgeflow.planner.task import Task, finish, stages_of
 
 
 def voltage(task: Task) -> Plan:
@@ -24,12 +24,9 @@ def voltage(task: Task) -> Plan:
         InfeasiblePlanError: If a device cannot hold all weights of the blocks.
     """
     devices = tuple(task.cluster.ranks)
-    alone = Layout(kind="single", devices=(task.fastest[0],))
-    together = Layout(kind="rows", devices=devices, shares=task.speeds, exchange=False)
-    split = len(devices) > 1 and bool(task.analysis.labels)
-    runs = [
-        Run(stretch, together if split and has_pairs(task, stretch) else alone)
-        for stretch in task.analysis.stretches
-    ]
-    stages = stages_of(task, runs)
-    return finish(task, stages, strategy="voltage", label=f"voltage positions on {where(stages)}")
+    by_positions = None
+    if len(devices) > 1 and task.analysis.labels:
+        by_positions = Layout(kind="rows", devices=devices, shares=task.speeds, exchange=False)
+    stages = stages_of(task, runs_with_pairs(task, by_positions))
+    label = f"voltage positions on {num_devices_text(stages)}"
+    return finish(task, stages, strategy="voltage", label=label)

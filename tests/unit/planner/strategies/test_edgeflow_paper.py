@@ -17,7 +17,8 @@ from edgeflow.plan import Piece, Shard, Stage
 from edgeflow.plan.program import CLIENT
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.planner import plan
-from edgeflow.planner.strategies.edgeflow_paper import Bounds, Division, Layer
+from edgeflow.planner.search.boundaries import Bounds, Layer
+from edgeflow.planner.strategies.edgeflow_paper import Division
 from edgeflow.planner.task import Task
 from edgeflow.sharding.region import Interval
 from tests.unit.planner.graphs import captured, graph

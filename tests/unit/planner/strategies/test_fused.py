@@ -15,7 +15,7 @@ from edgeflow.cost import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan import Decision, Plan, Weighed, verify_plan
 from edgeflow.planner import plan
-from edgeflow.planner.layouts.blocks import Block, Blocks
+from edgeflow.planner.estimates.blocks import Block, Blocks
 from edgeflow.planner.layouts.layout import close
 from edgeflow.planner.strategies.fused import Path, blocks_of, least_path
 from edgeflow.planner.task import Task

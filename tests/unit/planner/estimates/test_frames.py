@@ -12,7 +12,7 @@ from edgeflow.graph.capture import capture
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.program import Receive, Send
 from edgeflow.planner import plan, strategies
-from edgeflow.planner.search.frames import busiest_s
+from edgeflow.planner.estimates.frames import busiest_s
 from edgeflow.planner.strategies.auto import auto
 from edgeflow.planner.strategies.galaxy import galaxy
 from edgeflow.planner.strategies.megatron import megatron

@@ -13,7 +13,9 @@ from edgeflow.cost import CostModel
 from edgeflow.plan import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.layouts.strips import StripCosts, Wires, linked_devices
+from edgeflow.planner.estimates.strips import StripCosts
+from edgeflow.planner.estimates.wires import Wires
+from edgeflow.planner.search.space import linked_devices
 from edgeflow.sharding.region import Interval
 from tests.unit.planner.graphs import graph
 

@@ -16,8 +16,8 @@ from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
 from edgeflow.plan.program import Compute, Send
 from edgeflow.planner import plan
-from edgeflow.planner.layouts.borders import borders_first
 from edgeflow.planner.layouts.layout import Layout
+from edgeflow.planner.search.borders import borders_first
 from edgeflow.planner.task import Run, Task, finish_runs
 from edgeflow.testing import zoo
 from tests.unit.planner.graphs import captured, graph

@@ -6,7 +6,7 @@ lacks at its beginning is fetched. `Blocks` says what a block needs and how long
 once; how long the exchange before it takes, for all pairs of teams.
 
 An estimate: every exchange is a barrier; tensors from further back are taken to be laid out as the block
-just before would have them; costs are those of `edgeflow.planner.layouts.strips`.
+just before would have them; costs are those of `edgeflow.planner.estimates.strips`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 from edgeflow.cost.runs import MeasuredRuns
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece
+from edgeflow.planner.estimates.arrays import Floats, Ints
+from edgeflow.planner.estimates.pieces import pieces_of
+from edgeflow.planner.estimates.strips import StripCosts, Strips
+from edgeflow.planner.estimates.wires import Wires
 from edgeflow.planner.layouts.layout import Draft, names_of, single_draft
-from edgeflow.planner.layouts.strips import Floats, Ints, StripCosts, Strips, Wires
 from edgeflow.sharding.region import Interval, split_interval
-
-#: More pieces than this are joined, those with the least work first.
-_MAX_PIECES = 64
 
 
 class Team(msgspec.Struct, frozen=True):
@@ -295,30 +295,3 @@ def _hull(a: tuple[Ints, Ints], b: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
     starts = np.where(a_is_empty, b[0], np.where(b_is_empty, a[0], np.minimum(a[0], b[0])))
     stops = np.where(a_is_empty, b[1], np.where(b_is_empty, a[1], np.maximum(a[1], b[1])))
     return starts, stops
-
-
-def pieces_of(costs: StripCosts) -> tuple[tuple[Operator, ...], ...]:
-    """Divide the operators where an exchange can be of use: before each that reads beyond its own rows,
-    around those without rows, and after sums."""
-    pieces: list[list[Operator]] = []
-    before: str = "nothing"
-    for op in costs.analysis.graph.operators:
-        is_sum = costs.is_sum(op)
-        kind = "sum" if is_sum else "rows" if op.first_output in costs.labels else "whole"
-        if kind != before or is_sum or (kind == "rows" and costs.of(op).has_halo):
-            pieces.append([])
-        pieces[-1].append(op)
-        before = kind
-    return _joined(costs, pieces)
-
-
-def _joined(costs: StripCosts, pieces: list[list[Operator]]) -> tuple[tuple[Operator, ...], ...]:
-    """Join neighbours, those with the least work together first, until there are few enough."""
-    flops = [sum(costs.analysis.flops[op.name] for op in piece) for piece in pieces]
-    sealed = [costs.is_sum(piece[-1]) for piece in pieces]
-    while len(pieces) > _MAX_PIECES:
-        index = min(range(len(pieces) - 1), key=lambda i: (sealed[i], flops[i] + flops[i + 1], i))
-        pieces[index : index + 2] = [pieces[index] + pieces[index + 1]]
-        flops[index : index + 2] = [flops[index] + flops[index + 1]]
-        sealed[index : index + 2] = [sealed[index + 1]]
-    return tuple(tuple(piece) for piece in pieces)

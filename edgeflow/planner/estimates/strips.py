@@ -17,20 +17,16 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
 
 from edgeflow.cost.model import CostModel
 from edgeflow.graph.forms import forms_of
 from edgeflow.graph.ir import Operator
-from edgeflow.plan.program import CLIENT, Kernel
+from edgeflow.plan.program import Kernel
 from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.planner.analysis import Analysis, Labels
+from edgeflow.planner.estimates.arrays import Floats, Ints
 from edgeflow.sharding.region import Interval
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class Reads(msgspec.Struct, frozen=True):
@@ -242,71 +238,3 @@ def _each(needs: Sequence[tuple[int, int]], length: int) -> tuple[Ints, Ints]:
     for position, need in reversed(list(enumerate(needs))):
         first = firsts[position] = need[0] if need[1] > need[0] else first
     return np.array(firsts, dtype=np.int64), np.array(stops, dtype=np.int64)
-
-
-class Wires:
-    """Seconds of a set of transfers that start together, each resource taking its turns.
-
-    Ranks index the last two dims of ``num_bytes``, ``[..., from, to]``; the client is the last one.
-    """
-
-    def __init__(self, cost: CostModel) -> None:
-        cluster = cost.cluster
-        ranks = [*cluster.ranks, CLIENT]
-        self.count = len(ranks)
-        self.latency_s = np.zeros((self.count, self.count))
-        self.frame_s = np.array([cost.message_s(rank) for rank in ranks])
-        self.byte_s = np.zeros((self.count, self.count))
-        occupied: dict[str, Floats] = {}
-        for a, source in enumerate(ranks):
-            for b, peer in enumerate(ranks):
-                if a == b:
-                    continue
-                if not cluster.is_connected(source, peer):
-                    self.latency_s[a, b] = self.byte_s[a, b] = _UNREACHABLE_S
-                    continue
-                path = cluster.path(source, peer)
-                self.latency_s[a, b] = path.link.latency_s
-                self.byte_s[a, b] = 1 / path.link.bandwidth_bytes_per_s + _byte_s(cost, source, peer)
-                hops = [(hop.resource, hop.bytes_per_s) for hop in path.hops]
-                for resource, rate in hops or [(f"memory:{peer}", path.link.bandwidth_bytes_per_s)]:
-                    grid = occupied.setdefault(resource, np.zeros((self.count, self.count)))
-                    grid[a, b] += 1 / rate + _byte_s(cost, source, peer)
-        # Sparse: a transfer passes few of the resources.
-        grids = [csr_array(grid.ravel()[None]) for grid in occupied.values()]
-        self._occupied = vstack(grids, format="csr") if grids else None
-
-    def seconds(self, num_bytes: Floats) -> Floats:
-        """Until the last one has arrived: the busiest resource, the longest latency, the busiest rank."""
-        if self._occupied is None:
-            return np.zeros(num_bytes.shape[:-2])
-        flat = num_bytes.reshape(-1, self.count**2)
-        busy = (self._occupied @ flat.T).max(axis=0).reshape(num_bytes.shape[:-2])
-        is_sent = num_bytes > 0
-        frames = (is_sent.sum(axis=-2) + is_sent.sum(axis=-1)) * self.frame_s
-        latency = np.where(is_sent, self.latency_s, 0.0).max(axis=(-2, -1))
-        total: Floats = busy + frames.max(axis=-1) + latency
-        return total
-
-
-_UNREACHABLE_S = 1e9
-
-
-def _byte_s(cost: CostModel, source: int, peer: int) -> float:
-    """Processor seconds per byte of frames, both sides."""
-    size = 1 << 20
-    return sum((cost.message_s(rank, size) - cost.message_s(rank)) / size for rank in (source, peer))
-
-
-def linked_devices(cost: CostModel, order: Sequence[int]) -> tuple[int, ...]:
-    """Return devices that all reach each other and the client, greedily in the given order.
-
-    The device on the client's host always does reach the client, so there is at least one.
-    """
-    cluster = cost.cluster
-    chosen: list[int] = []
-    for rank in order:
-        others = [CLIENT, *chosen]
-        if all(cluster.is_connected(rank, b) and cluster.is_connected(b, rank) for b in others):
-            chosen.append(rank)
-    return tuple(chosen)

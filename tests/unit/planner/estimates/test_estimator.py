@@ -10,9 +10,10 @@ from edgeflow.plan import Piece
 from edgeflow.plan.program import CLIENT
 from edgeflow.planner import plan
 from edgeflow.planner.analysis import analysis_of
+from edgeflow.planner.estimates.estimator import Estimator
+from edgeflow.planner.estimates.network import Network
 from edgeflow.planner.layouts.layout import Layout
 from edgeflow.planner.search.dynamic import Choice, Search
-from edgeflow.planner.search.estimate import Estimator, Network
 from edgeflow.sharding.region import Interval, Region
 from tests.unit.planner.graphs import graph
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from edgeflow.planner.analysis import analysis_of
-from edgeflow.planner.search.stretches import operators_of, weight_bytes
 from tests.unit.planner.graphs import captured, graph
 
 
@@ -15,10 +14,10 @@ def test_a_weight_counts_once_in_a_run_and_again_in_the_next() -> None:
     assert len(found.stretches) > 1
 
     once, rest = 4 * 4 * 4 * 3 * 3, 4 * (4 * 4 + 4)
-    assert weight_bytes(found)[-1] == once + rest
-    assert weight_bytes(found)[:2] == [0, once]
-    assert weight_bytes(found, len(found.stretches) - 1)[-1] >= once
-    assert weight_bytes(found, len(found.stretches)) == [0]
+    assert found.weight_bytes()[-1] == once + rest
+    assert found.weight_bytes()[:2] == [0, once]
+    assert found.weight_bytes(len(found.stretches) - 1)[-1] >= once
+    assert found.weight_bytes(len(found.stretches)) == [0]
 
 
 def test_a_run_holds_what_its_operators_read() -> None:
@@ -27,7 +26,7 @@ def test_a_run_holds_what_its_operators_read() -> None:
 
     for start in range(count):
         for stop in range(start, count + 1):
-            read = {name for op in operators_of(found, start, stop) for name in op.inputs}
+            read = {name for op in found.operators_of(start, stop) for name in op.inputs}
             held = sum(found.graph.specs[name].num_bytes for name in read & found.graph.weights.keys())
-            assert weight_bytes(found, start)[stop - start] == held
-    assert operators_of(found, 0, count) == found.graph.operators
+            assert found.weight_bytes(start)[stop - start] == held
+    assert found.operators_of(0, count) == found.graph.operators

@@ -1,0 +1,1 @@
+"""Estimated costs under the cost model: strips, blocks, stretches in layouts, transfers and frames."""
