@@ -1,8 +1,9 @@
-"""Reading files: one that is not there, or is not what it should be, is an error that names it."""
+"""Read and write files; an error names the file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,3 +57,28 @@ def read_json(path: Path, kinds: Mapping[str, type[SavedT]], *, what: str) -> Sa
         return msgspec.json.decode(content, type=kinds[format])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CodecError(f"{path} is not an edgeflow {what}: {error}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Translate the operating system's errors while ``path`` is written.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, unless they exist.
+
+    Raises:
+        ConfigError: If the operating system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {path}: {error.strerror or error}") from error

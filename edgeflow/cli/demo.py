@@ -5,25 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from edgeflow.cli import options
-from edgeflow.cli.demo_job import (
-    ONE_DEVICE,
-    PLAIN,
-    SPLIT,
-    DemoReport,
-    ModelReport,
-    demo_cluster,
-    local_workers,
-    run_model,
-)
+from edgeflow.cli import options, screen
 from edgeflow.cli.files import make_folder, writing
 from edgeflow.cli.screen import say, say_json
+from edgeflow.demo.job import ONE_DEVICE, PLAIN, SPLIT, DemoReport, ModelReport, run_model
+from edgeflow.demo.workers import demo_cluster, local_workers
 from edgeflow.units import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from edgeflow.openworld.growth import OpenWorldReport
 
 MODELS = ("openworld-base", "resnet50")
 
@@ -47,17 +42,25 @@ def demo(
 ) -> None:
     """Run two models over local workers: plan, predicted and measured time, difference, pictures."""
     shares = tuple(options.parse_speeds(speeds))
-    cluster = demo_cluster(shares)
     if open_world:
         _open_world(shares, strategy=strategy, json=json)
         return
+    cluster = demo_cluster(shares)
     make_folder(output)
     if not json:
         say(_introduction(shares))
     reports = []
-    with local_workers(shares) as workers:
+    with local_workers(shares, screen) as workers:
         for name in MODELS:
-            report = run_model(name, cluster, workers, strategy=strategy, requests=requests, folder=output)
+            report = run_model(
+                name,
+                cluster,
+                workers,
+                strategy=strategy,
+                requests=requests,
+                folder=output,
+                progress=screen,
+            )
             reports.append(report)
             if not json:
                 say(_describe(report))
@@ -72,13 +75,13 @@ def demo(
 
 
 def _open_world(shares: Sequence[float], *, strategy: str, json: bool) -> None:
-    from edgeflow.cli.demo_open_world import describe, run_open_world
+    from edgeflow.demo.open_world import run_open_world
 
-    report = run_open_world(shares, strategy=strategy)
+    report = run_open_world(shares, strategy=strategy, progress=screen)
     if json:
         say_json(report)
     else:
-        say(describe(report))
+        say(_describe_open_world(report))
     if not report.passed:
         raise typer.Exit(1)
 
@@ -129,4 +132,25 @@ def _verdict(report: ModelReport) -> str:
         f"measured, the split has {speedup:.2f} times the speed of one device; {report.strategy} chose "
         f"{'the split' if report.choice == SPLIT else 'one device'}, "
         f"{'rightly' if was_right else 'wrongly, on this machine and today'}"
+    )
+
+
+def _describe_open_world(report: OpenWorldReport) -> str:
+    def change(before: float, after: float) -> str:
+        return f"{100 * before:.1f} % before, {100 * after:.1f} % after"
+
+    return "\n".join(
+        [
+            f"A model of {len(report.trained_classes)} classes, served by {report.plan}, met a class that it "
+            "had never seen.",
+            f"requests: {report.num_requests}, answered: {report.num_answered}; heads rolled out meanwhile: "
+            f"{report.num_rolled_out}",
+            f"the new class ({report.new_class!r}) got a prototype after {report.found_after} pictures; of "
+            f"its rejected pictures, {100 * report.in_one_cluster:.1f} % are in one cluster, and "
+            f"{100 * report.purity:.1f} % of that cluster are of the new class",
+            f"accuracy on the new class: {change(report.new_before, report.new_after)}",
+            f"accuracy on the old classes: {change(report.old_before, report.old_after)}",
+            f"answers for old classes that changed: {100 * report.changed:.1f} %; their logits are "
+            f"{'the same, bit for bit' if report.same_logits else 'NOT the same'}",
+        ]
     )

@@ -1,4 +1,4 @@
-"""Files that commands write: checked before the work begins, and said when they are there."""
+"""Files that commands write: checked before the work begins, and reported when they are written."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeflow import files
 from edgeflow.cli.screen import note
 from edgeflow.errors import ConfigError
+from edgeflow.files import make_folder
+
+__all__ = ["check_writable", "make_folder", "writing"]
 
 
 def check_writable(path: Path | None) -> None:
-    """Raise `ConfigError` if ``path`` cannot become a file, before anybody waits for its contents."""
+    """Raise `ConfigError` if ``path`` cannot become a file, before the work whose result it is to hold."""
     if path is None:
         return
     if path.is_dir():
@@ -22,17 +26,7 @@ def check_writable(path: Path | None) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say where a file went; translate what the operating system says against it."""
-    try:
+    """Translate the operating system's errors while ``path`` is written; then report it on stderr."""
+    with files.writing(path):
         yield
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     note(f"written to {path}")
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder for results, and those above it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the folder {path}: {error.strerror or error}") from error

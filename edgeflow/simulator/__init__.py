@@ -1,7 +1,7 @@
-"""Plans on a virtual clock: clusters that one does not own, and days that one would not want to have."""
+"""Run plans on a virtual clock: clusters that do not exist, with changing speeds and lost devices."""
 
+from edgeflow.balancer.observation import Balancer, Observation
 from edgeflow.simulator.arrivals import Arrivals, ClosedLoop, Every, Poisson, Recorded, parse_arrivals
-from edgeflow.simulator.observation import Balancer, Observation
 from edgeflow.simulator.policy import MeasuredSpeeds, Thresholds
 from edgeflow.simulator.profile import TraceEndedError
 from edgeflow.simulator.report import RequestRecord, SimulationReport, Switch

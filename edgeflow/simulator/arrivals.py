@@ -1,4 +1,4 @@
-"""When requests arrive: regularly, at random, as recorded, or one for each that has been answered."""
+"""Arrival times of requests: regular, random, recorded, or each on the answer to the previous one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXAMPLES: Final = "closed:1, every:50 ms, poisson:20/s, trace:FILE"
 
 
 class ClosedLoop(msgspec.Struct, frozen=True):
-    """``in_flight`` clients; each asks again as soon as it is answered."""
+    """``in_flight`` clients; each sends its next request as soon as it has its answer."""
 
     in_flight: int = 1
 
@@ -41,7 +41,7 @@ class Every(msgspec.Struct, frozen=True):
 
 
 class Poisson(msgspec.Struct, frozen=True):
-    """Independent clients: gaps are exponential, of mean ``1 / rate_per_s``; equal for equal seeds."""
+    """Independent clients: exponential gaps with mean ``1 / rate_per_s``; equal seeds give equal gaps."""
 
     rate_per_s: float
     seed: int = 0
@@ -56,11 +56,11 @@ class Poisson(msgspec.Struct, frozen=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """Arrivals at given times, in seconds from the start, in order.
+    """Arrivals at given times.
 
     Attributes:
-        times_s: At least one.
-        name: For messages: where they are from.
+        times_s: At least one, in seconds from the start, in order.
+        name: Where they are from, for messages.
     """
 
     times_s: tuple[float, ...]
@@ -77,10 +77,10 @@ class Recorded(msgspec.Struct, frozen=True):
                 )
 
     def times(self, requests: int) -> Iterator[float]:
-        """Yield the first ``requests`` times.
+        """Return the first ``requests`` times.
 
         Raises:
-            ConfigError: If there are fewer; says when the trace ended.
+            ConfigError: If there are fewer; the message says when the trace ends.
         """
         if requests > len(self.times_s):
             raise ConfigError(
@@ -91,10 +91,10 @@ class Recorded(msgspec.Struct, frozen=True):
 
     @staticmethod
     def load(path: str | Path) -> Recorded:
-        """Read a file with one time a line, in seconds or with a unit; ``#`` begins a comment.
+        """Read a file with one time per line, in seconds or with a unit; ``#`` begins a comment.
 
         Raises:
-            ConfigError: If it cannot be read, or a line is no time; names the line.
+            ConfigError: If it cannot be read, or a line is not a time; the message names the line.
         """
         path = Path(path)
         lines = read_text(path, "the trace of arrivals").splitlines()
@@ -107,14 +107,14 @@ Arrivals = ClosedLoop | Every | Poisson | Recorded
 
 
 def parse_arrivals(text: str, *, seed: int = 0) -> Arrivals:
-    """Return what ``poisson:20/s`` and its like mean.
+    """Parse arrivals such as ``poisson:20/s``.
 
     Args:
         text: ``closed:N``, ``every:DURATION``, ``poisson:N/s`` (or ``/min``, ``/h``), ``trace:FILE``.
-        seed: Of random gaps.
+        seed: Seed of random gaps.
 
     Raises:
-        ConfigError: If it means nothing.
+        ConfigError: If ``text`` has none of these forms.
 
     Examples:
         >>> parse_arrivals("poisson:30/min")

@@ -1,8 +1,8 @@
-"""Programs made ready for the clock: what runs without waiting is one block, with the moments of its sends.
+"""Prepare programs for the virtual clock: instructions that run without waiting form one block.
 
-A rank waits only where a program receives. So a program is a few blocks, each begun by a receive, and one
-event a block is enough where one an instruction would give the same times. Where tasks are claimed the blocks
-follow from what arrives (`Course`).
+A rank waits only at a receive. So a program is a few blocks, each of which begins with a receive, and one
+event per block gives the same times as one per instruction. If tasks are claimed, the frames that arrive
+decide the blocks (`Course`).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from edgeflow.simulator.conditions import Conditions
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A send, ready to go.
+    """A prepared send.
 
     Attributes:
         source, destination: Positions of the ranks in `Script.ranks`.
-        hops: Empty if both are on one host.
-        local_s: How long it takes then.
-        idle_s: How long it takes on an idle network.
+        hops: Empty if both ranks are on one host.
+        local_s: Duration if both ranks are on one host, else 0.
+        idle_s: Duration on an idle network.
     """
 
     tag: int
@@ -52,7 +52,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One instruction that takes time, or sends."""
+    """One instruction that takes time or sends."""
 
     instruction: Instruction
     seconds: float
@@ -64,13 +64,14 @@ class Block:
     """Instructions that follow each other without waiting.
 
     Attributes:
-        waits_for: Tag of the frame that it begins with; -1 if it begins at once.
-        choices: If any, nothing runs: the first of these frames decides which block comes instead.
-        then: The next one; the last has none. Where tasks are claimed the course says it instead.
-        runs: Seconds of instructions one after the other, and the frame that is sent behind them, if any.
-            They are added one by one, as the prediction adds them, so that both agree to the last bit.
-        processor_s, compute_s: Sums: of all, and of kernels alone.
-        flops: Operations of the kernels.
+        waits_for: Tag of the frame that it waits for; -1 if it begins at once.
+        choices: If not empty, this block runs nothing: the first of these frames to arrive decides which
+            block replaces it.
+        then: The next block; None for the last one. If tasks are claimed, the course chooses it instead.
+        runs: Seconds of consecutive instructions, and the frame sent after them, if any. They are added one
+            by one, as the prediction adds them, so that both agree to the last bit.
+        processor_s, compute_s: Seconds of all instructions, and of kernels alone.
+        flops: FLOPs of the kernels.
     """
 
     waits_for: int
@@ -88,11 +89,11 @@ class Block:
 
 
 class Course:
-    """The blocks of one rank whose tasks are claimed, for one request, one after the other.
+    """The sequence of blocks of one rank for one request, if its tasks are claimed.
 
     Args:
-        steps: Of each instruction; None for those that take no time.
-        tokens: Of the frames without content that it may send, by tag.
+        steps: The step of each instruction; None for an instruction that takes no time.
+        tokens: Tag -> the step that sends this frame without content.
     """
 
     def __init__(self, program: Program, steps: Sequence[Step | None], tokens: Mapping[int, Step]) -> None:
@@ -102,7 +103,7 @@ class Course:
         self._ahead = self._walk.next()
 
     def next(self) -> Block | None:
-        """Return the next block, and take it as done; None at the end."""
+        """Return the next block, and count it as done; None at the end."""
         steps: list[Step] = []
         while True:
             ahead = self._ahead
@@ -125,7 +126,7 @@ class Course:
         return _block(steps)
 
     def choose(self, tag: int) -> Block | None:
-        """Of the choices of the last block, this frame came first; return the block that follows from it."""
+        """Return the block that follows if the frame ``tag`` was first of the last block's choices."""
         assert isinstance(self._ahead, tuple)
         self._walk.choose(next(item for item in self._ahead if item.tag == tag))
         self._ahead = self._walk.next()
@@ -137,11 +138,11 @@ class Script:
     """One way to answer a request.
 
     Attributes:
-        ranks: Ranks of the whole cluster that take part; the client, -1, first.
+        ranks: Participating ranks of the whole cluster; the client, -1, first.
         blocks: For each of them, its first block.
-        courses: For each, what makes the course of a request, if it claims or hands out tasks.
-        peak_bytes: For each, what its buffers take for one request.
-        latency_s, period_s: Predicted: of a request on an idle cluster, and between two answers.
+        courses: For each, a factory of a request's course if it claims or hands out tasks, else None.
+        peak_bytes: For each, most bytes of its buffers for one request.
+        latency_s, period_s: Predicted latency on an idle cluster, and predicted time between two answers.
     """
 
     ranks: tuple[int, ...]
@@ -164,7 +165,7 @@ def script_of(
     """Prepare lowered programs.
 
     Args:
-        programs: Of a plan on a part of the cluster.
+        programs: Programs of a plan for a part of the cluster.
         ranks: Rank in that part -> rank in the whole cluster.
         cost: Costs on the whole cluster.
     """
@@ -212,7 +213,7 @@ def _frame(
     position: Mapping[int, int],
     whole: Mapping[int, int],
 ) -> Frame | None:
-    """What an instruction sends."""
+    """Return the frame that an instruction sends; None if it sends nothing."""
     if not isinstance(instruction, Send):
         return None
     path = conditions.path(rank, whole[instruction.peer])
@@ -229,7 +230,7 @@ def _frame(
 
 
 def _chained(steps: Sequence[Step]) -> Block:
-    """The first of the blocks of a program that runs from its beginning to its end."""
+    """Return the first block of a program without claims, chained to the blocks after it."""
     starts = [index for index, step in enumerate(steps) if isinstance(step.instruction, Receive)]
     if not starts or starts[0] > 0:
         starts.insert(0, 0)

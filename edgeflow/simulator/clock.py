@@ -1,4 +1,4 @@
-"""The virtual clock: SimPy's, with events that say the moment at which they happen and who goes first."""
+"""The virtual clock: SimPy's, with absolute times and an explicit order of simultaneous events."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Final
 
 import simpy
 
-#: At one moment ranks go on first; transfers follow, by request and tag (`transfer_order`).
+#: Order of ranks among simultaneous events; transfers follow, by request and tag (`transfer_order`).
 FIRST: Final = 1
 
 
 def transfer_order(request: int, tag: int) -> int:
-    """Where a transfer stands among those that reach something at the same moment."""
+    """Return the order of a transfer among simultaneous events."""
     return ((request + 1) << 32) + tag
 
 
 class Happening:
-    """Something that will happen: ``calls`` of one function, given this, and what it is about.
+    """An event: calls the function in ``calls`` with itself; ``what`` is its payload.
 
-    Far lighter than a SimPy process: there is one for every hop of every frame.
+    Far lighter than a SimPy process: every hop of every frame is one.
     """
 
     __slots__ = ("callbacks", "order", "what")
@@ -33,23 +33,23 @@ class Happening:
 
 
 class Clock(simpy.Environment):
-    """A SimPy environment that takes times instead of delays.
+    """A SimPy environment with absolute times instead of delays.
 
-    Adding the time to a delay that was the time subtracted would break ties that the prediction has, and with
-    them the order of transfers.
+    Converting a time to a delay and back rounds it, which would break ties that the prediction has, and so
+    change the order of transfers.
     """
 
     def at(self, time_s: float, happening: Happening) -> None:
-        """Let something happen at ``time_s``, which is not before now."""
+        """Schedule an event at ``time_s``, which must not be in the past."""
         queue: list[Any] = self._queue
         heappush(queue, (time_s, happening.order, next(self._eid), happening))
 
     def call(self, time_s: float, function: Callable[[Any], None], what: Any = None) -> None:
-        """Let something happen that is no work: call ``function`` with ``what``."""
+        """Call ``function(what)`` at ``time_s``; `finish` drops such calls."""
         self.at(time_s, _Call((lambda happening: function(happening.what),), FIRST, what))
 
     def finish(self) -> float:
-        """Let the work that is under way end, and nothing else happen; return when it has ended."""
+        """Drop scheduled calls, let the work in progress end, and return the time at which it has ended."""
         self._queue = [item for item in self._queue if not isinstance(item[3], _Call)]
         heapify(self._queue)
         self.run()

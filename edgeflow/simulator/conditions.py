@@ -1,4 +1,4 @@
-"""A scenario on a cluster: how fast each device and each hop is at any moment."""
+"""A scenario applied to a cluster: the speed of each device and each hop at any time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class VaryingHop(Hop, frozen=True):
     """A hop whose rate is ``bytes_per_s`` times a profile.
 
     Attributes:
-        profile: Of whatever sets the rate: a link or a segment.
+        profile: Profile of the link or segment that limits the rate.
     """
 
     profile: Profile | None = None
@@ -25,7 +25,7 @@ class VaryingHop(Hop, frozen=True):
 
 
 class Conditions:
-    """What a scenario says of a cluster, ready to be asked.
+    """Speeds of devices and paths of a cluster under a scenario.
 
     Raises:
         ConfigError: If the scenario does not fit the cluster.
@@ -41,21 +41,24 @@ class Conditions:
         self._paths: dict[tuple[int, int], Path] = {}
 
     def speed(self, rank: int) -> Profile | None:
-        """Speed of a device as a share of its own; None if it never changes. The client's is the source's."""
+        """Return the profile of a device's speed, as a share of its usual speed; None if it never changes.
+
+        The client has the speed of the source.
+        """
         return self._profiles.get(f"device:{self.cluster.devices[self._host(rank)].name}")
 
     def path(self, source: int, destination: int) -> Path:
-        """The way between two ranks of the cluster, its hops as fast as the traces let them be."""
+        """Return the path between two ranks of the cluster, with hops whose rates follow the traces."""
         pair = source, destination
         if pair not in self._paths:
             self._paths[pair] = self._find(source, destination)
         return self._paths[pair]
 
     def check_end(self, end_s: float, reached: str) -> None:
-        """Check that no trace ended before the simulation did.
+        """Check that no trace ends before ``end_s``.
 
         Raises:
-            TraceEndedError: If one did.
+            TraceEndedError: If one does.
         """
         for of, profile in sorted(self._profiles.items()):
             if profile.last_s < end_s:
@@ -76,7 +79,7 @@ class Conditions:
         set_by_link |= {f"egress:{a}"} if ends[0].upload_bytes_per_s is None else set()
         set_by_link |= {f"ingress:{b}"} if ends[1].download_bytes_per_s is None else set()
         if of_link is not None and link is not None and not names & set_by_link:
-            # The link is no bottleneck until its trace makes it one: see `Cluster.path`.
+            # `Cluster.path` leaves out a link that is no bottleneck; its trace may make it one.
             hops.insert(1, Hop(f"link:{a}->{b}", link.bandwidth_bytes_per_s))
         varying = tuple(
             _vary(hop, of_link if hop.resource in set_by_link else self._of_segment(hop.resource))
@@ -115,6 +118,6 @@ def _profile(trace: Trace, nominal: float) -> Profile:
 
 
 def _steps(changes: Sequence[Change]) -> Profile:
-    """Factors that hold until the next change, the last one for ever."""
+    """Return a profile whose factors hold until the next change, the last one for ever."""
     steps = {0.0: 1.0} | {change.time_s: change.factor for change in changes}
     return Profile(list(steps), list(steps.values()), name=f"device:{changes[0].device}")

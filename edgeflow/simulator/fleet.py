@@ -1,4 +1,4 @@
-"""The ways of one plan, and which of them a request goes: the one that is expected to be done first."""
+"""The ways of one plan: each request takes the way expected to answer it first."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Fleet:
     """The ways of one plan.
 
     A way with k requests before the new one is expected to answer it after its latency on an idle cluster
-    plus k of its periods. At most ``max_in_flight`` requests of a way are under way; the rest wait for it.
+    plus k of its periods. Each way runs at most ``max_in_flight`` requests; the others wait in its queue.
 
     Args:
-        number: Of the plan, in the order in which plans came.
-        ways: Installed.
+        number: Number of the plan, in the order of adoption.
+        ways: Installed ways.
     """
 
     def __init__(self, number: int, ways: list[Way], machines: Machines, *, max_in_flight: int) -> None:
@@ -30,7 +30,7 @@ class Fleet:
         self._way_of: dict[int, int] = {}
         self._is_closed = [False] * len(ways)
         self._periods = np.array([way.script.period_s for way in ways])
-        #: When each way is expected to have answered one request more.
+        #: Seconds that one more request is expected to take on each way, with those before it.
         self._expected = np.array([way.script.latency_s for way in ways])
 
     @property
@@ -40,11 +40,11 @@ class Fleet:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is queued or under way."""
+        """Whether no request is queued or in flight."""
         return not self._way_of
 
     def assign(self, number: int) -> None:
-        """Give a request to a way; it begins at once, or when the way has room."""
+        """Assign a request to a way; it begins at once, or when the way has room."""
         index = int(self._expected.argmin()) if len(self.ways) > 1 else 0
         assert not self._is_closed[index]
         self._expected[index] += self._periods[index]
@@ -58,7 +58,7 @@ class Fleet:
         return self._way_of[number]
 
     def answered(self, number: int) -> None:
-        """A request is done; its way has room for another."""
+        """Record that a request is answered, and start the next one of its way's queue."""
         index = self._way_of.pop(number)
         self._expected[index] -= self._periods[index]
         queue = self._queues[index]
@@ -69,7 +69,7 @@ class Fleet:
         """Close the ways that have lost a device.
 
         Returns:
-            Requests that were under way there, which are cancelled, and requests that had not begun.
+            Requests that were in flight there, now cancelled, and requests that had not begun.
         """
         begun: list[int] = []
         waiting: list[int] = []
@@ -88,7 +88,7 @@ class Fleet:
         return sorted(begun), sorted(waiting)
 
     def retire(self) -> list[int]:
-        """Take no more requests; return those that had not begun. What has begun is still answered."""
+        """Take no more requests; return those that had not begun. Requests in flight are still answered."""
         waiting = sorted(number for queue in self._queues for number in queue)
         self._queues = [[] for _ in self.ways]
         for number in waiting:

@@ -1,4 +1,4 @@
-"""Requests under way: what one rank has of each, and which of them a device runs next."""
+"""Requests in flight: the state of each on every rank, and which of them a device runs next."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Final
 from edgeflow.cluster.network import Transit
 from edgeflow.simulator.blocks import Block, Course, Script
 
-#: Requests of one plan that may have begun on a device and not ended: a worker's own limit.
+#: Most requests of one plan that a device has begun and not ended: the limit of a worker.
 MAX_ACTIVE: Final = 4
 
 
 class State(IntEnum):
-    """Of one job on one rank."""
+    """State of one job on one rank."""
 
-    UNKNOWN = 0  # nothing of it has arrived
+    UNKNOWN = 0  # no frame of it has arrived
     FRESH = 1
     WAITS = 2
     READY = 3
@@ -44,7 +44,7 @@ class Job:
         self.way = way
         self.began_s = now_s
         self.is_cancelled = False
-        #: Tags of frames, in the order in which they came.
+        #: Tags of frames in the order of arrival (a dict as an ordered set).
         self.arrived: dict[int, None] = {}
         count = len(way.script.ranks)
         #: The block that each rank runs next.
@@ -55,11 +55,11 @@ class Job:
                 course = self.courses[index] = make()
                 self.coming[index] = course.next()
         self.state = [State.UNKNOWN] * count
-        #: When each rank began to wait; only kept for timelines.
+        #: When each rank began to wait; kept for timelines only.
         self.since_s = [now_s] * count if with_times else []
 
     def take(self, index: int) -> Block:
-        """Return the block that a rank runs now."""
+        """Return the block that a rank runs now, and advance to its next one."""
         block = self.coming[index]
         assert block is not None
         course = self.courses.get(index)
@@ -67,7 +67,10 @@ class Job:
         return block
 
     def can_go_on(self, index: int) -> bool:
-        """Whether what a rank's next block waits for is there."""
+        """Return whether the frame that a rank's next block waits for has arrived.
+
+        If the block has choices, replace it by the block of the choice that arrived first.
+        """
         block = self.coming[index]
         assert block is not None
         if block.choices:
@@ -79,7 +82,7 @@ class Job:
         return block.waits_for < 0 or block.waits_for in self.arrived
 
     def wants(self, index: int, tag: int) -> bool:
-        """Whether a rank's next block waits for this frame."""
+        """Return whether a rank's next block waits for the frame ``tag``."""
         block = self.coming[index]
         return block is not None and (block.waits_for == tag or tag in block.choices)
 
@@ -98,7 +101,7 @@ class Lane:
         self.active: set[int] = set()
 
     def take(self, max_active: int) -> Job | None:
-        """Return the job to run now: the lowest that can go on, or that may begin."""
+        """Return the job with the lowest number that can continue or may begin; None if there is none."""
         ready, fresh, index = self.ready, self.fresh, self.index
         while True:
             while ready and ready[0][2].is_cancelled:
@@ -107,7 +110,7 @@ class Lane:
                 heappop(fresh)
             if fresh and not (ready and ready[0][0] < fresh[0][0]):
                 number = fresh[0][0]
-                # The lowest of all may always begin: what has begun may wait for what waits for it.
+                # The lowest may begin even at the limit: those begun may wait for devices that wait for it.
                 if len(self.active) < max_active or number < min(self.active):
                     job = heappop(fresh)[2]
                     self.active.add(number)
@@ -119,7 +122,7 @@ class Lane:
 
 
 class Processor:
-    """What computes on one device."""
+    """The processor of one device: its lanes, and totals of its work."""
 
     __slots__ = ("busy_s", "compute_s", "flops", "is_lost", "is_running", "lanes", "rank")
 
@@ -134,11 +137,11 @@ class Processor:
 
 
 class Way:
-    """A script that is installed.
+    """An installed script.
 
     Attributes:
-        lost: Ranks of the cluster that take part in it and are gone.
-        jobs: In flight, by the number of their request.
+        lost: Participating ranks of the cluster that are lost.
+        jobs: Request number -> its job in flight.
     """
 
     __slots__ = ("jobs", "lanes", "lost", "script")
@@ -151,7 +154,7 @@ class Way:
 
 
 class Flight(Transit):
-    """A frame on its way over a network."""
+    """A frame in transit over the network."""
 
     job: Any = None
     frame: Any = None

@@ -1,11 +1,13 @@
-"""Processors and the network at work: jobs go through their blocks, frames through their hops.
+"""Processors and the network: jobs pass through their blocks, frames through their hops.
 
-A device runs a job until that waits for a frame; then, of those that can go on, the one that was asked first,
-and of plans the one that was there first: the rule of `edgeflow.rank.schedule`, kept up to date instead of
-searched for. Frames take turns at resources (`edgeflow.cluster.network.Transit`).
+A device runs a job until it waits for a frame. Then it runs the earliest request that can continue, of the
+earliest plan first: the rule of `edgeflow.rank.schedule`, maintained incrementally instead of searched for.
+    Frames
+take turns at resources (`edgeflow.cluster.network.Transit`).
 
-An approximation: a frame gets its turn at a resource when its first byte reaches it. What a device that is
-lost had in a queue there still takes its turn, though nobody receives it.
+An approximation: a frame gets its turn at a resource when its first byte reaches it. Frames that a lost
+    device
+had in a queue still take their turn, although nobody receives them.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ class Machines:
     """All devices and the network of a cluster.
 
     Args:
-        on_answer: Called with the number of a request when its whole answer is there.
-        onlooker: Told what happened when, if anybody wants to know.
+        on_answer: Called with the number of a request when its answer is complete.
+        max_active: Most requests of one plan that a device has begun and not ended.
+        onlooker: Receives events for a timeline or a balancer, if there is one.
     """
 
     def __init__(
@@ -50,13 +53,13 @@ class Machines:
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)
         ranks = conditions.cluster.ranks
         self.processors = [Processor(rank) for rank in ranks]
-        #: Of processors that were lost.
+        #: Processors of lost devices that have joined again.
         self.retired: list[Processor] = []
         self.sent = [0] * len(ranks)
         self.received = [0] * len(ranks)
         self._speed = {rank: conditions.speed(rank) for rank in (CLIENT, *ranks)}
         self._source = conditions.cluster.source_rank
-        # Bound once: events carry them.
+        # Bound once, since every event carries one of them.
         self._hop = (self._on_hop,)
         self._arrival = (self._on_arrival,)
         self._local = (self._on_local,)
@@ -66,7 +69,7 @@ class Machines:
     # Ways and requests.
 
     def install(self, script: Script) -> Way:
-        """Make a script ready to answer requests."""
+        """Install a script on the processors and return it as a way that can answer requests."""
         way = Way(script)
         for index, rank in enumerate(script.ranks):
             if rank == CLIENT:
@@ -81,14 +84,14 @@ class Machines:
         return way
 
     def remove(self, way: Way) -> None:
-        """Forget a way that has no jobs and gets no more."""
+        """Remove a way that has no jobs and gets no more."""
         assert not way.jobs
         for lane in way.lanes:
             if lane is not None and lane in lane.processor.lanes:
                 lane.processor.lanes.remove(lane)
 
     def start(self, way: Way, number: int) -> None:
-        """Begin to answer a request."""
+        """Start a job for request ``number``."""
         now_s = self._clock.now
         job = way.jobs[number] = Job(number, way, now_s, self._onlooker is not None)
         for index, block in enumerate(way.script.blocks):
@@ -97,7 +100,7 @@ class Machines:
         self._run_client(job)
 
     def cancel(self, job: Job) -> None:
-        """Forget a job; devices that run a block of it finish that block."""
+        """Cancel a job; a device that runs a block of it finishes that block."""
         job.is_cancelled = True
         del job.way.jobs[job.number]
         for lane in job.way.lanes:
@@ -106,14 +109,14 @@ class Machines:
                 self._kick(lane.processor)
 
     def lose(self, rank: int) -> None:
-        """A device is gone, and what it was doing."""
+        """Lose a device and all its work."""
         processor = self.processors[rank]
         processor.is_lost = True
         for lane in processor.lanes:
             lane.way.lost.add(rank)
 
     def join(self, rank: int) -> None:
-        """A device is there, with nothing loaded; ways that lost it stay lost."""
+        """Let a device join, with nothing loaded; ways that lost it stay lost."""
         self.retired.append(self.processors[rank])
         self.processors[rank] = Processor(rank)
         name = self._conditions.cluster.devices[rank].name
@@ -123,7 +126,7 @@ class Machines:
     # Processors.
 
     def _know(self, job: Job, index: int) -> None:
-        """A rank hears of a request."""
+        """Make a request known to a rank."""
         lane = job.way.lanes[index]
         assert lane is not None
         job.state[index] = State.FRESH
@@ -164,7 +167,7 @@ class Machines:
     def _play(
         self, job: Job, index: int, block: Block
     ) -> tuple[float, float, float, list[tuple[Any, float, float]]]:
-        """Go through a block instruction by instruction: for varying speeds, timelines and observers."""
+        """Run a block one instruction at a time, as varying speeds, timelines and balancers need it."""
         profile = self._speed[job.way.script.ranks[index]]
         start_s = now_s = self._clock.now
         compute_s = 0.0
@@ -195,7 +198,7 @@ class Machines:
         self._kick(processor)
 
     def _go_on(self, lane: Lane, job: Job) -> None:
-        """A job's block has ended on a device."""
+        """Set a job's state after its block has ended on a device."""
         index = lane.index
         if job.coming[index] is None:
             job.state[index] = State.ENDED
@@ -206,7 +209,7 @@ class Machines:
         else:
             job.state[index] = State.WAITS
 
-    # The client, where requests do not wait for each other.
+    # The client, on which requests do not wait for each other.
 
     def _run_client(self, job: Job) -> None:
         while True:
@@ -284,7 +287,7 @@ class Machines:
             if index == 0:
                 self._run_client(job)
                 return
-            job.can_go_on(index)  # where there was a choice, it is made now
+            job.can_go_on(index)  # makes the choice now, if the block has choices
             lane = way.lanes[index]
             assert lane is not None
             job.state[index] = State.READY

@@ -1,4 +1,4 @@
-"""What is seen of a simulation: a timeline, and for a balancer durations of the kinds that a session sees."""
+"""Record a simulation: a timeline, and for a balancer the kinds of durations that a session measures."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from edgeflow.balancer.observation import Observation
 from edgeflow.cost.timeline import trace_event
 from edgeflow.plan.program import CLIENT, Compute, Receive
 from edgeflow.simulator.conditions import Conditions
 from edgeflow.simulator.jobs import Flight, Job
-from edgeflow.simulator.observation import Observation
 from edgeflow.simulator.profile import TraceEndedError
 from edgeflow.telemetry import TraceEvent
 
-#: Seconds of a probe's piece of work on a device at its usual speed: only how they change says anything.
+#: Seconds of a probe on a device at its usual speed; arbitrary, because only ratios of probes are used.
 _PROBE_S: Final = 0.01
 
 
 class Onlooker:
-    """Whoever looks on at all machines.
+    """Records what all machines do.
 
-    Kernels come without their families: what a scenario does to a device, it does to all of them alike.
+    Observations of kernels have no families, because a scenario slows all families of a device alike.
 
     Args:
-        observations: Where durations are put, if anybody wants them.
-        events: Where the timeline is put, if anybody wants it.
+        observations: Durations are appended here, if given.
+        events: Timeline events are appended here, if given.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Onlooker:
         self._events = events
 
     def ran(self, job: Job, index: int, seen: Sequence[tuple[Any, float, float]], now_s: float) -> None:
-        """A rank has gone through a block; of each step, when it began and ended."""
+        """Record that a rank has run a block; ``seen`` holds each step with its start and end."""
         rank = job.way.script.ranks[index]
         for step, start_s, stop_s in seen:
             if isinstance(step.instruction, Compute):
@@ -60,7 +60,7 @@ class Onlooker:
         job.since_s[index] = seen[-1][2] if seen else now_s
 
     def arrived(self, flight: Flight, now_s: float) -> None:
-        """A frame is there."""
+        """Record that a frame has arrived."""
         ranks = flight.job.way.script.ranks
         self._observe(
             kind="transfer",
@@ -73,7 +73,7 @@ class Onlooker:
         )
 
     def answered(self, job: Job, now_s: float) -> None:
-        """The client has the whole answer of an attempt that it began at ``job.began_s``."""
+        """Record that the client has the complete answer of an attempt that began at ``job.began_s``."""
         self._observe(
             kind="request",
             device=self._name(CLIENT),
@@ -83,10 +83,10 @@ class Onlooker:
         )
 
     def probe(self, rank: int, now_s: float) -> None:
-        """Ask a device that has nothing else to do how fast it is; one that stands still does not say."""
+        """Record a probe of an idle device; a device at speed 0 gives none."""
         profile = self._conditions.speed(rank)
         speed = 0.0
-        with suppress(TraceEndedError):  # whoever needs the device says so
+        with suppress(TraceEndedError):  # an error only if a request needs the device
             speed = 1.0 if profile is None else profile.factor(now_s)
         if speed > 0:
             self._observe(

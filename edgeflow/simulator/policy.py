@@ -7,7 +7,7 @@ from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
 from edgeflow.graph.ir import ModelGraph
 from edgeflow.plan.plan import Plan
-from edgeflow.planner import plan_again
+from edgeflow.planner.again import planner_like
 
 __all__ = ["MeasuredSpeeds", "Planner", "Thresholds"]
 
@@ -15,8 +15,10 @@ __all__ = ["MeasuredSpeeds", "Planner", "Thresholds"]
 class MeasuredSpeeds(Rebalancer):
     """Re-plans from measured speeds; see `edgeflow.balancer.Rebalancer`.
 
+    The costs are exact: the simulator runs devices at the speed that they predict.
+
     Args:
-        planner: By default the planner, asked as for the plan that runs.
+        planner: By default `planner_like` the running plan.
     """
 
     def __init__(
@@ -31,4 +33,4 @@ class MeasuredSpeeds(Rebalancer):
     def _plan_again(self, graph: ModelGraph, cluster: Cluster, cost: CostModel) -> Plan:
         running = self._plan
         assert running is not None, "the first plan is the caller's"
-        return plan_again(running, cluster, graph=graph, cost=cost)
+        return planner_like(running)(graph, cluster, cost)

@@ -1,4 +1,4 @@
-"""Rates that change with time: how long work takes that is begun now, while the rate goes up and down."""
+"""Rates that change with time, and how long work takes under them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TraceEndedError(ConfigError):
     """A trace ends before the simulation does.
 
     Attributes:
-        trace: What it is a trace of.
+        trace: The quantity of the trace, as in `Trace.of`.
         end_s: When it ends.
     """
 
@@ -28,17 +28,17 @@ class TraceEndedError(ConfigError):
 
 
 class Profile:
-    """A factor that holds from each of its times until the next one.
+    """A piecewise constant factor: each holds from its time until the next one.
 
     Work that takes s seconds at factor 1 ends when the integral of the factor over time has grown by s.
     Exact, O(log n).
 
     Args:
         times_s: Increasing, the first one 0.
-        factors: Not negative, one a time.
+        factors: Not negative, one per time.
         end_s: Where it ends; infinite if the last factor holds for ever.
         is_repeated: Whether it begins again at ``end_s``.
-        name: What it is a trace of, for messages.
+        name: The quantity of the trace, for messages.
     """
 
     __slots__ = ("_end_s", "_factors", "_integrals", "_is_repeated", "_times", "_whole", "name")
@@ -60,19 +60,19 @@ class Profile:
         self.name = name
         spans = [stop - start for start, stop in itertools.pairwise([*times_s, end_s])]
         amounts = [f * span if f else 0.0 for f, span in zip(factors, spans, strict=True)]
-        #: What has been done by each time; one more at the end.
+        #: Integral of the factor from 0 to each time, and to the end.
         self._integrals = [0.0, *itertools.accumulate(amounts)]
         self._whole = self._integrals[-1]
         if is_repeated and self._whole <= 0:
-            raise ConfigError(f"the trace of {name} is zero all the time: whatever waits for it never ends")
+            raise ConfigError(f"the trace of {name} is always zero: work that waits for it never ends")
 
     @property
     def last_s(self) -> float:
-        """When it ends for good."""
+        """When it ends; infinite if it is repeated."""
         return float("inf") if self._is_repeated else self._end_s
 
     def factor(self, time_s: float) -> float:
-        """The factor at one moment.
+        """Return the factor at ``time_s``.
 
         Raises:
             TraceEndedError: If the profile has ended by then.
@@ -84,7 +84,7 @@ class Profile:
         return self._factors[bisect_right(self._times, time_s) - 1]
 
     def finish(self, start_s: float, seconds: float) -> float:
-        """When work ends that is begun at ``start_s`` and takes ``seconds`` at factor 1.
+        """Return when work ends that begins at ``start_s`` and takes ``seconds`` at factor 1.
 
         Raises:
             TraceEndedError: If the profile ends before the work does.

@@ -1,4 +1,4 @@
-"""What a simulated run looked like."""
+"""The report of a simulated run: latencies, throughput, energy, records of requests and plans."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         arrival_s: When it arrived.
-        answer_s: When its whole answer was there; NaN if it never was.
-        plan: Number of the plan that answered it, or that it was last given to; 0 is the first.
-        way: Number of the way in that plan.
-        attempts: How often it was begun or queued anew because a device was lost, plus one.
+        answer_s: When its answer was complete; NaN if it was never answered.
+        plan: Number of the plan that answered it; 0 is the first, and 0 if it was never answered.
+        way: Number of the way in that plan; 0 if it was never answered.
+        attempts: How often it was begun: 1, plus once for each time that a lost device interrupted it.
     """
 
     number: int
@@ -36,14 +36,14 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Switch(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of plans.
+    """A change of plans, or a failed attempt at one.
 
     Attributes:
-        time_s: From when on the plan takes requests; or when it turned out that there is none.
+        time_s: When the plan began to take requests, or when planning failed.
         reason: ``start``, ``lost NAME``, ``joined NAME`` or ``balancer``.
-        strategy, chosen: Of the plan; empty if no plan was found.
-        predicted_latency_s: Of the plan, by whoever made it.
-        problem: Why there is no plan, if there is none.
+        strategy, chosen: The plan's; empty if no plan was found.
+        predicted_latency_s: As the plan says; NaN if no plan was found.
+        problem: Why no plan was found, else empty.
     """
 
     time_s: float
@@ -55,28 +55,28 @@ class Switch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a simulated run looked like. Latencies are those of requests that were answered.
+    """Results of a simulated run. Latencies are those of answered requests.
 
     Attributes:
-        latency_s: Mean over requests, from arrival to the whole answer.
+        latency_s: Mean over requests, from arrival to the complete answer.
         p95_latency_s: 95th percentile (nearest rank).
-        percentiles_s: Percentage -> latency that so many percent of the requests did not exceed.
+        percentiles_s: Percentage -> latency that this percentage of the requests did not exceed.
         throughput_per_s: Requests answered per second, from the first arrival to the last answer.
         makespan_s: From the first arrival to the last answer.
-        energy_j: Modelled, of every device that was there, over the whole run; idle power included.
+        energy_j: Modelled energy of every device while it was present, idle power included.
         transferred_bytes: Over links between hosts, all requests together, replays included.
-        peak_memory_bytes: Device name -> weights and buffers of one request of each way; of the plan that
+        peak_memory_bytes: Device name -> weights and buffers of one request on each way, for the plan that
             needed most.
         busy_share: Device name -> share of the run in which it ran kernels.
         resource_busy_share: Resource -> share of the run in which it was occupied: ``processor:<device>``
             (kernels, copies and frames) and the network's, as in `edgeflow.cost.Prediction`.
-        latencies_s: Of each request that was answered, in the order of arrival.
-        num_replayed: Requests that had begun when a device was lost, and were begun again.
+        latencies_s: Latency of each answered request, in the order of arrival.
+        num_replayed: Requests in flight when a device was lost, which were begun again.
         num_lost: Requests that were never answered, because no plan could be made.
-        records: Of each request, in the order of arrival.
-        switches: Plans and when they took over.
-        device_names: By rank, of the events.
-        events: The timeline.
+        records: One per request, in the order of arrival.
+        switches: Plans, and when each took over.
+        device_names: Device names by rank, for ``events``.
+        events: The timeline, if it was requested.
     """
 
     latency_s: float
@@ -99,7 +99,7 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def timelines(self) -> Mapping[str, tuple[TraceEvent, ...]]:
-        """Device name (``client`` for the client) -> its events, if they were asked for."""
+        """Device name (``client`` for the client) -> its events; empty unless they were requested."""
         found: dict[str, list[TraceEvent]] = {}
         for event in self.events:
             name = "client" if event.rank < 0 else self.device_names[event.rank]
@@ -108,7 +108,7 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the nearest-rank percentile: the least value that ``share`` percent of them do not exceed.
+    """Return the nearest-rank percentile: the least value that ``share`` percent of all do not exceed.
 
     Args:
         ordered: At least one value, in increasing order.
@@ -122,6 +122,6 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def percentiles(values: Sequence[float]) -> dict[int, float]:
-    """Return the percentiles that a report holds, of at least one value."""
+    """Return the percentiles of a report for at least one value."""
     ordered = sorted(values)
     return {share: percentile(ordered, share) for share in _SHARES}

@@ -1,4 +1,4 @@
-"""One simulation: requests arrive, devices go and come, plans follow each other."""
+"""One simulation: requests arrive, devices are lost and join, plans replace each other."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from heapq import heappush
 import msgspec
 
 from edgeflow.balancer.history import PROBES
+from edgeflow.balancer.observation import Balancer, Observation
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.energy import modelled
 from edgeflow.cost.model import CostModel
@@ -24,26 +25,25 @@ from edgeflow.simulator.clock import Clock
 from edgeflow.simulator.conditions import Conditions
 from edgeflow.simulator.fleet import Fleet
 from edgeflow.simulator.machines import Machines
-from edgeflow.simulator.observation import Balancer, Observation
 from edgeflow.simulator.onlooker import Onlooker
 from edgeflow.simulator.profile import TraceEndedError
 from edgeflow.simulator.report import RequestRecord, SimulationReport, Switch, percentiles
 from edgeflow.simulator.scenario import Change, Scenario, cluster_of
 from edgeflow.telemetry import TraceEvent
 
-#: Makes a plan for the devices that are left, or that are there now.
+#: Makes a plan for the devices that are present.
 Replan = Callable[[Cluster], Plan]
 
 
 class Reaction(msgspec.Struct, frozen=True, kw_only=True):
-    """How long it takes to notice and to act. Figures of a simulation depend on them: say them beside it.
+    """Delays of detection and reaction. A simulation's results depend on them: state them with the results.
 
     Attributes:
-        detection_s: From a device's loss, or its coming, until the coordinator knows.
-        switch_s: From the decision for a plan until it takes requests: weights travel, workers prepare. Ways
-            that still work go on meanwhile.
-        interval_s: Between two questions to the balancer.
-        probe_every_s: Between two probes of a device that the plan does not use; 0 probes none.
+        detection_s: From a device's loss or joining until the coordinator knows.
+        switch_s: From the choice of a plan until it takes requests: weights travel, workers prepare. Ways
+            that still work continue meanwhile.
+        interval_s: Between two decisions of the balancer.
+        probe_every_s: Between two probes of a device that the plan does not use; 0 disables probes.
     """
 
     detection_s: float = 1.0
@@ -86,7 +86,7 @@ class Run:
         )
         self._probed_s = 0.0
         self._present = frozenset(device.name for device in cluster.devices) - scenario.late
-        #: What the coordinator knows of it.
+        #: The present devices as far as the coordinator knows.
         self._known = self._present
         self._there_s = dict.fromkeys(cluster.ranks, 0.0)
         self._since_s = {rank: 0.0 for rank in cluster.ranks if self._is_present(rank)}
@@ -95,9 +95,9 @@ class Run:
         self._fleet: Fleet | None = None
         self._fleets: list[Fleet] = []
         self._fleet_of: dict[int, Fleet] = {}
-        #: Plans that are being prepared.
+        #: Plans in preparation.
         self._pending: list[Plan] = []
-        #: Requests that no way takes at the moment.
+        #: Requests that no way can take at present.
         self._homeless: list[int] = []
         self._switches: list[Switch] = []
         self._memory: dict[str, int] = {}
@@ -120,7 +120,7 @@ class Run:
             self._clock.call(change.time_s, self._change, change)
         if self._balancer is not None:
             if self._reaction.probe_every_s > 0:
-                # As a session does before the first request: what later probes are compared with.
+                # The baseline that later probes are compared with, as in a session.
                 for _ in range(PROBES):
                     self._probe(self._known)
             self._clock.call(self._reaction.interval_s, self._ask)
@@ -137,7 +137,7 @@ class Run:
             self._clock.run(until=self._done)
         except TraceEndedError as error:
             raise TraceEndedError(error.trace, error.end_s, reached=self._progress()) from None
-        except RuntimeError:  # SimPy: nothing is left to happen
+        except RuntimeError:  # SimPy: no events are left
             if self._num_answered == self._requests:
                 raise
             if not self._scenario.changes:
@@ -146,7 +146,7 @@ class Run:
                     "that are never sent"
                 ) from None
         self._conditions.check_end(self._clock.now, self._progress())
-        with suppress(TraceEndedError):  # what nobody waits for any more
+        with suppress(TraceEndedError):  # work that no answer waits for
             self._end_s = self._clock.finish()
 
     def _progress(self) -> str:
@@ -172,7 +172,7 @@ class Run:
         self._give(number)
 
     def _give(self, number: int) -> None:
-        """Give a request to the current plan, if it works."""
+        """Assign a request to the current plan if any of its ways works; else keep it until one does."""
         fleet = self._fleet
         if fleet is None or not fleet.is_open:
             heappush(self._homeless, number)
@@ -198,13 +198,11 @@ class Run:
     # Plans.
 
     def _adopt(self, plan: Plan, reason: str) -> None:
-        """Let a plan take requests from now on; what has begun by the one before ends by it."""
+        """Let a plan take requests from now on; requests in flight end on the previous plan."""
         number = self._num_plans
         self._num_plans += 1
         ranks = [self._cluster.rank_of(device.name) for device in plan.cluster.devices]
-        believed = msgspec.structs.replace(
-            self._cost, cluster=plan.cluster, corrections=_known_to(self._cost, plan.cluster)
-        )
+        believed = costs_on(self._cost, plan.cluster)
         ways = []
         for way in plan.ways:
             predicted = predict_programs(way.programs, believed)
@@ -246,12 +244,12 @@ class Run:
             self._give(request)
 
     def _switch(self, plan: Plan, reason: str) -> None:
-        """Prepare a plan, which takes a while."""
+        """Prepare a plan and adopt it after ``switch_s``."""
         self._pending.append(plan)
 
         def ready(_: object) -> None:
             self._pending.remove(plan)
-            if _names(plan) <= self._known:  # else a loss was noticed meanwhile: it brings a plan of its own
+            if _names(plan) <= self._known:  # else a loss was noticed meanwhile, and another plan follows it
                 self._adopt(plan, reason)
 
         self._clock.call(self._clock.now + self._reaction.switch_s, ready)
@@ -267,7 +265,7 @@ class Run:
         return cluster_of(self._cluster, self._known)
 
     def _ask(self, _: object) -> None:
-        """Let the balancer look, and do what it says."""
+        """Pass observations to the balancer, and prepare the plan that it asks for."""
         assert self._balancer is not None and self._observations is not None
         every_s = self._reaction.probe_every_s
         if every_s > 0 and self._clock.now >= self._probed_s + every_s:
@@ -278,17 +276,17 @@ class Run:
         plan = None if self._pending else self._balancer.decide(self._clock.now)
         if plan is not None:
             self._switch(plan, "balancer")
-        if self._clock.peek() < math.inf:  # else nothing will ever happen again
+        if self._clock.peek() < math.inf:  # else no event is left, and this would run for ever
             self._clock.call(self._clock.now + self._reaction.interval_s, self._ask)
 
     def _probe(self, devices: Collection[str]) -> None:
-        """Let the balancer know how fast devices are; one that is gone does not answer."""
+        """Probe devices for the balancer; a lost device does not answer."""
         self._probed_s = self._clock.now
         for rank, device in enumerate(self._cluster.devices):
             if device.name in devices and self._is_present(rank):
                 self._onlooker.probe(rank, self._clock.now)
 
-    # Devices that go and come.
+    # Devices that are lost or join.
 
     def _is_present(self, rank: int) -> bool:
         return self._cluster.devices[rank].name in self._present
@@ -330,7 +328,7 @@ class Run:
             self._give(number)
 
     def _notice_join(self, device: str) -> None:
-        if device not in self._present:  # gone again
+        if device not in self._present:  # lost again
             return
         self._known |= {device}
         reason = f"joined {device}"
@@ -353,7 +351,7 @@ class Run:
         first_s = self._arrival_s[0]
         last_s = max(answer for answer in self._answer_s if not math.isnan(answer))
         makespan_s = last_s - first_s
-        span_s = max(self._end_s, last_s) - first_s  # some frames may be of no use to the answer
+        span_s = max(self._end_s, last_s) - first_s  # some frames may arrive after the last answer
         figures = percentiles(latencies)
         busy, computed, energy_j = self._devices(last_s, first_s)
         resources = {**busy, **{name: turns.busy_s for name, turns in sorted(self._machines.turns.items())}}
@@ -378,7 +376,7 @@ class Run:
         )
 
     def _devices(self, last_s: float, first_s: float) -> tuple[dict[str, float], dict[str, float], float]:
-        """Processor seconds by resource, seconds of kernels by device, and joules of all."""
+        """Return processor seconds by resource, kernel seconds by device, and the total energy in joules."""
         busy: dict[str, float] = {}
         computed: dict[str, float] = {}
         energy_j = 0.0
@@ -418,18 +416,20 @@ def _shares(seconds: dict[str, float], makespan_s: float) -> dict[str, float]:
     return {name: value / makespan_s if makespan_s else 0.0 for name, value in seconds.items()}
 
 
-def _known_to(cost: CostModel, cluster: Cluster) -> dict[str, object]:
+def costs_on(cost: CostModel, cluster: Cluster) -> CostModel:
+    """Return ``cost`` on a part of its cluster, without the corrections of absent devices."""
     names = {device.name for device in cluster.devices}
-    return {name: factors for name, factors in cost.corrections.items() if name in names}
+    known = {name: factors for name, factors in cost.corrections.items() if name in names}
+    return msgspec.structs.replace(cost, cluster=cluster, corrections=known)
 
 
 def _names(plan: Plan) -> set[str]:
-    """Names of the devices that a plan uses."""
+    """Return the names of the devices that a plan uses."""
     return {plan.cluster.devices[rank].name for rank in plan.devices}
 
 
 def _figure(plan: Plan) -> float:
-    """What the plan is to make small."""
+    """Return the predicted value that the plan's objective minimises."""
     match plan.objective:
         case "throughput":
             return plan.predicted_period_s

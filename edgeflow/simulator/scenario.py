@@ -1,4 +1,4 @@
-"""Conditions that change while requests run: networks, speeds, devices that go and come. Data, checked."""
+"""Conditions that change while requests run: networks, speeds, devices that are lost or join. Plain data."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ Kind = Literal["lose", "join", "slow"]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What happens to a device at one moment.
+    """A change of one device.
 
     Attributes:
         time_s: From the start.
-        kind: ``lose``: it is gone, with whatever it was doing. ``join``: it is there, with nothing loaded.
-            ``slow``: all it computes from now on runs at ``factor`` times its speed; 1 is recovery.
+        kind: ``lose``: the device and its work are gone. ``join``: it is present, with nothing loaded.
+            ``slow``: from now on it runs at ``factor`` times its usual speed; 1 is recovery.
         device: Its name.
+        factor: Positive; used by ``slow`` only.
     """
 
     time_s: float
@@ -34,12 +35,12 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         of: ``network`` (all links that the cluster does not name), ``link:a->b`` (one that it names),
-            ``medium:name``, ``uplink:name`` (both directions; ``:out`` or ``:in`` behind it for one), or
+            ``medium:name``, ``uplink:name`` (both directions; append ``:out`` or ``:in`` for one), or
             ``device:name``.
         times_s: Increasing, the first one 0.
-        values: Bytes per second; of a device, its speed as a share of its own.
+        values: Bytes per second; for a device, its speed as a share of its usual one.
         duration_s: Where it ends.
-        repeat: Whether it begins again there. Without, a simulation that goes on longer is an error.
+        repeat: Whether it begins again there; if not, a longer simulation is an error.
     """
 
     of: str
@@ -63,9 +64,9 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that changes in a simulation.
+    """All changes in a simulation.
 
-    A device whose first change of ``lose`` and ``join`` is ``join`` is not there at the start.
+    A device is absent at the start if the first of its ``lose`` and ``join`` changes is ``join``.
     """
 
     name: str = ""
@@ -74,7 +75,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def late(self) -> frozenset[str]:
-        """Names of devices that are not there at the start."""
+        """Names of devices that are absent at the start."""
         first: dict[str, Kind] = {}
         for change in self.in_order:
             if change.kind != "slow":
@@ -83,19 +84,19 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def in_order(self) -> tuple[Change, ...]:
-        """Changes by time; those of one moment as they were given."""
+        """Changes by time; simultaneous ones in the given order."""
         return tuple(sorted(self.changes, key=lambda change: change.time_s))
 
     def initial(self, cluster: Cluster) -> Cluster:
-        """Return the part of a cluster that is there at the start: what the first plan is made for."""
+        """Return the part of a cluster that is present at the start: the first plan is for it."""
         return cluster_of(cluster, frozenset(device.name for device in cluster.devices) - self.late)
 
     def check(self, cluster: Cluster) -> None:
-        """Check that it fits a cluster.
+        """Check that the scenario fits a cluster.
 
         Raises:
-            ConfigError: If it names what is not there, loses a device that is not there or the source, or a
-                factor or a time is wrong.
+            ConfigError: If it names an unknown device or network, loses an absent device or the source, lets
+                a present one join, or has a factor or time out of range.
         """
         present = {device.name for device in cluster.devices} - self.late
         source = cluster.devices[cluster.source_rank].name
@@ -109,9 +110,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             if change.kind == "slow":
                 continue
             if change.device == source:
-                raise ConfigError(f"{what}: requests arrive there, so it can neither go nor come")
+                raise ConfigError(f"{what}: requests arrive there, so it can be neither lost nor join")
             if (change.device in present) != (change.kind == "lose"):
-                there = "already there" if change.device in present else "not there"
+                there = "already present" if change.device in present else "absent"
                 raise ConfigError(f"{what}: the device is {there} at that time")
             present ^= {change.device}
         _check_traces(self, cluster)
@@ -123,22 +124,22 @@ def _check_traces(scenario: Scenario, cluster: Cluster) -> None:
     for trace in scenario.traces:
         what = f"scenario {scenario.name!r}, trace of {trace.of!r}"
         if trace.of in seen:
-            raise ConfigError(f"{what}: there are two")
+            raise ConfigError(f"{what}: given twice")
         seen.add(trace.of)
         if trace.of.startswith("device:"):
             device = trace.of.removeprefix("device:")
             cluster.rank_of(device)
             if device in slowed:
-                raise ConfigError(f"{what}: the device also has `slow` events; say it in one way")
+                raise ConfigError(f"{what}: the device also has `slow` events; give only one of the two")
         else:
             nominal_bandwidth(cluster, trace.of)
 
 
 def nominal_bandwidth(cluster: Cluster, of: str) -> float:
-    """Return the bandwidth that the cluster gives to what a trace is of, in bytes per second.
+    """Return the cluster's own bandwidth, in bytes per second, of the network part named by ``of``.
 
     Raises:
-        ConfigError: If the cluster has no such thing; the message lists what there is.
+        ConfigError: If the cluster has no such part; the message lists the parts that it has.
     """
     known: dict[str, float] = {}
     if cluster.network is not None:
@@ -151,14 +152,13 @@ def nominal_bandwidth(cluster: Cluster, of: str) -> float:
         known |= dict.fromkeys(names, segment.bandwidth_bytes_per_s)
     if of not in known:
         raise ConfigError(
-            f"there is nothing called {of!r} to have a trace; this cluster has {', '.join(known)} and "
-            "device:NAME"
+            f"cannot apply a trace to {of!r}: this cluster has {', '.join(known)} and device:NAME"
         )
     return known[of]
 
 
 def cluster_of(cluster: Cluster, present: frozenset[str]) -> Cluster:
-    """Return the part of a cluster that consists of the devices named, in the order of the whole."""
+    """Return the part of a cluster that consists of the ``present`` devices, in the cluster's order."""
     if all(device.name in present for device in cluster.devices):
         return cluster
     segments = [

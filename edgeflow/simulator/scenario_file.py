@@ -1,10 +1,10 @@
-"""Scenario files: YAML for people, with traces in it or in CSV files beside it.
+"""Scenario files: YAML, with traces in it or in CSV files beside it.
 
 name: evening
 events:
   - {at: 5 s, lose: pi4}
   - {at: 9 s, join: pi4}
-  - {at: 12 s, slow: nuc, to: 0.3}       # of its own speed
+  - {at: 12 s, slow: nuc, to: 0.3}       # times its usual speed
   - {at: 20 s, recover: nuc}
 traces:
   - {of: "medium:wifi", file: wifi.csv, repeat: true}
@@ -12,7 +12,7 @@ traces:
 
 A CSV file has a header and two columns: the time (seconds, or with a unit), and the bandwidth (bytes per
 second, or with a unit) or, for ``device:NAME``, the speed. A trace ends at its ``duration``; without one, its
-last value holds as long as the one before it.
+last value holds as long as the value before it.
 """
 
 from __future__ import annotations
@@ -47,11 +47,14 @@ def load_scenario(path: str | Path) -> Scenario:
 
 
 def parse_scenario(data: Any, *, name: str = "", folder: Path = Path()) -> Scenario:
-    """Build a scenario from what a scenario file holds, parsed.
+    """Build a scenario from the parsed content of a scenario file.
 
     Args:
-        name: Where the data has none.
-        folder: That files of traces are looked for in.
+        name: Name of the scenario if the data has none.
+        folder: Files of traces are relative to it.
+
+    Raises:
+        ConfigError: If a key or a value is wrong.
     """
     top = _keys(data, "scenario", optional={"name", "events", "traces"})
     return Scenario(
@@ -68,7 +71,7 @@ def _change(data: Any, what: str) -> Change:
         raise ConfigError(f"{what}: expected one of {', '.join(_EVENTS)}, got {', '.join(named) or 'none'}")
     event = named[0]
     if ("to" in keys) != (event == "slow"):
-        raise ConfigError(f"{what}: `to` goes with `slow`, and `slow` needs it")
+        raise ConfigError(f"{what}: `slow` needs `to`, and no other event takes it")
     return Change(
         time_s=parse_seconds(keys["at"], what=f"{what}.at"),
         kind="slow" if event in ("slow", "recover") else event,  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""A virtual clock over the very programs that workers run: requests that contend for devices and links.
+"""Simulate on a virtual clock the programs that workers run: requests contend for devices and links.
 
-A device runs one request until that waits for a frame; then, of those that can go on, the one that was asked
-first, as workers do. Transfers take turns at the resources on their path. A single request on an idle cluster
-takes exactly as long as `edgeflow.cost.predict` says.
+A device runs one request until it waits for a frame; then it runs the earliest request that can continue, as
+workers do. Transfers take turns at the resources on their path. A single request on an idle cluster takes
+exactly as long as `edgeflow.cost.predict` says.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Final
 
 import msgspec
 
+from edgeflow.balancer.observation import Balancer
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cost.model import CostModel
 from edgeflow.errors import ConfigError
 from edgeflow.plan.plan import Plan
-from edgeflow.planner import plan_again
+from edgeflow.planner.again import planner_like
 from edgeflow.simulator.arrivals import Arrivals, ClosedLoop, Every, Recorded
-from edgeflow.simulator.observation import Balancer
 from edgeflow.simulator.report import SimulationReport
-from edgeflow.simulator.run import Reaction, Replan, Run
+from edgeflow.simulator.run import Reaction, Replan, Run, costs_on
 from edgeflow.simulator.scenario import Scenario
 
-#: Requests of one way that may be under way; the rest wait at the client, as in a session.
+#: Most requests in flight per way; the others wait at the client, as in a session.
 MAX_IN_FLIGHT: Final = 8
 
 
@@ -44,17 +44,17 @@ def simulate(
     """Run a plan for a number of requests on a virtual clock.
 
     Args:
-        requests: How many.
+        requests: Number of requests.
         interval_s: Short for ``arrivals=Every(interval_s)``.
-        arrivals: When they come; by default each arrives when the one before is answered.
-        cost: Costs on ``cluster`` or on the plan's; the roofline of the devices by default.
-        scenario: What changes meanwhile.
-        cluster: All devices there ever are, where some join later; the plan's cluster by default.
-        replan: Makes a plan for the devices that are there when one was lost or has joined; by default
-            the planner, with the plan's strategy, objective and deadline.
+        arrivals: When requests arrive; by default each arrives when the previous one is answered.
+        cost: Costs on ``cluster``; the roofline of its devices by default.
+        scenario: Changes of speeds, networks and devices.
+        cluster: All devices that are ever present, if some join later; the plan's cluster by default.
+        replan: Makes a plan for the present devices when one was lost or has joined; by default
+            `edgeflow.planner.again.planner_like` the given plan, as in a session.
         balancer: Watches, and may ask for another plan.
-        reaction: How long it takes to notice and to act.
-        max_in_flight: Requests of one way that may be under way.
+        reaction: Delays of detection and reaction.
+        max_in_flight: Most requests in flight per way.
         with_events: Whether to keep the timeline.
 
     Raises:
@@ -64,7 +64,7 @@ def simulate(
         InvalidPlanError: If programs wait for frames that are never sent.
 
     Notes:
-        Linear in the number of requests. Memory grows by some hundred bytes a request, and with the events
+        Linear in the number of requests. Memory grows by some hundred bytes per request, and with the events
         if they are kept.
     """
     if requests < 1:
@@ -76,7 +76,7 @@ def simulate(
     if arrivals is None:
         arrivals = ClosedLoop() if interval_s is None else Every(interval_s)
     if isinstance(arrivals, Recorded):
-        arrivals.times(requests)  # an error now rather than at its end
+        arrivals.times(requests)  # report a trace that is too short now rather than at its end
     whole = cluster or plan.cluster
     scenario = scenario or Scenario()
     _check_plan(plan, whole, scenario)
@@ -95,15 +95,11 @@ def simulate(
 
 
 def _replanner(plan: Plan, cost: CostModel | None) -> Replan:
-    """The planner, asked again as it was asked for ``plan``."""
+    """Return a function that plans for other devices, as ``plan`` was made."""
+    planner = planner_like(plan)
 
     def replan(cluster: Cluster) -> Plan:
-        believed = None
-        if cost is not None:
-            names = {device.name for device in cluster.devices}
-            known = {name: item for name, item in cost.corrections.items() if name in names}
-            believed = msgspec.structs.replace(cost, cluster=cluster, corrections=known)
-        return plan_again(plan, cluster, cost=believed)
+        return planner(plan.graph, cluster, costs_on(cost or CostModel(cluster=cluster), cluster))
 
     return replan
 

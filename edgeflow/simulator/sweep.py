@@ -1,4 +1,4 @@
-"""Sweeps: many simulations, each a task of its own; here, in processes, or on Ray, by the same function."""
+"""Sweeps: many independent simulations, run in this process, in several processes, or on Ray."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Where = Literal["here", "processes", "ray"]
 #: A row of results: names of columns -> text, numbers, or None.
 Row = dict[str, Any]
 
-#: Bytes of Ray's object store where it is started here: graphs are small.
+#: Bytes of the object store of a Ray started here: graphs are small.
 _OBJECT_STORE_BYTES: Final = 200 * 2**20
 
 
@@ -35,11 +35,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: Name of one of the sweep's graphs.
-        labels: Columns that say what this one is, beside those that follow from the fields.
         arrivals: As `edgeflow.simulator.parse_arrivals` reads them.
-        scenario: What changes meanwhile.
-        with_policy: Whether `MeasuredSpeeds` watches.
-        seed: Of the arrivals.
+        scenario: Changes of speeds, networks and devices.
+        with_policy: Whether `MeasuredSpeeds` re-plans.
+        seed: Seed of the arrivals.
+        labels: Columns of the row that describe the setting, besides its fields.
     """
 
     model: str
@@ -55,7 +55,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_setting(graph: ModelGraph, setting: Setting) -> Row:
-    """Plan and simulate one setting; what does not fit says so in the column ``problem``.
+    """Plan and simulate one setting; an infeasible one gives its reason in the column ``problem``.
 
     Raises:
         ConfigError: If the setting is wrong.
@@ -138,25 +138,25 @@ def run_sweep(
     workers: int | None = None,
     address: str | None = None,
 ) -> Iterator[tuple[int, Row]]:
-    """Run settings; yield each one's number and its row, in the order in which they are done.
+    """Run settings; yield each one's number and its row, in the order of completion.
 
     Args:
         graphs: By the name that settings use.
-        where: ``here``: one after the other. ``processes``: in processes of this machine. ``ray``: on Ray.
-        workers: How many at once; by default one a core of this machine. On a Ray cluster that runs already,
-            Ray decides.
-        address: Of a running Ray cluster; by default one is started here for the time.
+        where: ``here``: one after the other. ``processes``: in processes on this machine. ``ray``: on Ray.
+        workers: Most settings at once; by default one per core of this machine. A running Ray cluster decides
+            for itself.
+        address: Address of a running Ray cluster; by default one is started here for this sweep.
 
     Raises:
         ConfigError: If a setting is wrong, or Ray is wanted and not installed or not reached.
     """
     for setting in settings:
         if setting.model not in graphs:
-            raise ConfigError(f"no model {setting.model!r} in the sweep; there is {', '.join(graphs)}")
+            raise ConfigError(f"no model {setting.model!r} in the sweep; known: {', '.join(graphs)}")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     count = workers or os.cpu_count() or 1
-    # How answers are nested in the module's own types is of no use to a simulation, and does not travel.
+    # A simulation needs no output structure of the module's own types, so it need not travel.
     graphs = {name: replace(graph, unflatten=None) for name, graph in graphs.items()}
     match where:
         case "here":
@@ -172,7 +172,7 @@ _GRAPHS: dict[str, ModelGraph] = {}
 
 
 def _keep(graphs: Mapping[str, ModelGraph]) -> None:
-    """Called once in each process: graphs travel once, not with every setting."""
+    """Keep the graphs in a worker process, so that they travel once and not with every setting."""
     _GRAPHS.update(graphs)
 
 
@@ -183,7 +183,7 @@ def _run_kept(setting: Setting) -> Row:
 def _in_processes(
     graphs: Mapping[str, ModelGraph], settings: Sequence[Setting], workers: int
 ) -> Iterator[tuple[int, Row]]:
-    # Spawned, not forked: torch and its threads may be loaded here.
+    # Spawned, not forked, because torch and its threads may be loaded here.
     with ProcessPoolExecutor(
         min(workers, len(settings) or 1),
         mp_context=get_context("spawn"),
@@ -232,7 +232,7 @@ def _on_ray(
             yield waiting.pop(done[0]), row
     finally:
         ray.shutdown()
-        logging.setLogRecordFactory(records)  # Ray has put one of its own there, which adds keys to each line
+        logging.setLogRecordFactory(records)  # Ray installs its own, which adds keys to each line
 
 
 def settings_of(
@@ -248,10 +248,10 @@ def settings_of(
     requests: int = 100,
     labels: Mapping[int, Mapping[str, str | float]] | None = None,
 ) -> list[Setting]:
-    """Return every combination.
+    """Return a setting for every combination of the given values.
 
     Args:
-        labels: Position of a cluster -> further columns that describe it.
+        labels: Index of a cluster -> further columns that describe it.
     """
     product = itertools.product(
         models, enumerate(clusters), strategies, objectives, arrivals, scenarios, policies, seeds

@@ -1,12 +1,12 @@
-"""Sweep files: the axes of a sweep in YAML, and its results as Parquet or CSV.
+"""Sweep files: the parameters of a sweep in YAML; and its results as Parquet or CSV.
 
 name: strategies
-models: [tiny-resnet]                       # whatever the command line takes as MODEL
+models: [tiny-resnet]                       # as the command line's MODEL
 clusters:
   - {name: equal, speeds: [1, 1, 1]}        # bandwidth, latency and memory as for --speeds
-  - {name: many, speeds: [1, 0.5], devices: 64}    # speeds in turn
+  - {name: many, speeds: [1, 0.5], devices: 64}    # repeats the speeds
   - {name: home, file: home.yaml}
-bandwidths: [1 Mbit/s, 1 Gbit/s]            # optional: each cluster of speeds with each of these
+bandwidths: [1 Mbit/s, 1 Gbit/s]            # optional: each cluster with `speeds` at each bandwidth
 strategies: all                             # or a list
 objectives: [latency]
 arrivals: ["closed:1"]
@@ -61,7 +61,7 @@ class _ClusterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A sweep file, read; paths are relative to it."""
+    """The content of a sweep file; paths are relative to the file."""
 
     models: tuple[str, ...]
     clusters: tuple[_ClusterSpec, ...]
@@ -92,7 +92,7 @@ def load_sweep(path: str | Path) -> Sweep:
 
 
 def expand(sweep: Sweep, folder: Path) -> list[Setting]:
-    """Return the settings of a sweep: every combination of its axes.
+    """Return the settings of a sweep: every combination of its parameters.
 
     Raises:
         ConfigError: If a file, a strategy or a quantity is wrong.
@@ -151,7 +151,7 @@ def _clusters(
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write results: Parquet where the name ends so, else CSV.
+    """Write results: Parquet if the name ends in ``.parquet``, else CSV.
 
     Raises:
         ConfigError: If Parquet is wanted and pyarrow is not installed.

@@ -1,11 +1,11 @@
-"""Pictures of sweeps.
+"""Plots of sweeps.
 
-winners   a map: which strategy has the least ``value`` at each x and y, and by how much the next one is worse
-regret    a map: by how much the strategy ``of`` is worse than the best at each x and y
-lines     a line a strategy: ``value`` over x, a panel for each y
+winners   a map: the strategy other than ``of`` with the least ``value`` at each x and y, and that value
+regret    a map: how much worse the strategy ``of`` is than the best other one at each x and y
+lines     one line per strategy: ``value`` over x, one panel per y
 
-A picture is of the rows that have what its ``where`` says; rows that differ in nothing drawn are averaged.
-Matplotlib is imported when a picture is drawn.
+A plot uses the rows that match its ``where``; rows with the same strategy, x and y are averaged. Matplotlib
+is imported when a plot is drawn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COLOURS: Final = ("#3b75af", "#ef8636", "#519e3e", "#c53a32", "#8d69b8", "#8458
 
 
 def plot_sweep(spec: PlotSpec, rows: Sequence[Row], path: Path) -> None:
-    """Draw one picture.
+    """Draw one plot.
 
     Raises:
         ConfigError: If the rows lack a column, there is no such kind, or matplotlib is not installed.
@@ -61,12 +61,12 @@ def figure(width: float, height: float) -> Any:
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each name, the same in all pictures of the same names."""
+    """Return a colour for each name, the same in all plots of the same names."""
     return {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(dict.fromkeys(names))}
 
 
 def figures_of(rows: Sequence[Row], spec: PlotSpec) -> dict[tuple[Any, Any], dict[str, float]]:
-    """Return (x, y) -> strategy -> mean of the value, without what was infeasible."""
+    """Return (x, y) -> strategy -> mean of the value, without infeasible rows."""
     found: dict[tuple[Any, Any], dict[str, list[float]]] = {}
     for row in rows:
         cell = found.setdefault((row[spec.x], row[spec.y]), {})
@@ -94,7 +94,7 @@ def _winners(spec: PlotSpec, rows: Sequence[Row]) -> Any:
             _cell(ax, xs.index(x), ys.index(y), "#ffffff", "none fits", "black")
             continue
         best = min(rivals.values())
-        # Of equals the one that is listed first: strategies are listed the plainest first.
+        # Of equal strategies take the one listed first: simpler ones are listed first.
         ties = [name for name in names if rivals.get(name, math.inf) <= best * (1 + 1e-9)]
         label = ties[0] + ("" if len(ties) == 1 else f"\n(+{len(ties) - 1} equal)")
         _cell(ax, xs.index(x), ys.index(y), colour[ties[0]], f"{label}\n{_short(spec.value, best)}", "white")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 import edgeflow as ef
 from edgeflow.cli import demo
 from edgeflow.cli.app import app
-from edgeflow.cli.demo_job import ModelReport, PlanReport
+from edgeflow.demo.job import ModelReport, PlanReport
 from edgeflow.graph.compare import compare
 from edgeflow.telemetry import TraceEvent
 from edgeflow.telemetry.timing import Timing
@@ -69,7 +69,9 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[FakeSession]:
     monkeypatch.setattr(ef, "deploy", deploy, raising=False)
     monkeypatch.setattr(ef, "measure_contention", lambda *what: 1.25, raising=False)
     monkeypatch.setattr(
-        demo, "local_workers", lambda speeds: nullcontext([f"w:{rank}" for rank in range(len(speeds))])
+        demo,
+        "local_workers",
+        lambda speeds, progress: nullcontext([f"w:{rank}" for rank in range(len(speeds))]),
     )
     return opened
 

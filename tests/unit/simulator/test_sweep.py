@@ -196,7 +196,7 @@ def test_files_that_are_wrong(text: str, problem: str, tmp_path: Path) -> None:
 
 
 def test_a_model_that_nobody_brings() -> None:
-    with pytest.raises(ConfigError, match="no model 'convs' in the sweep; there is other"):
+    with pytest.raises(ConfigError, match="no model 'convs' in the sweep; known: other"):
         list(run_sweep({"other": convs(3, 3)}, settings()))
     with pytest.raises(ConfigError, match="workers must be at least 1, got 0"):
         list(run_sweep({"convs": convs(3, 3)}, settings(), workers=0))

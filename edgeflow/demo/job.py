@@ -1,4 +1,4 @@
-"""What the demo does for one model: plan, deploy, measure a split against one device, compare, draw."""
+"""The demo of one model: plan, deploy, measure a split against one device, compare answers, draw."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from edgeflow.cli.screen import bar, waiting
+import edgeflow as ef
 from edgeflow.cluster import Cluster
 from edgeflow.cluster.cluster import REFERENCE_FLOPS_PER_SECOND
-from edgeflow.errors import ConfigError, InfeasiblePlanError
+from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.compare import Difference, compare
 from edgeflow.plan import Plan
+from edgeflow.planner import plan as make_plan
+from edgeflow.planner import strategies
 from edgeflow.telemetry import Panel, TraceEvent, only_request, plot_panels, write_chrome_trace
+from edgeflow.telemetry.progress import Progress
 from edgeflow.telemetry.timing import Timing, time_in_turn
 from edgeflow.units import format_seconds
 
 if TYPE_CHECKING:
     from edgeflow.cost import CostModel
-
-#: Between processes of one machine, over gRPC from Python: round numbers of several measurements.
-_BANDWIDTH: Final = "4 Gbit/s"
-_LATENCY: Final = "0.8 ms"
 
 SPLIT: Final = "split"
 ONE_DEVICE: Final = "one device"
@@ -34,7 +33,7 @@ PLAIN: Final = "plain PyTorch"
 
 
 class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was predicted and seen of one plan; times in seconds."""
+    """Prediction and measurement of one plan; times in seconds."""
 
     chosen: str
     num_devices: int
@@ -44,15 +43,15 @@ class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of one model.
+    """Results for one model.
 
     Attributes:
-        contention: How many times as long kernels take workers while all of them compute.
-        explanation: Of the plan that the strategy chose.
-        choice: Whether that plan is the split or one device.
-        plans: By name: the best split there is, if there is one, and one device.
+        contention: Kernel time while all workers compute / kernel time of a worker alone.
+        explanation: Explanation of the strategy's plan.
+        choice: Whether the strategy's plan is the split or one device.
+        plans: By name: the best split, if there is one, and one device.
         plain_pytorch: The module itself, in one thread of this process.
-        files: Name -> path: a timeline and traces of the split, or of one device where there is none.
+        files: Name -> path: a timeline and traces of the split, or of one device if there is no split.
     """
 
     model: str
@@ -72,82 +71,63 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def speedup(self) -> float | None:
-        """How many times as fast as one device the split is, by medians."""
+        """Median latency of one device / median latency of the split; None without a split."""
         if SPLIT not in self.plans:
             return None
         return self.plans[ONE_DEVICE].measured.median_s / self.plans[SPLIT].measured.median_s
 
 
 class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole demo."""
+    """Results of the demo."""
 
     num_cores: int
     speeds: tuple[float, ...]
     models: tuple[ModelReport, ...]
 
 
-def demo_cluster(speeds: Sequence[float]) -> Cluster:
-    """Return devices that are worker processes here, each held to a share of a core.
-
-    Raises:
-        ConfigError: If a share is not above 0 and at most 1.
-    """
-    for speed in speeds:
-        if not 0 < speed <= 1:
-            raise ConfigError(f"--speeds: a local worker takes a share of a core, 0 to 1; got {speed:g}")
-    return Cluster.local(speeds, bandwidth=_BANDWIDTH, latency=_LATENCY, name="demo")
-
-
-@contextmanager
-def local_workers(speeds: Sequence[float]) -> Iterator[list[str]]:
-    """Start one worker process a device; yield their addresses; stop them at the end."""
-    from edgeflow.coordinator.processes import LocalWorkers
-    from edgeflow.kernels import resolve_executor
-
-    with waiting(f"starting {len(speeds)} workers"):
-        workers = LocalWorkers(dict(enumerate(speeds)), threads=1, executor=resolve_executor("auto"))
-    try:
-        yield [workers.addresses[rank] for rank in range(len(speeds))]
-    finally:
-        workers.close()
-
-
 def run_model(
-    name: str, cluster: Cluster, workers: Sequence[str], *, strategy: str, requests: int, folder: Path
+    name: str,
+    cluster: Cluster,
+    workers: Sequence[str],
+    *,
+    strategy: str,
+    requests: int,
+    folder: Path,
+    progress: Progress,
 ) -> ModelReport:
-    """Run one model on the photographs, and write its picture and traces to ``folder``.
+    """Run one model on the photographs; write a timeline plot and traces to ``folder``.
 
     Args:
-        name: In the zoo; an image classifier.
+        name: An image classifier of the zoo.
         workers: Addresses, in the order of the cluster's devices.
-        requests: How many of each rival are timed.
+        requests: Number of timed requests of each rival.
+        progress: Told of each step.
     """
-    import edgeflow as ef
     from edgeflow.openworld.images import photographs
     from edgeflow.testing import zoo
 
-    with waiting(f"{name}: building and capturing"):
+    with progress.waiting(f"{name}: building and capturing"):
         module, (example,), _ = zoo.build(name)
         pictures = [picture[None] for picture in photographs(example.shape[-1])]
         graph = ef.capture(module, (pictures[0],), name=name)
-    with bar(f"{name}: measuring operators") as move:
+    with progress.bar(f"{name}: measuring operators") as move:
         # Measured on a whole core, which is speed 1.
         cost = msgspec.structs.replace(
             ef.calibrate(graph, cluster, (pictures[0],), on_operator=move),
             measured_flops_per_second=REFERENCE_FLOPS_PER_SECOND,
         )
-    with waiting(f"{name}: measuring how much workers are in each other's way"):
-        alone = ef.plan(graph, Cluster.local([1.0]), strategy="single")
+    with progress.waiting(f"{name}: measuring contention between workers"):
+        alone = make_plan(graph, Cluster.local([1.0]), strategy="single")
         contention = ef.measure_contention(alone, workers, (pictures[0],))
         cost = msgspec.structs.replace(cost, contention=contention)
-    with waiting(f"{name}: planning"):
-        chosen = ef.plan(graph, cluster, strategy=strategy, cost=cost)
+    with progress.waiting(f"{name}: planning"):
+        chosen = make_plan(graph, cluster, strategy=strategy, cost=cost)
         rivals = choose_rivals(chosen, cost)
     timings, differences, trace = _measure(
-        module, rivals, workers, pictures, rounds=requests, label=f"{name}: requests"
+        module, rivals, workers, pictures, rounds=requests, label=f"{name}: requests", progress=progress
     )
     shown = next(iter(rivals))
-    with waiting(f"{name}: drawing"):
+    with progress.waiting(f"{name}: drawing"):
         files = _write(folder, name, rivals[shown], cost, trace, timings[shown])
     return ModelReport(
         model=name,
@@ -173,16 +153,15 @@ def run_model(
 
 
 def choose_rivals(chosen: Plan, cost: CostModel) -> dict[str, Plan]:
-    """Return a split, if any strategy finds one, and one device; ``chosen`` is one of the two."""
-    import edgeflow as ef
+    """Return the best split, if there is one, and the best plan of one device; one of them is ``chosen``."""
 
     def make(strategy: str) -> Iterator[Plan]:
         try:
-            yield ef.plan(chosen.graph, chosen.cluster, strategy=strategy, cost=cost)
+            yield make_plan(chosen.graph, chosen.cluster, strategy=strategy, cost=cost)
         except InfeasiblePlanError:
             return
 
-    plans = [chosen, *(plan for strategy in ef.strategies() for plan in make(strategy))]
+    plans = [chosen, *(plan for strategy in strategies() for plan in make(strategy))]
     splits = [plan for plan in plans if len(plan.devices) > 1 and not plan.replicas]
     singles = [plan for plan in plans if len(plan.devices) == 1]
     rivals = {}
@@ -205,24 +184,23 @@ def _measure(
     *,
     rounds: int,
     label: str,
+    progress: Progress,
 ) -> tuple[Mapping[str, Timing], Mapping[str, Difference], tuple[TraceEvent, ...]]:
-    """Time the plans and the module in turn; compare every plan's answer to every picture.
+    """Time the plans and the module in turn; compare each plan's answers with the module's.
 
     Returns:
         Timings and differences by name, and the trace of the first rival's last timed request.
     """
     import torch
 
-    import edgeflow as ef
-
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         stack.enter_context(_one_thread())
-        with waiting(f"{label}: loading weights"):
+        with progress.waiting(f"{label}: loading weights"):
             sessions = {
                 name: stack.enter_context(ef.deploy(plan, workers=workers)) for name, plan in rivals.items()
             }
-        move = stack.enter_context(bar(label))
+        move = stack.enter_context(progress.bar(label))
         calls: dict[str, Callable[..., Any]] = {name: session.run for name, session in sessions.items()}
         calls[PLAIN] = module
         requests = {name: functools.partial(_next, call, cycle(pictures)) for name, call in calls.items()}
@@ -242,7 +220,7 @@ def _next(call: Callable[..., Any], pictures: Iterator[Any]) -> Any:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Give torch one thread here, as every worker has; more would fight with the workers for the cores."""
+    """Limit torch to one thread, as every worker has; more would compete with the workers for cores."""
     import torch
 
     before = torch.get_num_threads()
@@ -257,8 +235,6 @@ def _write(
     folder: Path, name: str, plan: Plan, cost: CostModel, measured: Sequence[TraceEvent], timing: Timing
 ) -> dict[str, str]:
     """Write a timeline and two traces; return their paths by name."""
-    import edgeflow as ef
-
     predicted = ef.predict(plan, cost).events
     devices = [device.name for device in plan.cluster.devices]
     files = {
