@@ -25,12 +25,15 @@ import msgspec
 
 from edgeflow import errors
 from edgeflow.errors import CodecError, EdgeflowError
-from edgeflow.files import read_json
+from edgeflow.files import make_folder, read_json
 from edgeflow.machine import Call, Machine, Raised
 
 logger = logging.getLogger(__name__)
 
 FORMAT: Final = "edgeflow-incident-1"
+
+#: Environment variable with the folder that defects are saved to.
+VARIABLE: Final = "EDGEFLOW_INCIDENTS"
 MAX_DEPTH: Final = 64
 
 M = TypeVar("M", bound=Machine)
@@ -96,9 +99,15 @@ def save_incident(machine: Machine, path: Path) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1))
 
 
+def heed_environment() -> None:
+    """Save defects to the folder that `VARIABLE` names, if it names one; for a process's outermost ring."""
+    if folder := os.environ.get(VARIABLE):
+        save_defects_to(Path(folder))
+
+
 def save_defects_to(folder: Path) -> None:
     """From now on, write the journal of a machine to ``folder`` when it raises what it should not."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
 
     def save(machine: Machine) -> None:
         path = folder / f"{type(machine).__name__}-{os.getpid()}-{time.time_ns()}.json"
@@ -110,6 +119,11 @@ def save_defects_to(folder: Path) -> None:
             logger.error("incident.saved", extra={"path": str(path)})
 
     Machine.on_defect = save
+
+
+def machine_in(path: Path) -> str:
+    """Return the full name of the class of the machine in a file; raises as `load_incident` does."""
+    return read_json(path, {FORMAT: _File}, what="incident").machine
 
 
 def load_incident(path: Path, kind: type[M]) -> Incident[M]:

@@ -18,6 +18,7 @@ from edgeflow.cli import (
     demo,
     plan,
     profile,
+    replay,
     run,
     serve,
     simulate,
@@ -30,6 +31,7 @@ from edgeflow.cli import (
 from edgeflow.cli.log import LogLevel, configure_logging
 from edgeflow.cli.screen import complain
 from edgeflow.errors import EXIT_CODES, EdgeflowError
+from edgeflow.incident import heed_environment
 from edgeflow.versions import installed_version
 
 INTERRUPTED = 130
@@ -85,6 +87,7 @@ def _options(
 ) -> None:
     # `debug` and `version` are read elsewhere: from the context, and by the callback.
     configure_logging(log_level)
+    heed_environment()
 
 
 app.command("demo")(demo.demo)
@@ -94,6 +97,7 @@ app.command("certs")(certs.certs)
 app.command("coverage")(coverage.coverage)
 app.command("plan")(plan.plan)
 app.command("profile")(profile.profile)
+app.command("replay")(replay.replay)
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from edgeflow.errors import EdgeflowError
+from edgeflow.incident import heed_environment
 from edgeflow.net.security import Access
 from edgeflow.worker.server import serve
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--log-level", default="WARNING")
     arguments = vars(parser.parse_args())
     logging.basicConfig(level=arguments.pop("log_level"), stream=sys.stderr)
+    heed_environment()
     try:
         serve(**arguments, access=Access.of())
     except EdgeflowError as error:
