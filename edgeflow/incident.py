@@ -5,7 +5,7 @@
                                               decides otherwise
 
 A file is a stranger's: nothing in it is run. Values are plain data, and instances of classes that the
-machine's own modules define; these are made without calling their constructors.
+machine's own modules define: structs of fields, and objects that are made without calling their constructors.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Incident(Generic[M]):
                 outcome: Any = getattr(self.machine, call.method)(*call.args, **call.kwargs)
             except Exception as error:
                 outcome = Raised(error)
-            found = encode(outcome)
+            found = encode(tuple(outcome) if isinstance(outcome, list) else outcome)
             if found != call.outcome:
                 raise ReplayError(
                     f"call {index} of {len(self.calls)}, {call.method}{call.args}: "
@@ -219,6 +219,8 @@ def _made(cls: type, content: Any, inner: Callable[[Any], Any]) -> Any:
         return cls[content]
     if issubclass(cls, tuple):
         return tuple.__new__(cls, [inner(item) for item in content])
+    if issubclass(cls, msgspec.Struct):
+        return cls(**{name: inner(item) for name, item in content.items()})
     made = cls.__new__(cls)
     for name, item in content.items():
         if name.startswith("__"):

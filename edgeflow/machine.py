@@ -11,10 +11,11 @@ Models: ``stimulus_log``, ``story`` and ``validate_state`` of dask's worker stat
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+
+import msgspec
 
 from edgeflow.errors import EdgeflowError
 
@@ -32,11 +33,21 @@ class Raised(NamedTuple):
     error: BaseException
 
 
+class Word(msgspec.Struct, frozen=True, gc=False):
+    """Base of events and instructions.
+
+    The garbage collector does not visit them: a journal keeps thousands, and the collector would walk through
+    the whole heap each time that so many objects have outlived their youth. One that carries an error says
+    ``gc=True``, since an error may be part of a cycle.
+    """
+
+
 class Call(NamedTuple):
     """One recorded call.
 
     Attributes:
-        outcome: What it returned, or `Raised`. Errors have no traceback, which would keep buffers alive.
+        outcome: What it returned, lists as tuples, or `Raised`. Errors have no traceback, which would keep
+            buffers alive.
     """
 
     method: str
@@ -45,11 +56,15 @@ class Call(NamedTuple):
     outcome: Any
 
 
+#: A `Call` as it is kept. A plain tuple of values that the garbage collector does not visit is not visited.
+_Kept = tuple[str, tuple[Any, ...], tuple[tuple[str, Any], ...], Any]
+
+
 class _Chapter(NamedTuple):
     """A copy of the state, and the calls since."""
 
     state: Mapping[str, Any]
-    calls: list[Call]
+    calls: list[_Kept]
 
 
 class Journal:
@@ -67,8 +82,9 @@ class Journal:
         if len(self._newer.calls) >= self._checkpoint:
             self._older, self._newer = self._newer, _Chapter(_state_of(machine), [])
 
-    def add(self, call: Call) -> None:
-        self._newer.calls.append(call)
+    def add(self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], outcome: Any) -> None:
+        kept_kwargs = tuple(kwargs.items()) if kwargs else ()
+        self._newer.calls.append((method, _lean(args), kept_kwargs, _lean(outcome)))
 
     @property
     def start(self) -> Mapping[str, Any]:
@@ -78,7 +94,12 @@ class Journal:
     @property
     def calls(self) -> tuple[Call, ...]:
         """Oldest first."""
-        return (*(() if self._older is None else self._older.calls), *self._newer.calls)
+        chapters = [self._newer] if self._older is None else [self._older, self._newer]
+        return tuple(
+            Call(method, args, dict(kwargs), outcome)
+            for chapter in chapters
+            for method, args, kwargs, outcome in chapter.calls
+        )
 
     def story(self, *keys: object) -> list[Call]:
         """Return the calls in which one of ``keys`` occurs: a request id, an epoch, the name of a device."""
@@ -119,13 +140,13 @@ def recorded(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, 
         try:
             outcome = method(self, *args, **kwargs)
         except Exception as error:
-            journal.add(Call(name, _lean_all(args), kwargs, Raised(without_traceback(error))))
+            journal.add(name, args, kwargs, Raised(error))
             if not isinstance(error, EdgeflowError) and Machine.on_defect is not None:
                 Machine.on_defect(self)
             raise
         finally:
             journal.is_open = False
-        journal.add(Call(name, _lean_all(args), kwargs, _lean(outcome)))
+        journal.add(name, args, kwargs, outcome)
         if Machine.is_validating:
             self.validate()
         return outcome
@@ -150,17 +171,15 @@ def _state_of(machine: Machine) -> Mapping[str, Any]:
 
 
 def _lean(value: Any) -> Any:
-    """Return ``value``, an event or a list of instructions, with errors that refer to no frames."""
-    if type(value) is list:
-        return [_lean(item) for item in value]
+    """Return a value with lists as tuples, and with errors that refer to no frames."""
+    if type(value) is tuple or type(value) is list:
+        return tuple([_lean(item) for item in value])
+    if type(value) is Raised:
+        return Raised(without_traceback(value.error))
     error = getattr(value, "error", None)
     if isinstance(error, BaseException):
-        return dataclasses.replace(value, error=without_traceback(error))
+        return msgspec.structs.replace(value, error=without_traceback(error))
     return value
-
-
-def _lean_all(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple([_lean(value) for value in values])
 
 
 def _atoms(value: Any) -> Iterator[object]:
@@ -174,6 +193,6 @@ def _atoms(value: Any) -> Iterator[object]:
     elif isinstance(value, tuple | list | set | frozenset):
         for item in value:
             yield from _atoms(item)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from _atoms(getattr(value, field.name))
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _atoms(getattr(value, name))

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeflow.errors import ConfigError, OverloadedError
-from edgeflow.machine import Machine, recorded
+from edgeflow.machine import Machine, Word, recorded
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
+class Together(Word, frozen=True):
     """Requests to begin as one, oldest first."""
 
     batch: int

@@ -26,7 +26,7 @@ from edgeflow.errors import (
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
-from edgeflow.machine import Machine, recorded
+from edgeflow.machine import Machine, Word, recorded
 
 #: Times that a request is begun at most: it may be what breaks the workers.
 MAX_ATTEMPTS: Final = 8
@@ -35,8 +35,7 @@ MAX_ATTEMPTS: Final = 8
 _ELSEWHERE: Final = (WorkerUnreachableError, WorkerOverloadedError, StalePlanError, CodecError)
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(Word, frozen=True):
     """A request has come.
 
     Attributes:
@@ -47,8 +46,7 @@ class Submitted:
     deadline_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Word, frozen=True):
     """A new plan takes requests from now on; all ways before it are retired.
 
     Attributes:
@@ -58,30 +56,26 @@ class Opened:
     ways: Mapping[int, float]
 
 
-@dataclass(frozen=True, slots=True)
-class WayLost:
+class WayLost(Word, frozen=True, gc=True):
     """A way answers nothing any more."""
 
     way: int
     error: EdgeflowError
 
 
-@dataclass(frozen=True, slots=True)
-class NoPlan:
+class NoPlan(Word, frozen=True, gc=True):
     """No other way will open soon; ``error`` says why."""
 
     error: EdgeflowError
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Word, frozen=True):
     way: int
     request_id: int
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Word, frozen=True, gc=True):
     """A way has not answered a request; the way itself may still be good."""
 
     way: int
@@ -89,30 +83,26 @@ class Failed:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
+class Abandoned(Word, frozen=True):
     """The answer is not wanted any more."""
 
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(Word, frozen=True, gc=True):
     """The session ends; what is pending fails with ``error``."""
 
     error: EdgeflowError
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Word, frozen=True):
     """Time has passed."""
 
 
 LedgerEvent = Submitted | Opened | WayLost | NoPlan | Answered | Failed | Abandoned | Closed | Tick
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Word, frozen=True):
     """Run a request on a way, until ``deadline_s``."""
 
     way: int
@@ -120,27 +110,23 @@ class Begin:
     deadline_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Word, frozen=True):
     """A way is to stop working on a request."""
 
     way: int
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Word, frozen=True):
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(Word, frozen=True, gc=True):
     request_id: int
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
+class Drained(Word, frozen=True):
     """A retired way has nothing left to answer."""
 
     way: int

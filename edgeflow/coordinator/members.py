@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from edgeflow.machine import Machine, recorded
+from edgeflow.machine import Machine, Word, recorded
 
 #: A pair that has lost each other that often within `_STRIKES_S` is not used together for a while.
 _STRIKES: Final = 2
@@ -66,16 +66,14 @@ class Watch:
     call_timeout_s: float = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Word, frozen=True):
     """A worker is gone."""
 
     device: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(Word, frozen=True):
     """A worker is there, that was not, or that was another process."""
 
     device: str
@@ -84,16 +82,14 @@ class Joined:
 Change = Lost | Joined
 
 
-@dataclass(frozen=True, slots=True)
-class Apart:
+class Apart(Word, frozen=True):
     """Two workers are not used together for a while."""
 
     a: str
     b: str
 
 
-@dataclass(frozen=True, slots=True)
-class SetAside:
+class SetAside(Word, frozen=True):
     """A worker is not used for a while, though it answers."""
 
     device: str

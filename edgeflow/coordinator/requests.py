@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeflow.errors import DeadlineExceededError
-from edgeflow.machine import Machine, recorded
+from edgeflow.machine import Machine, Word, recorded
 from edgeflow.rank.events import DropRequest, RankEvent, RankInstruction, RequestLost
 from edgeflow.rank.state import RankState
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Word, frozen=True):
     """A request is about to be submitted, and its answer is due at ``deadline_s``."""
 
     epoch: int
@@ -23,8 +22,7 @@ class Expected:
     now_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Word, frozen=True):
     """Time has passed."""
 
     now_s: float

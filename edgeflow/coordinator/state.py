@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
-from edgeflow.machine import Machine, recorded
+from edgeflow.machine import Machine, Word, recorded
 
 
 class Phase(enum.Enum):
@@ -60,31 +59,26 @@ _CALLS: Final = dict(_STEPS)
 _PHASES: Final = tuple(_CALLS)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Word, frozen=True):
     """The plan is to be deployed."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallDone:
+class CallDone(Word, frozen=True):
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallFailed:
+class CallFailed(Word, frozen=True, gc=True):
     rank: int
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+class Interrupted(Word, frozen=True, gc=True):
     """The deployment was given up."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class CloseRequested:
+class CloseRequested(Word, frozen=True):
     """The plan is not wanted any more; unless ``is_idle``, its pending requests are not either."""
 
     is_idle: bool
@@ -93,21 +87,18 @@ class CloseRequested:
 DeploymentEvent = Opened | CallDone | CallFailed | Interrupted | CloseRequested
 
 
-@dataclass(frozen=True, slots=True)
-class MakeCall:
+class MakeCall(Word, frozen=True):
     rank: int
     call: Call
 
 
-@dataclass(frozen=True, slots=True)
-class CancelCall:
+class CancelCall(Word, frozen=True):
     """End the call that is under way; `CallDone` or `CallFailed` follows all the same."""
 
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Word, frozen=True, gc=True):
     """The deployment stands, or is gone; ``error`` says why it failed."""
 
     error: BaseException | None = None

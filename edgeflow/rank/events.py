@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from edgeflow.errors import EdgeflowError
+from edgeflow.machine import Word
 from edgeflow.rank.schedule import FrameKey
 
 # Events.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochOpened:
+class EpochOpened(Word, frozen=True, kw_only=True):
     """Requests of a program may come.
 
     Attributes:
@@ -30,47 +28,41 @@ class EpochOpened:
     early_limit_bytes: int = 1 << 60
 
 
-@dataclass(frozen=True, slots=True)
-class EpochDrains:
+class EpochDrains(Word, frozen=True, gc=True):
     """New requests fail with ``error``; those that are pending go on."""
 
     epoch: int
     error: EdgeflowError
 
 
-@dataclass(frozen=True, slots=True)
-class EpochBroken:
+class EpochBroken(Word, frozen=True, gc=True):
     """All pending requests fail with ``error``, and so do new ones."""
 
     epoch: int
     error: EdgeflowError
 
 
-@dataclass(frozen=True, slots=True)
-class EpochClosed:
+class EpochClosed(Word, frozen=True):
     """The epoch is forgotten; what is pending is dropped."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(Word, frozen=True):
     """A request is to begin when there is room for it."""
 
     epoch: int
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class FrameArrived:
+class FrameArrived(Word, frozen=True):
     epoch: int
     request_id: int
     frame: FrameKey
     num_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class RequestWaits:
+class RequestWaits(Word, frozen=True):
     """The request that runs needs one of these frames to go on."""
 
     epoch: int
@@ -78,16 +70,14 @@ class RequestWaits:
     frames: tuple[FrameKey, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFinished:
+class RequestFinished(Word, frozen=True):
     """The request that runs has come to the end of its program."""
 
     epoch: int
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFailed:
+class RequestFailed(Word, frozen=True, gc=True):
     """The request that runs has raised."""
 
     epoch: int
@@ -95,8 +85,7 @@ class RequestFailed:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLost:
+class RequestLost(Word, frozen=True, gc=True):
     """A request cannot be answered: another rank says so, or its time is up."""
 
     epoch: int
@@ -104,8 +93,7 @@ class RequestLost:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class RequestAbandoned:
+class RequestAbandoned(Word, frozen=True):
     """The answer is not wanted any more."""
 
     epoch: int
@@ -130,28 +118,24 @@ RankEvent = (
 # Instructions.
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Word, frozen=True):
     """Keep the payload of the frame that has just arrived."""
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(Word, frozen=True):
     """Forget the frame that has just arrived."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartRequest:
+class StartRequest(Word, frozen=True):
     """Begin to run a request."""
 
     epoch: int
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Word, frozen=True):
     """Give a request a frame that it waits for, and run it on."""
 
     epoch: int
@@ -159,16 +143,14 @@ class Deliver:
     frame: FrameKey
 
 
-@dataclass(frozen=True, slots=True)
-class FinishRequest:
+class FinishRequest(Word, frozen=True):
     """The outputs of a request are complete."""
 
     epoch: int
     request_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class FailRequest:
+class FailRequest(Word, frozen=True, gc=True):
     """Tell the owner of a request that it has failed."""
 
     epoch: int
@@ -176,8 +158,7 @@ class FailRequest:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class DropRequest:
+class DropRequest(Word, frozen=True):
     """Forget what is held for a request: its frames, its buffers."""
 
     epoch: int

@@ -13,12 +13,14 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import msgspec
+
 #: Ids of ended requests that are remembered one by one; older ids are known to have ended.
 _MAX_REMEMBERED: Final = 4096
 
 
-class FrameKey(NamedTuple):
-    """Which transfer of a program: who sends it, and its tag."""
+class FrameKey(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A transfer of a program: its sender and its tag."""
 
     peer: int
     tag: int

@@ -167,8 +167,7 @@ class RankState(Machine):
         if arrival is Arrival.KEEP:
             return [Keep(), *self._next()]
         if arrival is Arrival.UNEXPECTED:
-            peer, tag = event.frame
-            raise CodecError(f"epoch {epoch}: no frame {tag} from rank {peer} is due")
+            raise CodecError(f"epoch {epoch}: no frame {event.frame.tag} from rank {event.frame.peer} is due")
         if arrival is Arrival.OVERLOADED:
             error = WorkerOverloadedError(
                 f"epoch {epoch}: {schedule.early_bytes:,} bytes are kept for requests that have not begun; "

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from edgeflow.errors import EdgeflowError
+from edgeflow.machine import Word
 from edgeflow.rank.schedule import FrameKey
 
 # Events.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareRequested:
+class PrepareRequested(Word, frozen=True, kw_only=True):
     """The coordinator wants to run a program here.
 
     Attributes:
@@ -32,38 +30,32 @@ class PrepareRequested:
     now_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Word, frozen=True):
     """The weights of an epoch have arrived, and its program is compiled."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommitRequested:
+class CommitRequested(Word, frozen=True):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseRequested:
+class ReleaseRequested(Word, frozen=True):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class AbortRequested:
+class AbortRequested(Word, frozen=True):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class PeerConnected:
+class PeerConnected(Word, frozen=True):
     """A peer has dialled this worker."""
 
     epoch: int
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class PeerLost:
+class PeerLost(Word, frozen=True):
     """The connection with a peer has ended.
 
     Attributes:
@@ -78,16 +70,14 @@ class PeerLost:
     is_silent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRenewed:
+class LeaseRenewed(Word, frozen=True):
     """The coordinator of these epochs is alive."""
 
     epochs: tuple[int, ...]
     now_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Word, frozen=True):
     """Time has passed."""
 
     now_s: float
@@ -109,24 +99,21 @@ WorkerEvent = (
 # Instructions.
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Word, frozen=True):
     """Connect to a peer."""
 
     epoch: int
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class TellClient:
+class TellClient(Word, frozen=True, gc=True):
     """Tell the client of a failure that concerns every request of the epoch; none is pending here."""
 
     epoch: int
     error: EdgeflowError
 
 
-@dataclass(frozen=True, slots=True)
-class FreeEpoch:
+class FreeEpoch(Word, frozen=True):
     """Forget an epoch: close its connections, free its program and its weights."""
 
     epoch: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edgeflow.errors import WorkerOverloadedError
-from edgeflow.machine import Machine, recorded
+from edgeflow.machine import Machine, Word, recorded
 
 #: Members beyond which nobody is taken.
 MAX_MEMBERS: Final = 256
@@ -33,26 +33,22 @@ class Member:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(Word, frozen=True):
     member_id: str
     member: Member
     now_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Renewed:
+class Renewed(Word, frozen=True):
     member_id: str
     now_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Word, frozen=True):
     member_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Word, frozen=True):
     """Time has passed."""
 
     now_s: float
@@ -61,13 +57,11 @@ class Tick:
 RegistryEvent = Joined | Renewed | Left | Tick
 
 
-@dataclass(frozen=True, slots=True)
-class TellJoined:
+class TellJoined(Word, frozen=True):
     member: Member
 
 
-@dataclass(frozen=True, slots=True)
-class TellLeft:
+class TellLeft(Word, frozen=True):
     member: Member
     reason: str
 
