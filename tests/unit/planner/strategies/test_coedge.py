@@ -13,7 +13,7 @@ from edgeflow.cluster.cluster import Cluster, Device, Link
 from edgeflow.cost import CostModel
 from edgeflow.errors import InfeasiblePlanError
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Plan
+from edgeflow.plan import Plan, Stage
 from edgeflow.planner import plan
 from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.objective import Objective
@@ -185,7 +185,7 @@ def test_no_division_into_whole_rows_is_better_than_the_programme(
     assert figures(frugal.rows)[1] <= least_j + max(w * flops / rate / rows for w, rate in devices) * (
         1 + 1e-3
     )
-    assert op.output in programme._labels
+    assert op.output in analysis_of(model).labels
 
 
 # Sets of devices
@@ -310,3 +310,42 @@ def test_devices_without_a_link_do_not_share_rows() -> None:
 def test_memory_that_holds_it_in_no_way_names_a_device_and_bytes() -> None:
     with pytest.raises(InfeasiblePlanError, match=r"device 'd\d' needs [\d,]+ bytes .* it offers 20,000"):
         plan(graph("tiny-resnet"), cluster_of(memory=20_000), strategy="coedge")
+
+
+def intervals(stage: Stage, dim: int) -> dict[int, int]:
+    """Device -> length of what it owns of the stage's first output along ``dim``."""
+    return {shard.device: shard.outputs[0][1].region[dim].length for shard in stage.shards}
+
+
+def slow(*speeds: float) -> Cluster:
+    """Devices so slow that sharing pays on this network."""
+    devices = tuple(
+        Device(name=f"device{rank}", flops_per_second=1e8 * speed, memory_bytes=1 << 30, overhead_s=0.0)
+        for rank, speed in enumerate(speeds)
+    )
+    return Cluster(devices=devices, network=Link(bandwidth_bytes_per_s=1e9, latency_s=1e-5))
+
+
+def test_coedge_shares_rows_about_in_proportion_to_speed() -> None:
+    made = plan(graph("tiny-resnet"), slow(1.0, 0.5, 0.5), strategy="coedge")
+
+    first = made.stages[0]
+    assert first.kind == "rows"
+    assert intervals(first, 2) == {
+        0: pytest.approx(16, abs=1),
+        1: pytest.approx(8, abs=1),
+        2: pytest.approx(8, abs=1),
+    }
+    assert made.chosen.startswith("coedge rows")
+
+
+def test_coedge_leaves_out_a_device_whose_strip_is_thinner_than_the_padding() -> None:
+    made = plan(graph("tiny-resnet"), slow(1.0, 0.5, 0.05), strategy="coedge")
+
+    assert made.devices == (0, 1)
+
+
+def test_coedge_runs_what_follows_the_cnn_on_the_fastest_device() -> None:
+    made = plan(graph("tiny-resnet"), slow(0.5, 1.0, 0.5), strategy="coedge")
+
+    assert made.stages[-1].devices == (1,)
