@@ -21,12 +21,12 @@ class Solution(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         devices: In the order of their strips.
-        shares: Of the rows, before rounding; they add up to one.
-        rows: Of the tensor with the most rows, whole numbers.
+        shares: Shares of the rows, before rounding; they add up to one.
+        rows: Rows of the tensor with the most rows, whole numbers.
         rest: The device that runs what is not split.
-        latency_s, energy_j: What the programme takes them to be.
+        latency_s, energy_j: As the programme estimates them.
         misses_s: By how much the deadline is missed; 0 if it is kept, or there is none.
-        score: To compare solutions of one question by, least first.
+        score: Sort key among solutions with the same objective and deadline, best first.
     """
 
     devices: tuple[int, ...]
@@ -40,7 +40,7 @@ class Solution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Programme:
-    """The programmes of one graph, for any set out of some devices."""
+    """The linear programmes of one graph, for any subset of some devices."""
 
     def __init__(self, task: Task, end: int, devices: tuple[int, ...]) -> None:
         self.devices = devices
@@ -66,7 +66,7 @@ class Programme:
         Without: the least latency.
 
         Args:
-            least_share: What each device has at least; by default shares may be zero.
+            least_share: The least share of each device.
 
         Returns:
             None if the devices' memory does not hold all rows, or not the least share.
@@ -120,7 +120,7 @@ class Programme:
         return self._solution(terms, x[:count], energy=energy, deadline_s=deadline_s)
 
     def given(self, devices: tuple[int, ...], shares: Sequence[float]) -> Solution:
-        """Return a split with shares from elsewhere; what does not split runs on the fastest of them."""
+        """Return a split with given shares; the fastest of the devices runs the rest."""
         fastest = next(rank for rank in self._task.fastest if rank in devices)
         terms = Terms(self._part, devices, rest=fastest)
         return self._solution(terms, np.array(shares), energy=False, deadline_s=None)
@@ -129,7 +129,7 @@ class Programme:
         latency_s = terms.latency_s(shares)
         energy_j = float(terms.slope_j @ shares) + terms.fixed_j
         misses_s = 0.0 if deadline_s is None else max(0.0, latency_s - deadline_s)
-        # What HiGHS's tolerance leaves is no miss.
+        # Ignore a miss within HiGHS's tolerance.
         misses_s = misses_s if misses_s > 1e-6 * latency_s else 0.0
         objective = (energy_j, latency_s) if energy else (latency_s, energy_j)
         return Solution(

@@ -18,7 +18,7 @@ class SplitPart:
     """Operators ``[0, end)`` in rows on some of ``devices``; the operators behind them on one device.
 
     Attributes:
-        num_rows: Of the tensor with the most rows.
+        num_rows: Rows of the tensor with the most rows.
         layers: Positions of operators, by the number of exchanges before them when all devices take part.
     """
 
@@ -57,7 +57,7 @@ class SplitPart:
 
     @cached_property
     def rest_cost(self) -> dict[int, tuple[float, float]]:
-        """Rank -> seconds and joules of what is not split."""
+        """Rank -> seconds and joules of the rest."""
         found = {}
         factors = self.task.cost.factors(names_of(self.rest))
         strips = [(self.costs.of(op, is_whole=True), factors.get(op.name, 1.0)) for op in self.rest]
@@ -70,7 +70,7 @@ class SplitPart:
         return found
 
     def largest_share(self, rank: int, *, is_rest: bool) -> float:
-        """Of the rows, that the memory holds beside the weights. A plan's own check is exact."""
+        """Return the share of the rows that fits in memory beside the weights: an estimate."""
         weights, activations = self._num_bytes
         free = self.task.cluster.devices[rank].memory_bytes - weights
         if is_rest:
@@ -79,7 +79,7 @@ class SplitPart:
 
     @cached_property
     def _num_bytes(self) -> tuple[int, int]:
-        """Bytes of all weights of the part that is split, and of its activations at their peak."""
+        """Bytes of the split part's weights, and of its activations at their peak."""
         graph = self.task.graph
         inside = {op.name for op in self.operators}
         leaving = tuple(

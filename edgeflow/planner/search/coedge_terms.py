@@ -17,10 +17,10 @@ class Terms:
 
     Attributes:
         slope_s: Seconds of a layer for all rows, on top of ``fixed_s``.
-        shared_s: Seconds that everybody waits for the rows of a device, per share of them.
+        shared_s: Seconds that every device waits for the rows of one device, per unit of its share.
         fixed_s: Seconds whatever the share, halos included.
         slope_j, fixed_j: Joules for all rows, and of taking part.
-        rest_s: Seconds of what is not split.
+        rest_s: Seconds of the rest.
     """
 
     def __init__(self, part: SplitPart, devices: tuple[int, ...], *, rest: int) -> None:
@@ -62,7 +62,7 @@ class Terms:
         return [self._part.task.speeds[rank] for rank in self.devices]
 
     def _compute(self, layer: Sequence[int]) -> tuple[Floats, Floats]:
-        """Straight lines through the cut of an equal share and the whole."""
+        """Return slopes and fixed parts of the straight lines through an equal share and the whole."""
         cost, operators = self._part.task.cost, [self._part.operators[index] for index in layer]
         factors = cost.factors(names_of(operators))
         slope, fixed = np.zeros(len(self.devices)), np.array([cost.start_s(rank) for rank in self.devices])
@@ -126,7 +126,7 @@ class Terms:
         return halo
 
     def _scatter(self) -> None:
-        """Rows of the inputs leave the client one device after another."""
+        """Add the inputs' rows, which leave the client one device after another."""
         part = self._part
         graph, wires = part.task.graph, part.wires
         rows = sum(graph.specs[name].num_bytes for name in graph.inputs if name in part.labels)
@@ -137,7 +137,7 @@ class Terms:
         self._charge(rows, source=part.task.cluster.source_rank)
 
     def _gather(self) -> None:
-        """Rows that the rest, or the client, reads come in one device after another."""
+        """Add the rows that the rest, or the client, reads; they come in one device after another."""
         part = self._part
         graph, wires = part.task.graph, part.wires
         rest = {op.name for op in part.rest}

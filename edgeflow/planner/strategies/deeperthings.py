@@ -66,7 +66,7 @@ class Convolution(msgspec.Struct, frozen=True):
 
     Attributes:
         members: It and what follows it elementwise.
-        read_bytes, made_bytes: Of its input and output.
+        read_bytes, made_bytes: Bytes of its input and output.
         may_sum: Whether partial sums over its input channels can be made.
     """
 
@@ -76,7 +76,7 @@ class Convolution(msgspec.Struct, frozen=True):
     may_sum: bool
 
 
-#: How the last convolution so far is split -> the least bytes, and how all so far are.
+#: Way of the last convolution so far -> the least bytes, and the ways of all convolutions so far.
 _Best = dict[Way | None, tuple[Fraction, tuple[Way, ...]]]
 
 #: Convolutions of which each alone reads what the one before makes.
@@ -167,7 +167,7 @@ def _may_follow(item: Convolution, way: Way, previous: Way | None) -> bool:
 
 
 def _bytes(item: Convolution, way: Way, previous: Way | None, count: int) -> Fraction:
-    """What one convolution adds to the objective; see the module's docstring."""
+    """Return the bytes that one convolution adds to the objective; see the module's docstring."""
     others, part = count - 1, Fraction(count - 1, count)
     handed_out = 0 if previous == "reused" else others * item.read_bytes
     match way:

@@ -71,7 +71,7 @@ def test_a_strategy_that_is_sure_to_be_worse_says_so_without_programs() -> None:
     alone = single(task)
     exact = megatron(task)
     assert exact.predicted_latency_s > alone.predicted_latency_s
-    with pytest.raises(InfeasiblePlanError, match="for frames alone on") as caught:
+    with pytest.raises(InfeasiblePlanError, match=r"for the frames of .* alone") as caught:
         megatron(task.within(alone.predicted_latency_s))
     assert caught.value.required is not None
     assert alone.predicted_latency_s < caught.value.required <= exact.predicted_latency_s
