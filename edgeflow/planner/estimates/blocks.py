@@ -1,7 +1,7 @@
 """Fused blocks: consecutive operators that devices run without communication, recomputing halos.
 
-The graph in topological order is divided into *pieces*, between which devices may exchange rows. A block is
-a run of pieces on a *team*: devices with shares, or one device. Inside a block nothing is exchanged; what a
+The graph in topological order is divided into *sections*, between which devices may exchange rows. A block is
+a run of sections on a *team*: devices with shares, or one device. Inside a block nothing is exchanged; what a
 device lacks is fetched before it. `Blocks` says what a block needs and how long it takes, for all teams at
 once, and how long the exchange before it takes, for all pairs of teams.
 
@@ -21,7 +21,7 @@ from edgeflow.cost.runs import MeasuredRuns
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece
 from edgeflow.planner.estimates.arrays import Floats, Ints
-from edgeflow.planner.estimates.pieces import pieces_of
+from edgeflow.planner.estimates.sections import sections_of
 from edgeflow.planner.estimates.strips import StripCosts, Strips
 from edgeflow.planner.estimates.wires import Wires
 from edgeflow.planner.layouts.layout import Draft, names_of, single_draft
@@ -40,7 +40,7 @@ Wanted = Mapping[str, tuple[Ints, Ints]]
 
 
 class Block(msgspec.Struct, frozen=True):
-    """Pieces ``first .. last``, both included.
+    """Sections ``first .. last``, both included.
 
     Attributes:
         needs: Positions that it reads of tensors computed before it, and of the inputs.
@@ -61,7 +61,7 @@ class Blocks:
         self.analysis = analysis
         self.teams = tuple(teams)
         self.costs = costs
-        self.pieces = pieces_of(costs)
+        self.sections = sections_of(costs)
         self._labels = costs.labels
         self._wires = Wires(cost)
         self._num_ranks = len(cost.cluster.devices)
@@ -73,18 +73,18 @@ class Blocks:
         self._start_s = np.array([cost.start_s(rank) for rank in cost.cluster.ranks])
         #: ``[team, 1]``: factor on seconds of kernels.
         self._contention = np.array([[cost.contention if len(team.devices) > 1 else 1.0] for team in teams])
-        self._first_operator = [0, *accumulate(len(piece) for piece in self.pieces)]
-        self._position = {op.name: i for i, piece in enumerate(self.pieces) for op in piece}
+        self._first_operator = [0, *accumulate(len(section) for section in self.sections)]
+        self._position = {op.name: i for i, section in enumerate(self.sections) for op in section}
         self._splits: dict[int, tuple[Ints, Ints]] = {}
         self._nearest = self._nearest_member()
 
     def ending_at(self, last: int) -> Iterator[Block]:
-        """Yield the blocks that end with piece ``last``, the shortest first."""
+        """Yield the blocks that end with section ``last``, the shortest first."""
         shape = (len(self.teams), self._num_ranks)
         wanted: dict[str, tuple[Ints, Ints]] = {}
         together = _Together(self._runs, self._first_operator[last + 1], np.zeros(shape))
         for first in range(last, -1, -1):
-            for op in reversed(self.pieces[first]):
+            for op in reversed(self.sections[first]):
                 strips = self._strips(op, last)
                 starts, stops = self._made(op, strips, wanted, last)
                 count = np.maximum(stops - starts, 0)
@@ -114,7 +114,7 @@ class Blocks:
             if tensor in self.analysis.graph.producer:
                 size = self._size(tensor)
                 starts, stops = np.zeros((1, 1), dtype=np.int64), np.full((1, 1), size, dtype=np.int64)
-                frames[..., -1:] += self._frames(tensor, starts, stops, len(self.pieces), is_client=True)
+                frames[..., -1:] += self._frames(tensor, starts, stops, len(self.sections), is_client=True)
         answer: Floats = self._wires.seconds(_between_ranks(frames))[:, 0]
         return answer
 
@@ -123,7 +123,7 @@ class Blocks:
         drafts: list[Draft] = []
         joined: list[tuple[list[Operator], int]] = []
         for first, last, team in path:
-            operators = [op for piece in self.pieces[first : last + 1] for op in piece]
+            operators = [op for section in self.sections[first : last + 1] for op in section]
             is_alone = len(self.teams[team].devices) == 1
             if joined and is_alone and joined[-1][1] == team:
                 joined[-1][0].extend(operators)
@@ -157,7 +157,7 @@ class Blocks:
 
     def _strips(self, op: Operator, last: int) -> Strips:
         """Return an operator's strips; a sum in parts only if it ends its block: readers need it whole."""
-        return self.costs.of(op, is_whole=op is not self.pieces[last][-1])
+        return self.costs.of(op, is_whole=op is not self.sections[last][-1])
 
     def _made(
         self, op: Operator, strips: Strips, wanted: dict[str, tuple[Ints, Ints]], last: int
@@ -186,7 +186,7 @@ class Blocks:
     def _last_read(self, tensor: str) -> int:
         graph = self.analysis.graph
         if tensor in graph.outputs:
-            return len(self.pieces)
+            return len(self.sections)
         return max((self._position[reader.name] for reader in graph.consumers.get(tensor, ())), default=-1)
 
     # Who owns what
@@ -236,7 +236,7 @@ class Blocks:
                 starts[None, :, None], own_starts
             )
             frames[..., :-1, :] = np.maximum(overlap, 0) * size
-        elif self.costs.is_sum(source) and source is self.pieces[self._position[source.name]][-1]:
+        elif self.costs.is_sum(source) and source is self.sections[self._position[source.name]][-1]:
             # Partial sums, unless the block that computes it also reads it; a team of one owns it whole.
             own_starts, own_stops = self._split(self.costs.of(source).size)
             makes = (own_stops > own_starts)[:, None, :, None]
