@@ -1,4 +1,4 @@
-"""Strategies: one file each, all answering with the same kind of plan."""
+"""The planner: every strategy decides which device computes what, and returns the same kind of plan."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ def plan(
     Args:
         strategy: One of `strategies`.
         objective: ``latency``: the time of one request on an idle cluster. ``throughput``: the time between
-            two answers when requests never cease. ``energy``: what one request adds to the consumption.
-        deadline_s: Latency to keep. A plan that misses it loses against any that keeps it; where none does,
-            the one that misses it by least is returned, which its ``predicted_latency_s`` shows.
+            two answers when requests arrive without pause. ``energy``: joules that one request adds to the
+            consumption.
+        deadline_s: Latency to keep. A plan that keeps it is preferred to any that misses it. If none keeps
+            it, the plan that misses it by the least is returned; compare its ``predicted_latency_s``.
         cost: Costs on this cluster; the roofline of its devices by default.
-        activations: Send them narrower over slow links, as one of `edgeflow.plan.encoding.ENCODINGS`: faster
-            there, and the answers are no longer exactly those of one device.
+        activations: Encoding of activations on slow links, one of `edgeflow.plan.encoding.ENCODINGS`: fewer
+            bytes, but answers are no longer exactly those of one device.
 
     Raises:
         ConfigError: If there is no such strategy, objective or encoding, or the deadline is not positive.
@@ -57,7 +58,7 @@ def plan(
     task = _task(graph, cluster, cost, Objective.of(objective, deadline_s), activations)
     with _collector_paused():
         made = STRATEGIES[strategy](task)
-        verify_plan(made)  # of all that was weighed on the way, only whether it fits in memory
+        verify_plan(made)  # candidates were checked for memory only
     return made
 
 
@@ -69,7 +70,7 @@ def plan_again(
     strategy: str | None = None,
     cost: CostModel | None = None,
 ) -> Plan:
-    """Plan for another cluster, as ``made`` was asked for.
+    """Plan for another cluster with the objective, deadline and activations of ``made``.
 
     Args:
         graph, strategy: Instead of those of ``made``.
@@ -89,7 +90,7 @@ def plan_again(
 
 
 def pareto(graph: ModelGraph, cluster: Cluster, *, cost: CostModel | None = None) -> tuple[Plan, ...]:
-    """Return plans of which none is beaten in latency, in throughput and in energy at once; quickest first.
+    """Return the Pareto front of latency, throughput and energy, quickest plan first.
 
     Raises:
         InfeasiblePlanError: If the memory of the devices does not hold the model in any way tried.
@@ -103,9 +104,9 @@ def pareto(graph: ModelGraph, cluster: Cluster, *, cost: CostModel | None = None
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pause the search for cycles: planning makes millions of small frozen values, and none is in a cycle.
+    """Pause the garbage collector: planning makes millions of small frozen values and no reference cycle.
 
-    Seen: 1.4 s instead of 2.0 s for ResNet-50 on eight devices.
+    Measured: 1.4 s instead of 2.0 s for ResNet-50 on eight devices.
     """
     was_enabled = gc.isenabled()
     gc.disable()

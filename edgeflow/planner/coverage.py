@@ -1,12 +1,12 @@
-"""What of a model can be split, along what, and how much of that a planner can use: asked, not guessed.
+"""How much of a model can be split, along which dims, and how much of that the planner can use.
 
 The rules say for each operator along which dims of its output, and over which sum, work can be divided. That
-is necessary, not sufficient: a plan splits *neighbours* alike. So the builders of layouts are asked too what
-they would split if they had the whole graph: by carrying a split of an input's dim through it (rows, tokens),
-and by groups that end in a sum, with columns beside them (tensor parallelism).
+is necessary but not sufficient: a plan splits neighbouring operators alike. The builders of layouts are
+therefore given the whole graph, to see which operators they split: by carrying a split of an input's dim
+through it (rows, tokens), and by groups that end in a sum, with columns beside them (tensor parallelism).
 
-Dims have no names here but their numbers, since what dim 1 means (channels, tokens, heads, windows) is for
-the model to know: a transposed map has its channels last, and no operator says so.
+Dims are numbered, not named: only the model knows whether dim 1 means channels, tokens, heads or windows. A
+transposed map has its channels last, and no operator says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgeflow.sharding.region import Interval
 from edgeflow.sharding.rules import contraction_size, rule_of
 from edgeflow.sharding.rules.base import BARRIER
 
-#: A half must cost at most this share of the whole, else the split repeats too much to be called one.
+#: A half must cost at most this share of the whole; otherwise the split repeats too much work.
 _WORTH = 0.75
 
 #: Why an operator runs whole.
@@ -40,8 +40,9 @@ class OperatorCoverage(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: The overload.
         count: Operators of this kind.
-        flops: Of all of them together; without a rule a lower bound, one for each element of the output.
-        splits: How many of them split along what, most common first: ``"dim 2"`` is dim 2 of an operator's
+        flops: FLOPs of all operators of this kind; without a rule a lower bound, one per element of the
+            output.
+        splits: Along what how many of them split, most common first: ``"dim 2"`` is dim 2 of an operator's
             output, ``"sum"`` an interval of the dim that it sums over, which makes partial sums.
         whole: How many of them split along nothing, by reason.
         num_by_inputs: How many the best split of an input's dim reaches; see `Coverage.reaches`.
@@ -74,7 +75,7 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
         input: For ``rows``: the input whose dim is split.
         dim: For ``rows``: which one.
         num_operators: How many operators are split.
-        flops: Of these.
+        flops: FLOPs of the operators that are split.
     """
 
     kind: Kind
@@ -88,10 +89,10 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     """How much of a model can be split.
 
     Attributes:
-        name: Of the graph.
-        operators: By kind, most FLOPs first.
-        total_flops: Of the whole model; a lower bound where an operator has no rule.
-        split_flops: Of the operators that can be split along something.
+        name: Name of the graph.
+        operators: Operators by kind, most FLOPs first.
+        total_flops: FLOPs of the whole model; a lower bound where an operator has no rule.
+        split_flops: FLOPs of the operators that can be split.
         num_groups: Groups of operators that tensor parallelism finds.
         reaches: What planners can use: a split of each dim of each input, most FLOPs first, and then tensor
             parallelism. They overlap, and a plan may use one here and another there.
@@ -111,17 +112,17 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def barriers(self) -> tuple[OperatorCoverage, ...]:
-        """Kinds of which something splits along nothing."""
+        """Kinds with at least one operator that cannot be split."""
         return tuple(item for item in self.operators if item.whole)
 
     @property
     def is_bounded(self) -> bool:
-        """Whether FLOPs, and shares of them, are bounds: something without a rule costs nobody knows what."""
+        """Whether FLOPs and shares are only bounds: an operator without a rule has unknown cost."""
         return any(NO_RULE in item.whole or SEVERAL_OUTPUTS in item.whole for item in self.operators)
 
 
 def coverage(graph: ModelGraph) -> Coverage:
-    """Ask every operator's rule, and the builders of layouts, what of a graph can be divided."""
+    """Return how much of a graph can be split, by the operators' rules and by the builders of layouts."""
     analysis = analysis_of(graph)
     by_inputs = [
         (
@@ -175,7 +176,7 @@ def coverage(graph: ModelGraph) -> Coverage:
 
 
 def split_along(graph: ModelGraph, op: Operator) -> tuple[str, ...]:
-    """Return along what an operator's work, or what it reads, divides: ``("dim 2", "sum")``."""
+    """Return the dims along which an operator's work divides, for example ``("dim 2", "sum")``."""
     if rule_of(op) is BARRIER:
         return ()
     analysis = analysis_of(graph)
@@ -194,7 +195,7 @@ def split_along(graph: ModelGraph, op: Operator) -> tuple[str, ...]:
 
 
 def _why_whole(graph: ModelGraph, op: Operator) -> str:
-    """Return the reason for which an operator splits along nothing."""
+    """Return why an operator cannot be split."""
     if rule_of(op) is BARRIER:
         return SEVERAL_OUTPUTS if len(op.outputs) > 1 else NO_RULE
     is_single = graph.specs[op.first_output].num_elements == 1
@@ -202,13 +203,13 @@ def _why_whole(graph: ModelGraph, op: Operator) -> str:
 
 
 def _split_by(analysis: Analysis, layout: Layout) -> frozenset[str]:
-    """Names of the operators of which no device makes the whole, if a layout is given the whole graph."""
+    """Return the operators that no device computes whole when the whole graph has this layout."""
     found = set()
     for item in draft(analysis, analysis.graph.operators, layout):
         for name in item.operators:
             output = analysis.graph.by_name[name].first_output
             pieces = [mine[output] for mine in item.pieces.values() if output in mine]
-            # Inside of a group there are no pieces: what a device makes there follows from the group's end.
+            # Inside a group there are no pieces: they follow from those of its last operator.
             if all(piece.contraction or piece.region != analysis.full(output) for piece in pieces):
                 found.add(name)
     return frozenset(found)

@@ -1,4 +1,4 @@
-"""What a strategy is, and what all of them share: choosing devices, finishing plans, comparing candidates."""
+"""The task of a strategy, and what all strategies share: finishing plans, comparing candidates."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ from edgeflow.units import format_seconds
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """What a strategy is given.
+    """The input of a strategy: what to plan for, on which devices, at which costs.
 
     Attributes:
-        limit_s: A plan that needs longer is of no use; of one with many devices no more is said then.
+        limit_s: Latency above which a plan is useless. A plan on many devices is refused without an exact
+            prediction if a bound is above it.
     """
 
     graph: ModelGraph
@@ -62,13 +63,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def alone_s(self) -> tuple[float, ...]:
-        """Rank -> seconds of all kernels of the graph there, by what is known of the device."""
+        """Rank -> seconds of all kernels of the graph on that device alone."""
         kernels = whole_kernels(self.graph)
         return tuple(self.cost.compute_s(rank, kernels) for rank in self.cluster.ranks)
 
     @cached_property
     def alone(self) -> tuple[tuple[Plan, ...], tuple[tuple[str, InfeasiblePlanError], ...]]:
-        """The whole graph on each device that can hold it, and why the others cannot; most strategies ask."""
+        """Plans of the whole graph on each device that can hold it, and the failures of the others."""
         plans, failures = [], []
         for rank, device in enumerate(self.cluster.devices):
             run = Run(self.graph.operators, Layout(kind="single", devices=(rank,)))
@@ -93,7 +94,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return limited
 
     def part(self, cluster: Cluster, cost: CostModel, ranks: Sequence[int]) -> Task:
-        """The same task on some of the devices, of which ``ranks`` says what they are called here."""
+        """Return the task on a part of the cluster; ``ranks``: its ranks in the whole cluster."""
         of_part = msgspec.structs.replace(self, cluster=cluster, cost=cost)
         # A device takes as long for its strip among few as among many.
         of_part.__dict__["strips"] = StripCosts(
@@ -108,14 +109,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def whole_kernels(graph: ModelGraph) -> tuple[Kernel, ...]:
-    """The kernels that make every result of the graph whole, in order."""
+    """Return the kernels that compute every result of the graph whole, in order."""
     names = tuple(name for op in graph.operators for name in op.used_outputs)
     pieces = tuple((name, Piece(Region.full(graph.specs[name].shape))) for name in names)
     stage = Stage(name="", kind="", operators=tuple(op.name for op in graph.operators), shards=())
     return stage_kernels(graph, stage, Shard(0, pieces)).kernels
 
 
-#: From so many shards in a stage on, frames are counted before programs are written.
+#: Plans with this many shards in a stage are bounded by their frames before programs are written.
 _MANY: Final = 16
 
 #: A strategy decides; it returns a finished plan or raises `InfeasiblePlanError`.
@@ -130,7 +131,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def merge_runs(runs: Sequence[Run]) -> list[Run]:
-    """Join neighbours of the same layout, unless their halos are recomputed, which then would grow."""
+    """Join neighbouring runs of the same layout, unless halos are recomputed: joined, they would grow."""
     merged: list[Run] = []
     for run in runs:
         if merged and merged[-1].layout == run.layout and run.layout.exchange:
@@ -204,8 +205,8 @@ def _check_limit(task: Task, stages: tuple[Stage, ...]) -> None:
     if least_s > task.limit_s:
         name = task.cluster.devices[rank].name
         raise InfeasiblePlanError(
-            f"at least {format_seconds(least_s)}, for frames alone on {name!r}, where "
-            f"{format_seconds(task.limit_s)} is enough for all",
+            f"needs at least {format_seconds(least_s)}, for the frames of {name!r} alone; "
+            f"another plan needs {format_seconds(task.limit_s)} for everything",
             constraint="latency",
             required=least_s,
             available=task.limit_s,
@@ -262,7 +263,7 @@ def best_of(
 
 
 def least_infeasible(errors: Sequence[InfeasiblePlanError]) -> InfeasiblePlanError:
-    """The failure that lacked the least of what bound it."""
+    """Return the failure whose requirement exceeds what is available by the least."""
     return min(
         errors,
         key=lambda error: (error.required or float("inf")) - (error.available or 0.0),

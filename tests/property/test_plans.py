@@ -96,10 +96,13 @@ def test_strategies(seed: int, tmp_path: Path) -> None:
     with clusters(seed) as each:
         for _, cluster in each:
             plans = plans_of(graph, cluster)
-            for plan in plans.values():
+            assert all(
+                plans["auto"].predicted_latency_s <= plan.predicted_latency_s for plan in plans.values()
+            )
+            # Strategies often agree, on one device for instance: equal stages are the same programs.
+            for plan in {(plan.stages, plan.replicas): plan for plan in plans.values()}.values():
                 check(plan, args, expected)
                 assert plan.predicted_latency_s == predict(plan).latency_s
-                assert plans["auto"].predicted_latency_s <= plan.predicted_latency_s
                 plan.save(tmp_path / "plan.json")
                 assert Plan.load(tmp_path / "plan.json", graph).fingerprint == plan.fingerprint
 

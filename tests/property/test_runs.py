@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from random import Random
 
 import msgspec
@@ -12,6 +13,7 @@ from edgeflow.cluster import Cluster
 from edgeflow.cost import CostModel, MeasuredRuns, Measurement, Span, predict
 from edgeflow.cost.model import written_elements
 from edgeflow.graph.ir import ModelGraph
+from edgeflow.plan import Plan
 from edgeflow.planner.task import whole_kernels
 from edgeflow.simulator import simulate
 from tests.unit.plan.tiny import convs, mlp
@@ -52,12 +54,18 @@ def random_task(seed: int) -> tuple[ModelGraph, Cluster, CostModel]:
     return graph, cluster, random_cost(rng, graph, cluster)
 
 
+@cache
+def random_plans(seed: int) -> dict[str, Plan]:
+    """Return the plans of all strategies for one random task."""
+    graph, cluster, cost = random_task(seed)
+    return {name: ef.plan(graph, cluster, strategy=name, cost=cost) for name in _STRATEGIES}
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_one_request_is_simulated_as_it_is_predicted(seed: int) -> None:
-    graph, cluster, cost = random_task(seed)
+    _, _, cost = random_task(seed)
 
-    for strategy in _STRATEGIES:
-        plan = ef.plan(graph, cluster, strategy=strategy, cost=cost)
+    for strategy, plan in random_plans(seed).items():
         assert predict(plan, cost).latency_s == pytest.approx(plan.predicted_latency_s, rel=1e-9)
         found = simulate(plan, requests=1, cost=cost).latency_s
         assert found == pytest.approx(plan.predicted_latency_s, rel=1e-9), strategy
@@ -70,8 +78,7 @@ def test_no_plan_beats_the_lower_bound_and_auto_beats_them_all(seed: int) -> Non
     best = ef.plan(graph, cluster, strategy="auto", cost=cost)
 
     assert best.lower_bound_s is not None
-    for strategy in _STRATEGIES:
-        rival = ef.plan(graph, cluster, strategy=strategy, cost=cost)
+    for strategy, rival in random_plans(seed).items():
         assert rival.predicted_latency_s >= best.lower_bound_s * (1 - 1e-9), strategy
         assert best.predicted_latency_s <= rival.predicted_latency_s * (1 + 1e-9), strategy
 

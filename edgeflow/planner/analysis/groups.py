@@ -20,7 +20,7 @@ _MIN_GROUP_SHARE = 1e-3
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Operators that can be run on an interval of one summed-over dim, without talking.
+    """Operators that run on an interval of one summed-over dim without communication.
 
     Attributes:
         operators: In topological order; the last one sums.
@@ -49,7 +49,7 @@ class GroupFinder:
         self._graph = whole.graph
 
     def groups(self) -> tuple[Group, ...]:
-        """Disjoint groups, last operators first chosen, so that pairs form from the summing end."""
+        """Return disjoint groups, found backwards so that pairs form at the operator that sums."""
         taken: set[str] = set()
         found = []
         for op in reversed(self._graph.operators):
@@ -88,7 +88,7 @@ class GroupFinder:
         )
 
     def _members(self, root: Operator, interval: Interval, taken: set[str]) -> tuple[Operator, ...]:
-        """Operators before ``root`` of which ``interval`` needs only a part, and that nobody else reads."""
+        """Return ``root`` and the operators that only it reads and that ``interval`` needs in part."""
         cuts = {root.name: self._whole.cutter.cut(root, self._whole.full(root.output), interval)}
         needs = dict(cuts[root.name].needs)
         members = [root]
@@ -111,7 +111,7 @@ class GroupFinder:
         return tuple(reversed(members))
 
     def _group_flops(self, members: Sequence[Operator], interval: Interval) -> int:
-        """FLOPs of a group's members for one interval of the summed-over dim."""
+        """Return the FLOPs of a group's members for one interval of the summed-over dim."""
         root = members[-1]
         cut = self._whole.cutter.cut(root, self._whole.full(root.output), interval)
         needs, flops = dict(cut.needs), cut.flops
@@ -125,7 +125,7 @@ class GroupFinder:
         return flops
 
     def column_dim(self, op: Operator) -> int | None:
-        """The output dim along which a weight of ``op`` is cut and its FLOPs halve, or None."""
+        """Return the output dim along which a weight of ``op`` is cut and its FLOPs halve, or None."""
         if len(op.outputs) != 1:
             return None
         region = self._whole.full(op.first_output)

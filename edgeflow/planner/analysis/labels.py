@@ -16,10 +16,10 @@ from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size, rule_of
 from edgeflow.sharding.rules.base import BARRIER
 
-#: Where no label arrives, one begins only at an operator of at least this share of the FLOPs: a split of the
+#: A label starts at an operator without labelled inputs only if it has this share of the FLOPs: splitting the
 #: few numbers behind a global pool would cost a synchronisation and save nothing.
 _MIN_START_SHARE = 1e-3
-#: A half that costs more than this share of the whole is no half.
+#: A half that costs more than this share of the whole does not count as a half.
 _MOST_OF_HALF = 0.75
 
 #: Tensor -> the dim along which it is split.
@@ -36,7 +36,7 @@ class Carrier:
         self._carried: dict[object, int | None] = {}
 
     def labellings(self) -> tuple[Labels, ...]:
-        """Labels from each dim of each input, best first."""
+        """Return the labels from each dim of each input, those that split the most FLOPs first."""
         found: list[tuple[float, int, Labels]] = []
         for name in self._graph.inputs:
             for dim, size in enumerate(self._graph.specs[name].shape):
@@ -54,7 +54,11 @@ class Carrier:
         return tuple(labels for _, _, labels in found)
 
     def _carry(self, seeds: Labels, *, may_start: bool) -> Labels:
-        """Carry labels from inputs to results; with ``may_start``, also begin anew where none arrives."""
+        """Carry labels from inputs to results.
+
+        Args:
+            may_start: Heavy operators without labelled inputs start a label of their own.
+        """
         labels = dict(seeds)
         for op in self._graph.operators:
             if rule_of(op) is BARRIER:
@@ -72,10 +76,10 @@ class Carrier:
         return labels
 
     def carried_dim(self, op: Operator, labels: Labels) -> int | None:
-        """The output dim whose halves read the smallest parts of the labelled inputs.
+        """Return the output dim whose half reads the most labelled inputs in part, or None.
 
-        Of two that read equally little the one that reads something of more of them: half of the channels
-        of a concatenation reads one of its inputs whole, half of the rows reads half of each.
+        Half of the channels of a concatenation reads one of its inputs whole, half of the rows reads half of
+        each. Among equals, the dim whose half reads the fewest elements.
         """
         first, _ = forms_of(self._graph).of(op)
         question = first.name, tuple([labels.get(name) for name in op.inputs])
@@ -96,10 +100,10 @@ class Carrier:
         return self._spanned_dim(op, labels) if best is None else best[1]
 
     def _saved(self, op: Operator, half: Cut, labels: Labels) -> tuple[int, float]:
-        """How many of its labelled inputs a half reads in part, and how many elements less than the whole.
+        """Return how many labelled inputs a half reads in part, and how many elements fewer than the whole.
 
-        Where no input has a label, activations count along any dim, unless a weight matrix shrinks with
-        them: that would be a split of channels, not of positions.
+        Without labelled inputs, inputs read in part count along any dim, unless a weight matrix is read in
+        part too: that is a split of channels, not of positions.
         """
         specs = self._graph.specs
         whole, part = self._whole.whole(op).needs, half.needs
@@ -118,10 +122,10 @@ class Carrier:
         return (0, 0.0) if self._shrinks_matrix(op, half) else (0, float(len(changed)))
 
     def _spanned_dim(self, op: Operator, labels: Labels) -> int | None:
-        """The labelled dim of an input, where windows are so long that each reads all of it.
+        """Return the labelled dim of an input if windows are so long that each reads all of it, or None.
 
-        Seven rows of a window on a map of four: every output row reads every input row, and yet they are
-        rows, and half of them is half of the work.
+        With a window of seven rows on a map of four, every output row reads every input row; half of the
+        output rows is half of the work nevertheless.
         """
         region = self._whole.full(op.first_output)
         for name in self._graph.activation_inputs(op):

@@ -19,7 +19,7 @@ class WholeGraph:
         self.cutter: Cutter = cutter_of(graph)
 
     def whole(self, op: Operator) -> Cut:
-        """The cut that makes an operator's whole output."""
+        """Return the cut that computes an operator's whole output."""
         return self.cutter.cut(op, self.full(op.first_output))
 
     def full(self, tensor: str) -> Region:

@@ -1,9 +1,9 @@
-"""Fused blocks: stretches that devices run side by side without talking, making halos again.
+"""Fused blocks: consecutive operators that devices run without communication, recomputing halos.
 
-The graph in topological order is divided into *pieces*, between which devices may exchange rows. A block is
-a run of pieces on a *team*: devices with shares, or one device. Inside of it nothing is exchanged; what it
-lacks at its beginning is fetched. `Blocks` says what a block needs and how long it takes, for all teams at
-once; how long the exchange before it takes, for all pairs of teams.
+The graph in topological order is divided into *sections*, between which devices may exchange rows. A block is
+a run of sections on a *team*: devices with shares, or one device. Inside a block nothing is exchanged; what a
+device lacks is fetched before it. `Blocks` says what a block needs and how long it takes, for all teams at
+once, and how long the exchange before it takes, for all pairs of teams.
 
 An estimate: every exchange is a barrier; tensors from further back are taken to be laid out as the block
 just before would have them; costs are those of `edgeflow.planner.estimates.strips`.
@@ -21,7 +21,7 @@ from edgeflow.cost.runs import MeasuredRuns
 from edgeflow.graph.ir import Operator
 from edgeflow.plan.stage import Piece
 from edgeflow.planner.estimates.arrays import Floats, Ints
-from edgeflow.planner.estimates.pieces import pieces_of
+from edgeflow.planner.estimates.sections import sections_of
 from edgeflow.planner.estimates.strips import StripCosts, Strips
 from edgeflow.planner.estimates.wires import Wires
 from edgeflow.planner.layouts.layout import Draft, names_of, single_draft
@@ -35,16 +35,16 @@ class Team(msgspec.Struct, frozen=True):
     shares: tuple[float, ...]
 
 
-#: Tensor -> ``(starts, stops)``, each ``[team, rank]``: which positions are wanted; none where they meet.
+#: Tensor -> ``(starts, stops)``, each ``[team, rank]``: the positions wanted, none if start equals stop.
 Wanted = Mapping[str, tuple[Ints, Ints]]
 
 
 class Block(msgspec.Struct, frozen=True):
-    """Pieces ``first .. last``, both included.
+    """Sections ``first .. last``, both included.
 
     Attributes:
-        needs: What it reads of tensors made before it, and of the inputs.
-        seconds: ``[team]``: of the slowest device's kernels, run together.
+        needs: Positions that it reads of tensors computed before it, and of the inputs.
+        seconds: ``[team]``: seconds of the slowest device's kernels, run together.
     """
 
     first: int
@@ -61,11 +61,11 @@ class Blocks:
         self.analysis = analysis
         self.teams = tuple(teams)
         self.costs = costs
-        self.pieces = pieces_of(costs)
+        self.sections = sections_of(costs)
         self._labels = costs.labels
         self._wires = Wires(cost)
         self._num_ranks = len(cost.cluster.devices)
-        #: Runs are of the graph's operators, in their order; of others nothing is known here.
+        #: Measured runs are used only if they are of this graph's operators, in their order.
         is_known = cost.measured_runs is not None and cost.measured_runs.operators == tuple(
             op.name for op in analysis.graph.operators
         )
@@ -73,18 +73,18 @@ class Blocks:
         self._start_s = np.array([cost.start_s(rank) for rank in cost.cluster.ranks])
         #: ``[team, 1]``: factor on seconds of kernels.
         self._contention = np.array([[cost.contention if len(team.devices) > 1 else 1.0] for team in teams])
-        self._first_operator = [0, *accumulate(len(piece) for piece in self.pieces)]
-        self._position = {op.name: i for i, piece in enumerate(self.pieces) for op in piece}
+        self._first_operator = [0, *accumulate(len(section) for section in self.sections)]
+        self._position = {op.name: i for i, section in enumerate(self.sections) for op in section}
         self._splits: dict[int, tuple[Ints, Ints]] = {}
         self._nearest = self._nearest_member()
 
     def ending_at(self, last: int) -> Iterator[Block]:
-        """Yield the blocks that end with piece ``last``, the shortest first."""
+        """Yield the blocks that end with section ``last``, the shortest first."""
         shape = (len(self.teams), self._num_ranks)
         wanted: dict[str, tuple[Ints, Ints]] = {}
         together = _Together(self._runs, self._first_operator[last + 1], np.zeros(shape))
         for first in range(last, -1, -1):
-            for op in reversed(self.pieces[first]):
+            for op in reversed(self.sections[first]):
                 strips = self._strips(op, last)
                 starts, stops = self._made(op, strips, wanted, last)
                 count = np.maximum(stops - starts, 0)
@@ -114,7 +114,7 @@ class Blocks:
             if tensor in self.analysis.graph.producer:
                 size = self._size(tensor)
                 starts, stops = np.zeros((1, 1), dtype=np.int64), np.full((1, 1), size, dtype=np.int64)
-                frames[..., -1:] += self._frames(tensor, starts, stops, len(self.pieces), is_client=True)
+                frames[..., -1:] += self._frames(tensor, starts, stops, len(self.sections), is_client=True)
         answer: Floats = self._wires.seconds(_between_ranks(frames))[:, 0]
         return answer
 
@@ -123,7 +123,7 @@ class Blocks:
         drafts: list[Draft] = []
         joined: list[tuple[list[Operator], int]] = []
         for first, last, team in path:
-            operators = [op for piece in self.pieces[first : last + 1] for op in piece]
+            operators = [op for section in self.sections[first : last + 1] for op in section]
             is_alone = len(self.teams[team].devices) == 1
             if joined and is_alone and joined[-1][1] == team:
                 joined[-1][0].extend(operators)
@@ -156,13 +156,13 @@ class Blocks:
     # What devices make
 
     def _strips(self, op: Operator, last: int) -> Strips:
-        """A sum is made in parts only where its block ends with it: who reads it needs it whole."""
-        return self.costs.of(op, is_whole=op is not self.pieces[last][-1])
+        """Return an operator's strips; a sum in parts only if it ends its block: readers need it whole."""
+        return self.costs.of(op, is_whole=op is not self.sections[last][-1])
 
     def _made(
         self, op: Operator, strips: Strips, wanted: dict[str, tuple[Ints, Ints]], last: int
     ) -> tuple[Ints, Ints]:
-        """Positions of an operator that each device makes: what it owns if it leaves, and what it lacks."""
+        """Return the positions that each device computes: those it owns if they leave, and those it needs."""
         shape = (len(self.teams), self._num_ranks)
         found = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         for name in op.used_outputs:
@@ -186,13 +186,13 @@ class Blocks:
     def _last_read(self, tensor: str) -> int:
         graph = self.analysis.graph
         if tensor in graph.outputs:
-            return len(self.pieces)
+            return len(self.sections)
         return max((self._position[reader.name] for reader in graph.consumers.get(tensor, ())), default=-1)
 
     # Who owns what
 
     def _split(self, size: int, *, is_copied: bool = False) -> tuple[Ints, Ints]:
-        """The strips of every team, ``[team, rank]``; of what has none, all of it for every member."""
+        """Return every team's strips, ``[team, rank]``; every member has all of a tensor without strips."""
         key = 0 if is_copied and size == 1 else size
         known = self._splits.get(key)
         if known is None:
@@ -236,8 +236,8 @@ class Blocks:
                 starts[None, :, None], own_starts
             )
             frames[..., :-1, :] = np.maximum(overlap, 0) * size
-        elif self.costs.is_sum(source) and source is self.pieces[self._position[source.name]][-1]:
-            # In parts, unless somebody reads it in the block that makes it; a team of one owns it whole.
+        elif self.costs.is_sum(source) and source is self.sections[self._position[source.name]][-1]:
+            # Partial sums, unless the block that computes it also reads it; a team of one owns it whole.
             own_starts, own_stops = self._split(self.costs.of(source).size)
             makes = (own_stops > own_starts)[:, None, :, None]
             frames[..., :-1, :] = makes * (count > 0)[None, :, None] * size
@@ -247,18 +247,18 @@ class Blocks:
 
 
 class _Together:
-    """Seconds of operators that are run together, ever more of them from the last one backwards.
+    """Seconds of operators that run together, extended from the last operator backwards.
 
     Args:
-        runs: What they take together is told by; without, their sum.
-        stop: Position behind the last one.
-        zero: ``[team, rank]``.
+        runs: Measurements of operators together; None: the sum of their seconds alone.
+        stop: Position behind the last operator.
+        zero: Zeros of shape ``[team, rank]``.
     """
 
     def __init__(self, runs: MeasuredRuns | None, stop: int, zero: Floats) -> None:
         self._steps = runs.steps(stop) if runs is not None else None
         self._position = self._stop = stop
-        #: From each position on, the last one first: what they take alone, and together.
+        #: Seconds from each position on, last position first: of operators alone, and together.
         self._alone = [zero]
         self._together = [zero]
 
@@ -278,7 +278,7 @@ class _Together:
 
 
 def _between_ranks(frames: Floats) -> Floats:
-    """Without what a rank has itself."""
+    """Zero what a rank would send to itself."""
     ranks = np.arange(frames.shape[-1])
     frames[..., ranks, ranks] = 0.0
     return frames

@@ -23,7 +23,7 @@ from edgeflow.planner.layouts.build import draft
 from edgeflow.planner.layouts.layout import Layout, close
 from edgeflow.sharding.region import Region
 
-#: Which of `Analysis.labellings` a layout cuts along; none where it cuts along none of them.
+#: Indices of the `Analysis.labellings` that a layout cuts along; empty if it cuts along none.
 _Labellings = tuple[int | None, ...]
 
 
@@ -31,11 +31,11 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     """One stretch in one layout.
 
     Attributes:
-        seconds: Of its kernels and of the transfers inside of it.
-        needs: What it reads from outside.
-        owned: Who owns what of its results afterwards.
+        seconds: Seconds of its kernels and inner transfers.
+        needs: Regions that it reads from outside.
+        owned: What each rank owns of its results afterwards.
         busy_s: Rank -> seconds of its kernels.
-        energy_j: That its kernels and the transfers inside of it add to what the devices spend at rest.
+        energy_j: Joules of its kernels and inner transfers, beyond what the devices spend at rest.
     """
 
     seconds: float
@@ -84,7 +84,7 @@ class Estimator:
     def _signature(
         self, operators: Sequence[Operator], labellings: _Labellings
     ) -> tuple[object, dict[str, int]]:
-        """What an estimate depends on, tensors numbered in the order of their appearance."""
+        """Return what an estimate depends on, with tensors numbered in the order of their appearance."""
         graph = self.analysis.graph
         labels = [self.analysis.labellings[index] for index in labellings if index is not None]
         inside = {op.name for op in operators}

@@ -1,7 +1,7 @@
-"""A bound that is cheap: the processor seconds that frames alone cost the busiest device.
+"""A cheap bound of a plan's latency: the processor seconds that frames alone cost the busiest device.
 
-On many devices a plan that sends everything to everybody has hundreds of thousands of frames, and writing its
-programs takes seconds. Whoever knows a better plan need not write them: counting is enough.
+On many devices a plan that sends everything to every device has hundreds of thousands of frames, and writing
+its programs takes seconds. If a better plan is known, counting the frames is enough to refuse it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgeflow.plan.stage import Piece, Shard, Stage
 from edgeflow.plan.stage_kernels import stage_kernels
 from edgeflow.sharding.region import Region
 
-#: Stages after which the bound is looked at.
+#: The bound is checked every this many stages.
 _OFTEN: Final = 4
 
 
@@ -37,13 +37,13 @@ def busiest_s(
 ) -> tuple[float, int]:
     """Return a lower bound of a plan's predicted latency, and the rank that it holds for.
 
-    Counted are frames that there must be: what a rank lacks of a tensor when it first reads it. And of these
-    only what lies before the last thing that the rank makes for others, since no answer waits for more.
+    Counts only frames that must exist: those with what a rank lacks of a tensor when it first reads it. Of
+    these, only frames before the last result that leaves the rank, since no answer waits for later ones.
 
     Args:
-        enough_s: Stop counting where the bound is above.
+        enough_s: Stop counting once the bound is above this.
     """
-    if any(stage.claimants for stage in stages):  # whoever claims a tile, it is not known who that is
+    if any(stage.claimants for stage in stages):  # which device claims a tile is decided at run time
         return 0.0, CLIENT
     count = _Count(graph)
     bound = (0.0, CLIENT)
@@ -67,11 +67,11 @@ class _Count:
         #: Rank -> stage -> frames: received before it computes there; sent of what it makes there.
         self._received: defaultdict[int, Counter[int]] = defaultdict(Counter)
         self._sent: defaultdict[int, Counter[int]] = defaultdict(Counter)
-        #: Rank -> the last stage of which something leaves it.
+        #: Rank -> the last stage that has a result which leaves it.
         self.last_of_use: dict[int, int] = {}
 
     def seconds(self, rank: int, cost: CostModel) -> tuple[float, int]:
-        """Of all frames that a rank receives and sends before the last thing that leaves it; and the rank."""
+        """Return the seconds of a rank's frames before the last result that leaves it, and the rank."""
         last, each = self.last_of_use[rank], cost.message_cost(rank)
         num_received = sum(num for when, num in self._received[rank].items() if when <= last)
         num_sent = sum(num for when, num in self._sent[rank].items() if when < last)
@@ -89,7 +89,7 @@ class _Count:
         for tensor, owners in made.items():
             if stage.operators:
                 self._owners[tensor] += owners
-            else:  # handed over: whoever had it before has to ask for it again
+            else:  # handed over: earlier readers fetch it again
                 self._owners[tensor] = owners
                 self._readers[tensor].clear()
 
@@ -110,7 +110,7 @@ class _Count:
                 self.last_of_use[owner.rank] = max(self.last_of_use.get(owner.rank, -1), owner.stage)
 
     def _is_exact(self, tensor: str, owners: Sequence[_Owner]) -> bool:
-        """Whether everyone who has something of it sends a frame: where pieces overlap, one may have all."""
+        """Return whether every owner must send a frame; where pieces overlap, one may be enough."""
         if any(owner.piece.contraction is not None for owner in owners):
             return True
         size = sum(owner.piece.region.num_elements for owner in owners)

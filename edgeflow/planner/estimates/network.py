@@ -13,17 +13,17 @@ from edgeflow.sharding.region import Region
 #: A large frame, used to derive the processor cost of a byte.
 _MANY_BYTES: Final = 1 << 20
 
-#: Tensor -> rank -> what it owns.
+#: Tensor -> rank -> the piece that it owns.
 Ownership = Mapping[str, Mapping[int, Piece]]
-#: Tensor -> rank -> what it reads.
+#: Tensor -> rank -> the region that it reads.
 Needs = Mapping[str, Mapping[int, Region]]
 
 
-class _Way(NamedTuple):
-    """What a frame occupies on its way between two ranks: processors and resources, fixed and by the byte.
+class _Route(NamedTuple):
+    """What a frame between two ranks occupies: processors and resources, per frame and per byte.
 
     Attributes:
-        occupied_s: The number that a `Network` gives to each of them, seconds, and seconds per byte.
+        occupied_s: Number of each processor or resource, seconds per frame, seconds per byte.
     """
 
     latency_s: float
@@ -38,35 +38,35 @@ class Network:
     def __init__(self, cost: CostModel, itemsizes: Mapping[str, int]) -> None:
         self._cost = cost
         self.itemsizes = itemsizes
-        self._ways: dict[tuple[int, int], _Way] = {}
+        self._routes: dict[tuple[int, int], _Route] = {}
         #: Processors, by rank, and network resources, numbered.
         self._places: dict[str | int, int] = {}
 
     def moved(self, needs: Needs, owned: Ownership) -> tuple[float, float]:
-        """Return what it takes until every rank has what it needs, given who owns what.
+        """Return the cost of moving tensors until every rank has what it needs.
 
         All transfers start at once; it ends when the busiest processor or network resource is done and the
         last byte is there. A tensor that ``owned`` does not name is where the client is.
 
         Returns:
-            Seconds, and the joules that it adds to what devices spend at rest.
+            Seconds, and joules beyond what devices spend at rest.
         """
         busy_s = [0.0] * len(self._places)
         latency_s = energy_j = 0.0
         for source, target, num_bytes in self._frames(needs, owned):
-            way = self._ways.get((source, target))
-            if way is None:
-                way = self._way(source, target)
+            route = self._routes.get((source, target))
+            if route is None:
+                route = self._route(source, target)
                 busy_s += [0.0] * (len(self._places) - len(busy_s))
-            if way.latency_s > latency_s:
-                latency_s = way.latency_s
-            energy_j += way.fixed_j + way.per_byte_j * num_bytes
-            for place, fixed_s, per_byte_s in way.occupied_s:
+            if route.latency_s > latency_s:
+                latency_s = route.latency_s
+            energy_j += route.fixed_j + route.per_byte_j * num_bytes
+            for place, fixed_s, per_byte_s in route.occupied_s:
                 busy_s[place] += fixed_s + per_byte_s * num_bytes
         return latency_s + max(busy_s, default=0.0), energy_j
 
     def _frames(self, needs: Needs, owned: Ownership) -> Iterator[tuple[int, int, int]]:
-        """Who sends whom how many bytes."""
+        """Yield sender, receiver and bytes of every frame."""
         for tensor, readers in needs.items():
             owners = owned.get(tensor)
             itemsize = self.itemsizes[tensor]
@@ -88,14 +88,14 @@ class Network:
                     if overlap:
                         yield owner, rank, overlap * itemsize
 
-    def _way(self, source: int, target: int) -> _Way:
-        way = self._ways[source, target] = self._find(source, target)
-        return way
+    def _route(self, source: int, target: int) -> _Route:
+        route = self._routes[source, target] = self._find(source, target)
+        return route
 
-    def _find(self, source: int, target: int) -> _Way:
+    def _find(self, source: int, target: int) -> _Route:
         cluster, cost = self._cost.cluster, self._cost
         if not cluster.is_connected(source, target):
-            return _Way(float("inf"), (), 0.0, 0.0)
+            return _Route(float("inf"), (), 0.0, 0.0)
         path = cluster.path(source, target)
         occupied_s: list[tuple[str | int, float, float]] = [
             (hop.resource, 0.0, hop.occupied_s(1)) for hop in path.hops
@@ -119,4 +119,4 @@ class Network:
             (self._places.setdefault(name, len(self._places)), fixed_s, per_byte_s)
             for name, fixed_s, per_byte_s in occupied_s
         )
-        return _Way(path.link.latency_s, numbered, fixed_j, per_byte_j)
+        return _Route(path.link.latency_s, numbered, fixed_j, per_byte_j)

@@ -1,14 +1,14 @@
-"""Operators as functions of the strip that is made: what it reads and how long it takes, in arrays.
+"""Operators by strip, in arrays: what a strip of the result reads, and how long computing it takes.
 
 A search weighs strips by the ten thousand; asking the rules about each would be slow. Here a rule is asked
 about a few, and the rest follows:
 
 * what positions ``[a, b)`` of a result read is what position ``a`` and position ``b - 1`` read, and what lies
-  between; where a few positions agree with a window of constant stride, all are taken to;
+  between; if a few probed positions fit a window of constant stride, all positions are taken to fit it;
 * seconds are those of real cuts of 1, 2, 4, ... positions and of all of them, and linear in between.
 
-Seconds are those of operators alone; who knows what is run together has factors for them
-(`edgeflow.cost.runs`). Estimates only: plans are checked, lowered and predicted from the cuts themselves.
+Seconds are those of operators alone; `edgeflow.cost.runs` has factors for operators that run
+together. Estimates only: plans are checked, lowered and predicted from the cuts themselves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from edgeflow.sharding.region import Interval
 
 
 class Reads(msgspec.Struct, frozen=True):
-    """What is read of one labelled tensor.
+    """What an operator reads of one labelled tensor.
 
     Attributes:
         tensor: Its name.
@@ -45,7 +45,7 @@ class Reads(msgspec.Struct, frozen=True):
 
     @property
     def has_halo(self) -> bool:
-        """Whether positions are not those of the tensor, each reading its own and no other."""
+        """Whether some position reads other positions of the tensor than its own."""
         count = len(self.first)
         return self.length != count or not (
             np.array_equal(self.first, np.arange(count))
@@ -58,10 +58,10 @@ class Strips(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         size: Positions of its result along the label; of a sum, those that are summed over; else 1.
-        reads: Of labelled activations.
+        reads: What is read of labelled activations.
         whole: Activations without a label, which every strip reads whole.
-        seconds: ``[rank, n]``: of making n positions. None of them take no time.
-        flops: Of all positions.
+        seconds: ``[rank, n]``: seconds of computing n positions; 0 for n = 0.
+        flops: FLOPs of all positions.
     """
 
     size: int
@@ -79,8 +79,8 @@ class StripCosts:
     """`Strips` of the operators of a graph, made when asked for; operators of one form share them.
 
     Args:
-        of_all: Those of a cluster that this one is a part of.
-        ranks: What the devices are called there.
+        of_all: The strips of the whole cluster, if ``cost`` is that of a part of it.
+        ranks: Ranks of the devices in the whole cluster.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class StripCosts:
         return known
 
     def position_bytes(self, tensor: str) -> float:
-        """Bytes of one position of a labelled tensor; of all of another one."""
+        """Return the bytes of one position of a labelled tensor, or of all of a tensor without label."""
         known = self._position_bytes.get(tensor)
         if known is None:
             spec = self.analysis.graph.specs[tensor]
@@ -131,7 +131,7 @@ class StripCosts:
         return known
 
     def _form(self, op: Operator) -> object:
-        """What the strips of an operator depend on."""
+        """Return what the strips of an operator depend on."""
         first, _ = forms_of(self.analysis.graph).of(op)
         labels = tuple(self.labels.get(name) for name in (*op.inputs, *op.outputs))
         # Measured operators are known by name.
@@ -228,8 +228,9 @@ def _window(needs: Callable[[int], tuple[int, int]], size: int, length: int) -> 
 
 
 def _each(needs: Sequence[tuple[int, int]], length: int) -> tuple[Ints, Ints]:
-    """First and stop by position; one that reads nothing (of several concatenated tensors, for instance) has
-    the stop of the one before it and the first of the one after it, so that strips around it are right."""
+    """First and stop by position. A position that reads nothing (of several concatenated tensors, for
+    instance) gets the stop of the one before it and the first of the one after it, so that strips around it
+    are right."""
     firsts, stops = [0] * len(needs), [0] * len(needs)
     stop = 0
     for position, need in enumerate(needs):

@@ -41,12 +41,12 @@ class Wires:
                 for resource, rate in hops or [(f"memory:{peer}", path.link.bandwidth_bytes_per_s)]:
                     grid = occupied.setdefault(resource, np.zeros((self.count, self.count)))
                     grid[a, b] += 1 / rate + _byte_s(cost, source, peer)
-        # Sparse: a transfer passes few of the resources.
+        # Sparse, because a transfer passes few of the resources.
         grids = [csr_array(grid.ravel()[None]) for grid in occupied.values()]
         self._occupied = vstack(grids, format="csr") if grids else None
 
     def seconds(self, num_bytes: Floats) -> Floats:
-        """Until the last one has arrived: the busiest resource, the longest latency, the busiest rank."""
+        """Return the busiest resource's, the busiest rank's and the longest latency's seconds, added up."""
         if self._occupied is None:
             return np.zeros(num_bytes.shape[:-2])
         flat = num_bytes.reshape(-1, self.count**2)
@@ -59,6 +59,6 @@ class Wires:
 
 
 def _byte_s(cost: CostModel, source: int, peer: int) -> float:
-    """Processor seconds per byte of frames, both sides."""
+    """Return the processor seconds per byte of frames, of both ranks together."""
     size = 1 << 20
     return sum((cost.message_s(rank, size) - cost.message_s(rank)) / size for rank in (source, peer))

@@ -1,1 +1,1 @@
-"""From "this stretch, this way, on these devices" to stages."""
+"""Layouts: how a stretch is divided over devices, and the stages that follow."""

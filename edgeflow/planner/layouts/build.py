@@ -1,4 +1,4 @@
-"""From a layout to the stages of a stretch."""
+"""From a stretch and a layout to drafts of stages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeflow.planner.layouts.tensor import tensor_drafts
 
 
 def draft(analysis: Analysis, operators: Sequence[Operator], layout: Layout) -> list[Draft]:
-    """Return the stages of a stretch, in order."""
+    """Return the drafts of a stretch, in order."""
     if layout.kind == "single":
         return [single_draft(analysis, operators, layout.devices[0])]
     if layout.kind == "rows":

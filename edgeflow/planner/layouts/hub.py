@@ -1,7 +1,7 @@
 """Layer by layer from a hub: one device has every tensor, hands out a layer's input and gathers its result.
 
-What the strategies of that kind share: which operators are layers, what runs along with them, and that
-everything else runs on the hub.
+Shared by the strategies of that kind: which operators are layers, what runs along with them, and that the hub
+runs everything else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgeflow.planner.layouts.layout import Draft, names_of, single_draft
 from edgeflow.sharding.region import Interval
 from edgeflow.sharding.rules import contraction_size
 
-#: Operators that run together, and their stages; None: the operator is no layer and runs on the hub.
+#: Operators of one layer, and their drafts.
 Layer = tuple[Sequence[Operator], Sequence[Draft]]
 
 
@@ -24,7 +24,7 @@ def is_convolution(op: Operator) -> bool:
 
 
 def with_followers(analysis: Analysis, op: Operator, dim: int) -> tuple[Operator, ...]:
-    """Return ``op`` and what follows it elementwise along ``dim`` of its result, and is all that reads it."""
+    """Return ``op`` and the chain of its elementwise followers along ``dim``, each a sole reader."""
     chain = [op]
     while (follower := _follower(analysis, chain[-1], dim)) is not None:
         chain.append(follower)
@@ -32,7 +32,7 @@ def with_followers(analysis: Analysis, op: Operator, dim: int) -> tuple[Operator
 
 
 def sole_reader(analysis: Analysis, tensor: str) -> Operator | None:
-    """Return the operator that alone reads a tensor, and no other activation; None where there is none."""
+    """Return the only reader of a tensor, if it reads no other activation; else None."""
     graph = analysis.graph
     readers = {reader.name for reader in graph.consumers.get(tensor, ())}
     if tensor in graph.outputs or len(readers) != 1:
@@ -58,10 +58,11 @@ def _follower(analysis: Analysis, op: Operator, dim: int) -> Operator | None:
 def drafts_around(
     analysis: Analysis, hub: int, layer_of: Callable[[Operator], Layer | None]
 ) -> tuple[Draft, ...]:
-    """Return the stages of the whole graph: layers as they come, and what lies between them on the hub.
+    """Return the drafts of the whole graph: layers in order, and what lies between them on the hub.
 
     Args:
-        layer_of: Asked for every operator, in order, that is not in a layer yet.
+        layer_of: Returns the layer that begins at an operator, or None if the hub runs it; called in order,
+            for operators that are in no layer yet.
     """
     drafts: list[Draft] = []
     placed: set[str] = set()
@@ -88,5 +89,5 @@ def drafts_around(
 
 
 def gathered(analysis: Analysis, tensor: str, hub: int) -> Draft:
-    """The stage that hands all of a tensor, or the sum of its parts, over to the hub."""
+    """Return the draft that hands all of a tensor, or the sum of its partial sums, over to the hub."""
     return Draft("gather", (), {hub: {tensor: Piece(analysis.full(tensor))}})

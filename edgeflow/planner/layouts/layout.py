@@ -1,12 +1,12 @@
-"""From "this stretch, this way, on these devices" to stages: the builders that every strategy shares.
+"""Layouts: how a stretch is divided over devices; drafts of stages, and the stages made of them.
 
 * ``single``: one device runs the stretch.
 * ``rows``: each device owns an interval of every labelled tensor (rows of feature maps, tokens of sequences),
   or a box of a grid. With ``exchange`` a stage ends wherever a device would need more than it owns (halos,
   keys and values); without it the stretch is one stage and what is missing is recomputed.
 * ``tensor``: groups run on intervals of their summed-over dim (heads, hidden columns, channels), each ending
-  in partial sums; large weights outside of groups are cut along their outputs. ``reduce`` says who adds the
-  partial sums, and with that who runs what lies between groups.
+  in partial sums; large weights outside of groups are cut along their outputs. ``reduce`` says which device
+  adds the partial sums and runs what lies between groups.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Layout(msgspec.Struct, frozen=True, gc=False, kw_only=True, cache_hash=Tru
     Attributes:
         kind: See the module's docstring.
         devices: Ranks that take part.
-        shares: Of the work, one per device; need not add up to one.
+        shares: Shares of the work, one per device; need not add up to one.
         exchange: For ``rows``: synchronise, rather than recompute.
         labelling: For ``rows`` and ``scatter``: which of `Analysis.labellings` is meant.
         across: For ``rows``: a second labelling, which makes a grid.
@@ -64,7 +64,7 @@ class Layout(msgspec.Struct, frozen=True, gc=False, kw_only=True, cache_hash=Tru
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A stage before it is known which of its tensors leave it: pieces of all of them, by device."""
+    """A stage with the pieces of all its tensors, by device; `close` keeps only the tensors that leave it."""
 
     kind: str
     operators: tuple[str, ...]
@@ -72,7 +72,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 
 def single_draft(analysis: Analysis, operators: Sequence[Operator], device: int) -> Draft:
-    """One device makes everything."""
+    """Return the draft in which one device computes everything."""
     pieces = {name: Piece(analysis.full(name)) for op in operators for name in op.used_outputs}
     return Draft("single", names_of(operators), {device: pieces})
 
@@ -84,7 +84,7 @@ def drafts_by_level(
     *,
     kind: Callable[[Sequence[Operator]], str],
 ) -> list[Draft]:
-    """One draft a level, of the operators in it and what the devices own of their results."""
+    """Return one draft per level: its operators, and what the devices own of their results."""
     runs = [[op for op in operators if levels[op.name] == level] for level in sorted(set(levels.values()))]
     return drafts_of_runs(runs, owned, kind=kind)
 
@@ -92,7 +92,7 @@ def drafts_by_level(
 def drafts_of_runs(
     runs: Iterable[Sequence[Operator]], owned: Owned, *, kind: Callable[[Sequence[Operator]], str]
 ) -> list[Draft]:
-    """One draft a run, of what the devices own of its results."""
+    """Return one draft per run of operators: what the devices own of its results."""
     drafts = []
     for members in runs:
         pieces = {
@@ -105,7 +105,7 @@ def drafts_of_runs(
 
 
 def close(analysis: Analysis, drafts: Iterable[Draft]) -> tuple[Stage, ...]:
-    """Name the stages and keep only pieces of tensors that leave them.
+    """Return the named stages, with only the pieces of tensors that leave them.
 
     A draft without operators hands tensors over; it keeps all of its pieces.
     """

@@ -1,4 +1,4 @@
-"""Where a stretch must synchronise, given who owns what: the least number of stages, by longest paths."""
+"""Where a stretch must synchronise, given what devices own: the least number of stages, by longest paths."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def levels(
     An operator waits for a tensor that some device needs more of than it owns, or has as a partial sum.
 
     Args:
-        recomputed: Tensors whose operators never wait: what they lack of their inputs is made again.
-        units: Operator -> all operators, in order, with which it stands in one stage whatever happens.
+        recomputed: Tensors whose operators never wait: what a device lacks of their inputs is recomputed.
+        units: Operator -> all operators, in order, that must share its stage, itself included.
     """
     members = {op.name: (op.name,) for op in operators} | dict(units or {})
     producer = analysis.graph.producer
@@ -58,7 +58,7 @@ def _reads(analysis: Analysis, unit: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _needs(analysis: Analysis, unit: tuple[str, ...], mine: Mapping[str, Piece]) -> Mapping[str, Region]:
-    """What one device needs from outside to make what it owns of a unit's results."""
+    """Return what one device needs from outside to compute what it owns of a unit's results."""
     op = analysis.graph.by_name[unit[-1]]
     outputs = tuple((name, mine[name]) for name in op.outputs if name in mine)
     if not outputs:
@@ -70,7 +70,7 @@ def _needs(analysis: Analysis, unit: tuple[str, ...], mine: Mapping[str, Piece])
 
 
 def _must_wait(tensor: str, needs: Mapping[int, Mapping[str, Region]], owned: Owned) -> bool:
-    """Whether ``tensor`` is made in parts, or some device needs of it what it does not own."""
+    """Return whether ``tensor`` is a partial sum, or a device needs more of it than it owns."""
     for device, mine in owned.items():
         here = mine.get(tensor)
         if here is not None and here.contraction is not None:

@@ -1,4 +1,4 @@
-"""Who gets which part of one tensor: intervals of a dim, or boxes of a grid, in proportion to shares."""
+"""Which device gets which part of a tensor: intervals of a dim, or boxes of a grid, by shares."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def apportioned(size: int, shares: Sequence[float]) -> tuple[Interval, ...]:
     """
     total = float(sum(shares))
     quotas = [size * share / total for share in shares]
-    # A sum of floats may end a hair off a whole number, which is then that number.
+    # Absorb float error just below a whole number.
     lengths = [int(quota + 1e-9) for quota in quotas]
     order = sorted(range(len(shares)), key=lambda i: (-round(quotas[i] - lengths[i], 9), -i))
     for index in order[: size - sum(lengths)]:
@@ -35,7 +35,7 @@ def apportioned(size: int, shares: Sequence[float]) -> tuple[Interval, ...]:
 
 
 def rows_partition(labels: Labels, devices: Sequence[int], shares: Sequence[float]) -> Partition:
-    """Cut every labelled tensor along its label."""
+    """Return the partition that cuts every labelled tensor along its label."""
 
     def partition(tensor: str, full: Region) -> Mapping[int, Region] | None:
         dim = labels.get(tensor)
@@ -50,7 +50,7 @@ def rows_partition(labels: Labels, devices: Sequence[int], shares: Sequence[floa
 def grid_partition(
     labels: Labels, across: Labels, devices: Sequence[int], shares: Sequence[float], bands: Sequence[int]
 ) -> Partition:
-    """Cut tensors with both labels into bands along the first and each band along the second.
+    """Return the partition that cuts tensors with both labels into bands, and each band along the second.
 
     A tensor with the first label only (tokens of a flattened map) is cut along that, in the same order.
 

@@ -33,7 +33,7 @@ def labels_of(analysis: Analysis, labelling: int) -> Labels:
 def drafts_of_rows(
     analysis: Analysis, operators: Sequence[Operator], owned: Owned, *, recomputed: Container[str] = ()
 ) -> list[Draft]:
-    """Return the stages of a stretch of which it is known who owns what."""
+    """Return the drafts of a stretch, given what each device owns."""
     found = levels(analysis, operators, owned, recomputed=recomputed)
     return drafts_by_level(operators, found, owned, kind=lambda members: "rows")
 
@@ -49,8 +49,8 @@ def owned_rows(
 ) -> Owned:
     """Return what each device owns of every tensor of the stretch.
 
-    Labelled tensors are divided by ``partition``; sums over a labelled dim are made in parts; what a labelled
-    operator depends on is made by all; and what is left by the device ``rest``.
+    Labelled tensors are divided by ``partition``; sums over a labelled dim become partial sums; every device
+    computes what labelled operators depend on; the device ``rest`` computes the remaining tensors.
     """
     feeding = feeding_labelled(analysis, operators, labels)
     owned: dict[int, dict[str, Piece]] = {device: {} for device in devices}
@@ -76,9 +76,9 @@ def owned_rows(
 def _partial_sums(
     analysis: Analysis, op: Operator, full: Region, labels: Labels, partition: Partition
 ) -> dict[int, Piece] | None:
-    """Device -> its part of a sum over the labelled dim; None where ``op`` does not make one.
+    """Return device -> its partial sum over the labelled dim; None if ``op`` does not sum over it.
 
-    A device of a grid holds a part of two dims, of which only one can be summed over in part.
+    A device of a grid holds a part of two dims, but a partial sum covers a part of only one.
     """
     if not analysis.sums_along(op, labels):
         return None
@@ -93,7 +93,7 @@ def _partial_sums(
 
 
 def feeding_labelled(analysis: Analysis, operators: Sequence[Operator], labels: Labels) -> set[str]:
-    """Unlabelled operators on which a labelled one of the stretch depends: every device needs them."""
+    """Return the unlabelled operators on which labelled ones depend: every device needs them."""
     wanted: set[str] = set()
     feeding: set[str] = set()
     for op in reversed(operators):

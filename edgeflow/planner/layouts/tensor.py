@@ -91,7 +91,7 @@ def _columns(
 def _without_lonely(
     groups: dict[str, Group], columns: dict[str, int], analysis: Analysis
 ) -> dict[str, Group]:
-    """A group of one operator sums what a split of its outputs need not: cut its columns instead."""
+    """Cut the columns of groups of one operator instead: that needs no sum."""
     kept = {}
     for name, group in groups.items():
         if len(group.operators) == 1:
@@ -117,7 +117,7 @@ def _multiple(size: int, multiple: int = 1) -> int:
 
 
 class _Cuts:
-    """What each device makes of operators outside of groups, decided in topological order."""
+    """What each device computes of operators outside of groups, decided in topological order."""
 
     def __init__(self, analysis: Analysis, layout: Layout) -> None:
         self._analysis = analysis
@@ -140,7 +140,7 @@ class _Cuts:
         return self._between(name, full)
 
     def _carry(self, op: Operator, name: str) -> None:
-        """What follows a cut operator elementwise is cut in the same places."""
+        """Cut what follows a cut operator elementwise in the same places."""
         arriving = {tensor: self.columns[tensor] for tensor in op.inputs if tensor in self.columns}
         if not arriving or len(op.outputs) != 1:
             return
@@ -156,7 +156,7 @@ class _Cuts:
         self.columns[name] = (dim, tuple(Interval(a * scale, b * scale) for a, b in intervals))
 
     def _between(self, name: str, full: Region) -> dict[int, Piece]:
-        """What lies between groups."""
+        """Return the pieces of a tensor between groups: as the layout's ``reduce`` says."""
         if self._layout.reduce == "star":
             return {self._layout.devices[0]: Piece(full)}
         if name in self.labels:
@@ -164,7 +164,7 @@ class _Cuts:
         return {device: Piece(full) for device in self._layout.devices}
 
     def handed_over(self, names: Sequence[str]) -> dict[int, dict[str, Piece]]:
-        """Who adds the partial sums of these tensors, and owns what of them from there on."""
+        """Return which devices add the partial sums of these tensors and own which part of the sum."""
         owned: dict[int, dict[str, Piece]] = {device: {} for device in self._layout.devices}
         for name in names:
             full = self._analysis.full(name)

@@ -1,9 +1,9 @@
-"""Fused tiles: many layers' result in a grid of boxes, each made from the image on; borders reused or not.
+"""Fused tiles: many layers cut into a grid of boxes, each computed from the image; borders reused or not.
 
 A tile of the last map needs, of every map before, its own box and a border around it that grows towards the
-image; neighbouring tiles overlap there. Without reuse each makes all of it. With reuse tiles of one colour
-of a checkerboard make all of it, and the others only what no neighbour has made; these run layer by layer,
-since every layer begins with the neighbours' borders.
+image; neighbouring tiles overlap there. Without reuse each tile computes all of it. With reuse the tiles of
+one colour of a checkerboard compute all of it, and the others only what no neighbour has computed; the others
+run layer by layer, since every layer begins with the neighbours' borders.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def is_first(position: Position) -> bool:
 def deal(tiles: Sequence[Position], speeds: Sequence[float]) -> Dealt:
     """Share tiles out in proportion to speed, first those of the first colour; neighbours stay together.
 
-    Each tile in turn counts for the device that would be done with it first; then every device takes as many
-    as count for it, in the order of the grid.
+    Each tile in turn is counted for the device that would finish it first; then every device takes its number
+    of tiles, in the order of the grid.
     """
     counts = [0] * len(speeds)
     dealt: dict[Position, int] = {}
@@ -100,7 +100,7 @@ def deal(tiles: Sequence[Position], speeds: Sequence[float]) -> Dealt:
 
 
 def tile_work(analysis: Analysis, operators: Sequence[Operator], box: Region) -> StageKernels:
-    """What it takes to make one tile of the last operator's result from the image on."""
+    """Return kernels, needs and outputs of one tile, computed from the image."""
     stage = Stage(name="", kind="", operators=names_of(operators), shards=())
     return stage_kernels(analysis.graph, stage, Shard(0, ((operators[-1].output, Piece(box)),)))
 
@@ -112,10 +112,10 @@ def tile_stages(
     *,
     claimants: tuple[int, ...] = (),
 ) -> tuple[Stage, ...]:
-    """Every tile makes all that it needs: one stage.
+    """Return the one stage in which every tile computes all that it needs.
 
     Args:
-        claimants: If any, tiles go to whichever of these devices is idle, not to the one in ``dealt``.
+        claimants: If any, idle devices of these claim tiles at run time; ``dealt`` does not decide.
     """
     last = operators[-1].output
     shards = tuple(Shard(dealt[tile], ((last, Piece(box)),)) for tile, box in sorted(boxes.items()))
@@ -126,10 +126,10 @@ def tile_stages(
 def reusing_stages(
     analysis: Analysis, operators: Sequence[Operator], boxes: Mapping[Position, Region], dealt: Dealt
 ) -> tuple[Stage, ...] | None:
-    """One colour in full, the other with its neighbours' borders: a stage, then one a layer and round.
+    """Return a stage for the first colour in full, then one per layer and round for the other colour.
 
-    In a round every device runs one tile, so that the maps of one tile at a time are in its memory. None
-    where what the neighbours leave is not a box.
+    Tiles of the other colour use their neighbours' borders. In a round every device runs one tile, so that
+    its memory holds the maps of one tile at a time. None if what the neighbours leave is not a box.
     """
     in_full = {
         tile: _made(tile_work(analysis, operators, box)) for tile, box in boxes.items() if is_first(tile)
@@ -169,9 +169,9 @@ def _neighbours(tile: Position, others: Mapping[Position, Made]) -> list[Positio
 def _rest(
     analysis: Analysis, operators: Sequence[Operator], box: Region, given: Sequence[Made]
 ) -> Made | None:
-    """What a tile makes of every tensor when it takes what its neighbours have made.
+    """Return what a tile computes of every tensor beside what its neighbours have; None if that is not a box.
 
-    A neighbour may have made nothing of a tensor, where strides pass over it.
+    A neighbour may have none of a tensor, where strides skip it.
     """
     wanted: Made = {operators[-1].output: box}
     rest: Made = {}
@@ -199,7 +199,7 @@ def _rest(
 def _layers(
     analysis: Analysis, operators: Sequence[Operator], rests: Mapping[Position, Made]
 ) -> list[list[Operator]]:
-    """Operators between which tiles need nothing of each other."""
+    """Divide the operators into layers inside of which tiles need nothing of each other."""
     owned = {
         index: {name: Piece(region) for name, region in rest.items()}
         for index, rest in enumerate(rests.values())
@@ -209,7 +209,7 @@ def _layers(
 
 
 def _shard_of(analysis: Analysis, layer: Sequence[Operator], rest: Made, device: int) -> Shard | None:
-    """A tile's part in a layer: of what leaves the layer, what it makes."""
+    """Return a tile's shard of a layer: what it computes of the tensors that leave the layer."""
     inside = set(names_of(layer))
     graph = analysis.graph
     outputs = tuple(
@@ -231,7 +231,7 @@ def _published(
     in_full: Mapping[Position, Made],
     dealt: Dealt,
 ) -> dict[Position, list[tuple[str, Piece]]]:
-    """What each tile of the first colour keeps for its neighbours: what they need and do not make, once."""
+    """Return the borders that each tile of the first colour keeps for its neighbours, each border once."""
     published: dict[Position, list[tuple[str, Piece]]] = {tile: [] for tile in in_full}
     kept: dict[str, list[Region]] = {}
     for layer, (tile, rest) in product(layers, rests.items()):

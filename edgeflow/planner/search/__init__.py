@@ -1,1 +1,1 @@
-"""Searching: estimates, bounds, the spaces that are searched, and the searches."""
+"""Searches: the spaces of layouts, bounds, and the searches that strategies share."""

@@ -1,9 +1,9 @@
-"""Borders first: rows that others wait for are made in a stage of their own, and travel while the rest is.
+"""Borders first: rows that other devices wait for get a stage of their own and are sent during the rest.
 
 Any plan may gain from it. A stage whose devices make rows of a tensor, of which a later stage needs some on
 another device (halos), is divided: one stage for each side on which there are such rows, then one for the
-rest. What it costs, starting kernels again and rows that both parts need, is weighed against the way of the
-frames; whether the whole plan gains is for the exact prediction to say.
+rest. The cost (kernels start again, rows that both parts need are computed twice) is weighed against the
+transfer that is hidden; the exact prediction says whether the whole plan gains.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Wanted(NamedTuple):
 
 
 def borders_first(task: Task, plan: Plan) -> Plan | None:
-    """Return the plan with borders first where that is worth it, or None if it is nowhere.
+    """Return the plan with borders first where that is estimated to gain, or None if it is nowhere.
 
     Raises:
         InfeasiblePlanError: If the memory does not hold it.
@@ -49,9 +49,9 @@ def borders_first(task: Task, plan: Plan) -> Plan | None:
 
 
 def _wanted(graph: ModelGraph, stage: Stage, later: Sequence[Stage]) -> list[_Wanted]:
-    """What the first stage that reads a tensor needs of it on devices that did not make it.
+    """Return what the first reading stage of each tensor needs on devices that did not compute it.
 
-    What goes to the client, or is handed over, is nobody's border.
+    Tensors that go to the client, or are handed over, have no borders.
     """
     if not stage.operators or stage.claimants or len(stage.shards) < 2:
         return []
@@ -77,7 +77,7 @@ def _wanted(graph: ModelGraph, stage: Stage, later: Sequence[Stage]) -> list[_Wa
 
 
 def _divided(stage: Stage, wanted: Sequence[_Wanted]) -> list[Stage]:
-    """The stages of the borders, and that of the rest; nothing where there is no such border."""
+    """Return the stages of the borders, then that of the rest; empty if there is no border."""
     if not wanted:
         return []
     regions: defaultdict[tuple[str, int], list[Region]] = defaultdict(list)
@@ -119,7 +119,7 @@ def _reads(graph: ModelGraph, stage: Stage, tensor: str) -> bool:
 def _sides(region: Region, wanted: Sequence[Region]) -> tuple[Region | None, Region | None]:
     """The borders of a region at the beginning and at the end of the dim that it is cut along.
 
-    None on a side where nobody reads; what is wanted all over, or in the middle, has no borders.
+    None on a side that no other device reads; regions wanted in the middle, or all over, have no borders.
     """
     dims = {dim for item in wanted for dim in range(len(region)) if item[dim] != region[dim]}
     if len(dims) != 1:
@@ -140,7 +140,7 @@ def _sides(region: Region, wanted: Sequence[Region]) -> tuple[Region | None, Reg
 
 
 def _middle(region: Region, borders: Sequence[Region | None]) -> Region | None:
-    """What is left between the borders; None if that is nothing."""
+    """Return what is left between the borders; None if nothing is, or it is not one box."""
     for border in borders:
         if border is not None:
             left = region.subtract(border)
@@ -151,7 +151,7 @@ def _middle(region: Region, borders: Sequence[Region | None]) -> Region | None:
 
 
 def _gain_s(task: Task, stage: Stage, divided: Sequence[Stage], wanted: Sequence[_Wanted]) -> float:
-    """Estimated: the way of the longest frame while the rest is made, less what is computed in addition."""
+    """Estimate the gain: the longest transfer that the rest hides, less the additional computation."""
     more_s = 0.0
     rest_s: dict[int, float] = {}
     for shard in stage.shards:

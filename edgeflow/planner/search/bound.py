@@ -1,4 +1,4 @@
-"""A latency that no plan is predicted to beat: what is left when nothing has to be moved.
+"""A lower bound of every plan's predicted latency: the least that computation takes, without transfers.
 
 Two bounds, of which the larger counts. *Load*: operators may be divided at will between devices that are
 never idle; a linear programme. *Path*: on the longest chain of operators each is divided over all devices at
@@ -19,7 +19,10 @@ from edgeflow.planner.task import Task, whole_kernels
 
 
 def lower_bound_s(task: Task) -> float:
-    """Return seconds; 0 for a graph without operators. O(operators x devices), and the programme."""
+    """Return the bound in seconds; 0 for a graph without operators.
+
+    O(operators x devices), and the linear programme.
+    """
     times = {name: seconds for name, seconds in _times(task.graph, task.cost).items() if min(seconds) > 0}
     if not times:
         return 0.0

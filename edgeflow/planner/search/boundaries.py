@@ -76,7 +76,7 @@ class Layer:
         return self._nearest(best, high)
 
     def _nearest(self, latest: Bounds, until_s: float) -> Bounds:
-        """Of the boundaries with which all are done in time, those nearest to where the rows are.
+        """Return the boundaries nearest to where the rows are, with which all devices are done in time.
 
         Args:
             latest: The boundaries of the sweep: none can lie further to the right.
@@ -121,7 +121,7 @@ class Layer:
         return (tuple(bounds) if bounds[-1] == self.size else None), then_s
 
     def _reach(self, index: int, start: int, until_s: float) -> tuple[int, float]:
-        """How far device ``index`` gets from ``start`` in time, and when it would get further."""
+        """Return how far device ``index`` gets from ``start`` in time, and when it would get further."""
         low, high, next_s = start, self.size, inf
         if low == high:
             return low, next_s

@@ -26,7 +26,7 @@ Choice = tuple[Layout, ...]
 
 
 class Search:
-    """Searches of one task, which share what they found out.
+    """Searches of one task; they share estimates.
 
     Args:
         layouts: All that any search may use.
@@ -46,7 +46,7 @@ class Search:
             for name in op.outputs
         }
         self._moves: dict[object, tuple[float, float]] = {}
-        #: What of a tensor is where, by the mapping that says so, and by what it says: numbers.
+        #: Numbers of mappings from rank to piece or region: by the mapping's identity, and by its content.
         self._numbers: dict[int, int] = {}
         self._number_of: dict[object, int] = {}
 
@@ -102,7 +102,7 @@ class Search:
         return total + self._answer(self.estimates[-1][choice[-1]])[0]
 
     def _states(self, index: int, best: Mapping[Layout, float]) -> list[tuple[float, Layout | None]]:
-        """The cheapest way to each of what the stretch before may have left: cost and layout; by cost."""
+        """Return the cheapest cost and layout for each distinct result of the stretch before, by cost."""
         if index == 0:
             return [(0.0, None)]
         states: dict[object, tuple[float, Layout | None]] = {}
@@ -120,7 +120,7 @@ class Search:
         before: Sequence[tuple[float, Layout | None]],
         weigh: Callable[[tuple[float, float]], float],
     ) -> tuple[float, Layout | None]:
-        """The cheapest way to what a stretch needs: its cost, and the layout before."""
+        """Return the least cost until a stretch has what it needs, and the layout before."""
         least, origin = inf, before[0][1]
         for cost, layout in before:
             if cost >= least:
@@ -131,7 +131,7 @@ class Search:
         return least, origin
 
     def _skips(self, index: int) -> bool:
-        """Whether the stretch reads something that was made before the one before it."""
+        """Return whether the stretch reads something older than the stretch before it."""
         any_layout = next(iter(self.estimates[index].values()))
         return any(self._made_in.get(name, index - 1) != index - 1 for name in any_layout.needs)
 
@@ -167,14 +167,14 @@ class Search:
         return self.estimator.network.moved(wanted, last.owned)
 
     def _key(self, regions: Needs | Ownership) -> object:
-        """What two layouts have alike when they need, or leave, the same."""
+        """Return a key that is equal for layouts that need, or leave, the same."""
         return tuple([(name, self._number(by_rank)) for name, by_rank in sorted(regions.items())])
 
     def _number(self, by_rank: Mapping[int, Any] | None) -> int:
-        """A number that stands for what each rank has, or needs, of a tensor; -1: it is with the client.
+        """Return a number for what each rank has, or needs, of a tensor; -1: the client has it.
 
         Args:
-            by_rank: Of one of the estimates, which all live as long as the estimator.
+            by_rank: A mapping of an estimate; estimates live as long as the estimator, so ids are not reused.
         """
         if by_rank is None:
             return -1

@@ -33,7 +33,7 @@ _PRICES_J_PER_S: Final = (0.0, 1.0, 10.0, 100.0)
 def explore(
     task: Task, rivals: Sequence[Strategy]
 ) -> tuple[list[Plan], list[tuple[str, InfeasiblePlanError]]]:
-    """Return every plan that `auto` weighs, and why others could not be."""
+    """Return every plan that `auto` compares, and the failures by label."""
     pool = _Pool(task)
     made = [(rival, pool.add(rival.__name__, partial(rival, task.within(pool.least_s)))) for rival in rivals]
     _on_fewer(task, pool, [(rival, plan) for rival, plan in made if plan is not None])
@@ -51,7 +51,7 @@ def explore(
 
 
 class _Pool:
-    """Plans that were found, and what could not be."""
+    """The plans found so far, and the failures."""
 
     def __init__(self, task: Task) -> None:
         self.plans: list[Plan] = []
@@ -60,7 +60,7 @@ class _Pool:
 
     @property
     def least_s(self) -> float:
-        """Latency of the best plan so far; infinite where that is not what plans are weighed by."""
+        """Latency of the best plan so far; infinite if the objective is another one."""
         if self._task.objective.kind != "latency":
             return inf
         return min((plan.predicted_latency_s for plan in self.plans), default=inf)
@@ -76,7 +76,7 @@ class _Pool:
 
 
 def _on_fewer(task: Task, pool: _Pool, made: Sequence[tuple[Strategy, Plan]]) -> None:
-    """Add what the best strategy that splits makes of fewer devices, the nearest, until that is worse."""
+    """Add the best splitting strategy's plans on ever fewer devices, until they get worse."""
     split = [(rival, plan) for rival, plan in made if len(plan.devices) > 1]
     if not split:
         return
@@ -89,12 +89,12 @@ def _on_fewer(task: Task, pool: _Pool, made: Sequence[tuple[Strategy, Plan]]) ->
 
 
 def _borders_first(task: Task, pool: _Pool) -> None:
-    """Add the best plans with what others wait for made first."""
+    """Add the best plans with borders first."""
     distinct: dict[tuple[Stage, ...], Plan] = {}
     for plan in sorted(pool.plans, key=task.objective.score):
         distinct.setdefault(plan.stages, plan)
     for plan in list(distinct.values())[:_MAX_STARTS]:
-        with contextlib.suppress(InfeasiblePlanError):  # it was there without, and fits
+        with contextlib.suppress(InfeasiblePlanError):  # the plan without borders first fits
             changed = borders_first(task, plan)
             if changed is not None:
                 pool.plans.append(changed)
@@ -127,8 +127,8 @@ def _search(task: Task, pool: _Pool) -> None:
 def _choices(task: Task, search: Search, layouts: Sequence[Layout]) -> Iterator[tuple[str, Choice]]:
     """Results of several searches: everything, and kinds kept apart.
 
-    The one that mixes on purpose, tensor-parallel wherever a column-parallel product meets a row-parallel one
-    and rows elsewhere, needs the least memory: it remains when copies of all weights do not fit.
+    The last one, tensor-parallel in stretches with pairs and rows elsewhere, needs the least memory: it
+    remains when copies of all weights do not fit.
     """
     count = len(task.analysis.stretches)
     rows = [layout for layout in layouts if layout.kind in ("rows", "single")]
@@ -155,7 +155,7 @@ def _choices(task: Task, search: Search, layouts: Sequence[Layout]) -> Iterator[
 
 
 def _beside_each_other(task: Task, pool: _Pool) -> None:
-    """Add mixtures: each plan found so far beside replicas on the devices that it leaves alone."""
+    """Add mixtures: each plan found so far beside replicas on the devices that it does not use."""
     alone = {plan.devices[0]: plan for plan in pool.plans if len(plan.devices) == 1 and not plan.replicas}
     for plan in [item for item in pool.plans if len(item.devices) > 1 and not item.replicas]:
         others = [whole for rank, whole in alone.items() if rank not in plan.devices]

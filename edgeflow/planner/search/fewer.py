@@ -1,4 +1,4 @@
-"""A strategy on a part of the cluster, and its plan put back among all devices.
+"""Run a strategy on a part of the cluster, and return its plan for the whole cluster.
 
 Most published strategies split over every device that they are given. On many devices the same strategy may
 be better on fewer: halos and messages grow with their number, work does not.
@@ -21,21 +21,21 @@ from edgeflow.planner.objective import Objective
 from edgeflow.planner.search.space import nearest
 from edgeflow.planner.task import Strategy, Task, finish
 
-#: Numbers of devices to try, and how many of those below the number that there is.
+#: Numbers of devices to try, and at most how many of them.
 _SIZES: Final = (16, 12, 8, 6, 4, 3, 2)
 _MAX_PARTS: Final = 4
 
 
 def parts(task: Task, best: Plan, made: Plan) -> Iterator[tuple[int, ...]]:
-    """Ranks of the nearest devices, in numbers that shrink, while they could be as good as the best so far.
+    """Yield ever fewer of the nearest devices, while a plan on them could still be the best so far.
 
-    They could not, where all of their speed together needs longer, even if what a strategy takes beside the
-    work, messages and waiting, became less in proportion to the devices. The device that requests arrive at
-    is always among them: without it, the part would have another source.
+    It could not if the work divided over devices that are never idle takes longer, together with the
+    strategy's overhead (messages and waiting) scaled down in proportion to the devices. The device where
+    requests arrive is always among them: without it, the part would have another source.
 
     Args:
-        best: The best plan so far, by whatever strategy.
-        made: The strategy's own with all devices: only fewer than it uses are news.
+        best: The best plan so far, of any strategy.
+        made: The strategy's own plan on all devices; only fewer devices than it uses are tried.
     """
     source = task.cluster.source_rank
     order = (source, *(rank for rank in nearest(task) if rank != source))
@@ -51,7 +51,7 @@ def parts(task: Task, best: Plan, made: Plan) -> Iterator[tuple[int, ...]]:
 
 
 def on_part(task: Task, ranks: Collection[int], strategy: Strategy) -> Plan:
-    """Return what a strategy makes of these devices alone, as a plan for the whole cluster.
+    """Return a strategy's plan on these devices alone, as a plan for the whole cluster.
 
     Raises:
         InfeasiblePlanError: If their memory does not hold it, or they are not connected.
@@ -74,13 +74,13 @@ def on_part(task: Task, ranks: Collection[int], strategy: Strategy) -> Plan:
 
 
 def _least_s(task: Task, ranks: tuple[int, ...]) -> float:
-    """Seconds of the graph divided between devices that are never idle."""
+    """Return the seconds of the graph divided between devices that are never idle."""
     rates = [1 / task.alone_s[rank] if task.alone_s[rank] else inf for rank in ranks]
     return 1 / sum(rates)
 
 
 def _seconds(objective: Objective, plan: Plan) -> float:
-    """The figure that the objective minimises if it follows from the devices' speed; infinite otherwise."""
+    """Return the figure that the objective minimises if speed determines it; infinite otherwise."""
     match objective.kind:
         case "latency":
             return plan.predicted_latency_s
@@ -90,7 +90,7 @@ def _seconds(objective: Objective, plan: Plan) -> float:
 
 
 def _moved(stage: Stage, ranks: list[int]) -> Stage:
-    """The same stage, its devices called as they are in the whole cluster."""
+    """Return the stage with its devices' ranks in the whole cluster."""
     return msgspec.structs.replace(
         stage,
         shards=tuple(msgspec.structs.replace(shard, device=ranks[shard.device]) for shard in stage.shards),

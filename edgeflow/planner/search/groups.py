@@ -1,9 +1,9 @@
-"""Pipelines whose stages are groups of devices: each group splits its part of the model, requests follow on.
+"""Pipelines whose stages are groups of devices: each group splits its part of the model.
 
-For throughput, where a device alone is too small for its part, or stretches are too coarse for a stage a
-device. Groups are a few ways to deal the devices out (alike together, or strong with weak); which stretches a
-group gets and how it splits them is a dynamic programme that makes the busiest group's work small, under
-estimates, within the memory that weights take; hand-overs and buffers are left to the exact prediction.
+For throughput, where one device is too small for its part, or stretches are too coarse for one stage per
+device. A few groupings are tried: similar devices together, or fast ones with slow ones. A dynamic programme
+decides which stretches each group gets and how it splits them: it minimises the estimated seconds of the
+busiest group, within the memory that weights take. Hand-overs and buffers are left to the exact prediction.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class _Stage(msgspec.Struct, frozen=True):
 
 
 class _Sums(msgspec.Struct, frozen=True):
-    """Of one layout, over all stretches before each: seconds, and the bytes of weights that would fit.
+    """Prefix sums of one layout's seconds over stretches, and the bytes of weights that fit.
 
     Attributes:
-        room_bytes: Weights of a part that the tightest device of the layout can hold its share of.
+        room_bytes: The most weights of which the tightest device of the layout can hold its share.
     """
 
     seconds: Vector
@@ -72,7 +72,7 @@ def _room_bytes(task: Task, layout: Layout) -> float:
 
 
 def groupings(task: Task) -> tuple[Groups, ...]:
-    """Ways to deal all devices out to fewer groups than there are devices, so that speeds add up alike.
+    """Return ways to divide all devices into fewer groups than devices, with about equal sums of speed.
 
     Groups of neighbours in the order of speed, first the fast ones and first the slow ones; and groups that
     each have fast and slow ones.
@@ -114,7 +114,7 @@ def _layouts(task: Task, group: tuple[int, ...]) -> list[Layout]:
 def _divide(
     layouts: Sequence[Sequence[Layout]], sums: Mapping[Layout, _Sums], weights: Vector
 ) -> list[_Stage] | None:
-    """Give each group in turn a run of stretches, or none, so that the longest takes as short as can be.
+    """Give each group in turn a run of stretches, or none, so that the slowest group takes the least time.
 
     None where the weights do not fit.
     """

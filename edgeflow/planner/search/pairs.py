@@ -43,11 +43,11 @@ def runs_with_pairs(task: Task, together: Layout | None) -> list[Run]:
 def tensor_parallel(task: Task, *, reduce: Reduce, strategy: str, label: str) -> Plan:
     """Run stretches with pairs tensor-parallel on all devices, the others on the fastest one.
 
-    A device that its share does not fit hands the excess to those with room, in proportion to their speed; so
-    often as there are devices.
+    A device whose memory its share exceeds hands the excess to devices with room, in proportion to their
+    speed; repeated at most once per device.
 
     Raises:
-        InfeasiblePlanError: If that does not help.
+        InfeasiblePlanError: If no shares fit the devices' memory.
     """
     shares = task.speeds
     for attempt in range(len(shares) + 1):
@@ -73,7 +73,7 @@ def _together(task: Task, shares: Sequence[float], reduce: Reduce) -> Layout | N
 
 
 def _rebalanced(task: Task, shares: Sequence[float], required: dict[int, int]) -> tuple[float, ...] | None:
-    """Shares with what exceeds a device's memory moved to others; None where nobody has room."""
+    """Return shares with the excess of full devices moved to roomy ones; None if no device has room."""
     total = sum(shares)
     excess = 0.0
     kept = list(shares)

@@ -1,7 +1,7 @@
-"""The front: plans of which none is better in every figure than another.
+"""The Pareto front: plans that no other plan beats in latency, period and energy at once.
 
 All plans that `auto` finds for each objective, and for energy under deadlines between the quickest plan and
-the most economical one, less those that another one beats in latency, in throughput and in energy.
+the most economical one, without those that another one beats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgeflow.planner.task import Strategy, Task, least_infeasible
 
 #: Deadlines that are tried between the quickest plan and the most economical one.
 _NUM_DEADLINES: Final = 3
-#: A gain of less than this is none.
+#: Relative gains below this do not count.
 _LEAST_GAIN: Final = 1e-6
 
 _Figures = tuple[float, float, float]
@@ -50,7 +50,7 @@ def pareto(task: Task, rivals: Sequence[Strategy]) -> tuple[Plan, ...]:
 
 
 def front(plans: Sequence[Plan]) -> tuple[Plan, ...]:
-    """Return the plans that no other one beats, each kind of figures once, quickest first."""
+    """Return the plans that no other one beats, one per set of equal figures, quickest first."""
     kept: list[Plan] = []
     for plan in sorted(plans, key=_figures):
         mine = _figures(plan)

@@ -31,8 +31,11 @@ class PipelineStage(msgspec.Struct, frozen=True):
 
 
 class _Costs(msgspec.Struct, frozen=True):
-    """Of stages by type: ``seconds[kind][i, j]`` of stretches ``[i, j)``, infinite where they do not fit, the
-    same in joules, and of hand-overs: ``hands[last][kind][i]`` in front of stretch i, by seconds and joules.
+    """Costs of stages and hand-overs by device type.
+
+    Attributes:
+        seconds, joules: ``[kind][i, j]``: of stretches ``[i, j)``; infinite where they do not fit.
+        hand_s, hand_j: ``[last][kind][i]``: of the hand-over in front of stretch i.
     """
 
     seconds: list[Matrix]
@@ -42,7 +45,7 @@ class _Costs(msgspec.Struct, frozen=True):
 
 
 class PipelineProgramme:
-    """For each set of used types (counts) and last type: the least costs by how many stretches are done."""
+    """For each set of used types and last type: the least costs by the number of stretches done."""
 
     def __init__(self, task: Task, reserved: Mapping[int, int]) -> None:
         self._task = task
@@ -116,10 +119,9 @@ class PipelineProgramme:
         return self._named(parts[::-1])
 
     def _promising(self) -> Vector:
-        """By stretches done: what must not have been spent for the rest to be worth looking at.
+        """Return, by stretches done, the cost from which on a partial pipeline cannot be the best.
 
-        Where costs add up, one device for all is known beforehand, and so is that no stretch will cost less
-        than where it costs least.
+        Where costs add up: the cost of one device for everything, less the least cost of the other stretches.
         """
         stages, hands = self._costs.seconds, self._costs.hand_s
         if self._task.objective.kind == "energy":
@@ -152,7 +154,7 @@ class PipelineProgramme:
             case _:
                 value = total
         value = np.where(np.isfinite(total), value, np.inf)
-        # Of equal ones the quicker: a nudge too small to change the order of others.
+        # Prefer the quicker of equal ones: a nudge too small to change the order of others.
         begins = np.argmin(value * (1 + 1e-12) + 1e-9 * np.where(np.isfinite(total), total, 0.0), axis=0)
         columns = np.arange(value.shape[1])
         found = np.stack([value[begins, columns], total[begins, columns]])
@@ -169,7 +171,7 @@ class PipelineProgramme:
 
 
 def _alive(task: Task) -> list[list[str]]:
-    """For each place between stretches, tensors from before it that are read behind it, or answers."""
+    """Return, for each place between stretches, the tensors from before it that are needed behind it."""
     graph, stretches = task.graph, task.analysis.stretches
     made = set(graph.inputs)
     alive = []
@@ -190,7 +192,7 @@ def _fits(held: Sequence[Sequence[int]], memory_bytes: int) -> Matrix:
 
 
 def types_of(task: Task) -> list[tuple[int, ...]]:
-    """Ranks that are alike in everything, fastest first; as many of them as the programme can carry.
+    """Return ranks in types of identical devices, fastest first, as many as the programme can carry.
 
     The source is a type of its own, since the client is on its host.
     """

@@ -17,7 +17,7 @@ from edgeflow.planner.task import Run, Task, finish_runs
 
 #: Exact predictions that one local search may make.
 _MAX_STEPS: Final = 2
-#: How many times as long as the plan that it changes a try may be estimated to take.
+#: A change is not tried if its estimate exceeds that of the plan it changes by more than this factor.
 _WORTH_TRYING: Final = 1.02
 
 
@@ -28,9 +28,9 @@ def plan_of(task: Task, choice: Choice, label: str) -> Plan:
 
 
 def refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
-    """Hill-climb on the exact prediction; for latency, what is estimated to be much slower is not tried."""
+    """Hill-climb on the exact prediction; for latency, changes estimated to be much slower are not tried."""
     best, steps, seen = plan, 0, {choice}
-    # Of a period, or of joules, the estimated seconds of one request say nothing: then all are alike.
+    # Estimated seconds of one request say nothing about a period or joules: then all choices are alike.
     figure = search.seconds if task.objective.kind == "latency" else lambda choice: 0.0
     limit = _WORTH_TRYING * figure(choice)
     improved = True
@@ -59,7 +59,7 @@ def refine(task: Task, search: Search, plan: Plan, choice: Choice) -> Plan:
 def _neighbours(
     task: Task, plan: Plan, choice: Choice, figure: Callable[[Choice], float]
 ) -> Iterator[Choice]:
-    """Changed choices, the most promising first: of those whose figure is known, the least."""
+    """Yield changed choices, the most promising first."""
     changed = [_evened_out(task, plan, choice)]
     spans = _spans(choice)
     for position, (start, stop) in enumerate(spans):
@@ -67,7 +67,7 @@ def _neighbours(
             if 0 <= other < len(spans):
                 replacement = choice[spans[other][0]]
                 changed.append((*choice[:start], *[replacement] * (stop - start), *choice[stop:]))
-    # What these layouts take is known; to estimate other shares takes as long as to try some.
+    # Layouts that are in use have estimates; estimating new shares takes as long as trying them.
     yield from sorted(changed, key=figure)
     for rank in sorted({rank for layout in choice if layout.kind != "single" for rank in layout.devices}):
         yield tuple(_with_share(layout, rank, 0.0) for layout in choice)
@@ -77,7 +77,7 @@ def _neighbours(
 
 
 def _spans(choice: Choice) -> list[tuple[int, int]]:
-    """Runs of stretches in one layout."""
+    """Return runs of stretches in one layout, as ``[start, stop)``."""
     spans = []
     for _, span in groupby(range(len(choice)), key=lambda index: choice[index]):
         members = list(span)
@@ -86,7 +86,7 @@ def _spans(choice: Choice) -> list[tuple[int, int]]:
 
 
 def _evened_out(task: Task, plan: Plan, choice: Choice) -> Choice:
-    """Shares such that all would have been busy equally long, had time been in proportion to the share."""
+    """Return shares nearer to those with which all devices would be busy equally long."""
     busy_s = predict_programs(plan.programs, task.cost).compute_s
     changed = []
     for layout in choice:

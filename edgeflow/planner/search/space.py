@@ -19,7 +19,7 @@ _SIZES: Final = (2, 3, 4, 6, 8, 16, 32, 64, 128)
 _MANY: Final = 16
 #: Adding partial sums of more devices takes longer than it saves: messages grow with the square.
 _MAX_TENSOR: Final = 16
-#: A typical partial sum, by which the way to a hub is judged.
+#: Size of a typical partial sum, used to compare devices as hubs.
 _HUB_BYTES: Final = 1 << 16
 _REDUCES: Final = ("direct", "scatter", "star")
 
@@ -27,8 +27,8 @@ _REDUCES: Final = ("direct", "scatter", "star")
 def subsets(task: Task) -> list[tuple[int, ...]]:
     """Sets of at least two devices, each in rank order.
 
-    All, where they are few; else the fastest ones, by speed alone and by speed with the way from the source
-    counted in, in sizes that grow.
+    All of them if devices are few; else the fastest ones, in growing sizes, by speed alone and by speed with
+    the transfer from the source counted in.
     """
     ranks = task.cluster.ranks
     if len(ranks) <= _MAX_ALL_SUBSETS:
@@ -41,7 +41,7 @@ def subsets(task: Task) -> list[tuple[int, ...]]:
 
 
 def nearest(task: Task) -> tuple[int, ...]:
-    """Ranks in the order of when they would be done with all of the graph, its inputs and answers moved."""
+    """Return ranks by when they would be done with the whole graph, with inputs and answers moved."""
     graph, cluster = task.graph, task.cluster
     num_bytes = sum(graph.specs[name].num_bytes for name in (*graph.inputs, *graph.outputs))
 

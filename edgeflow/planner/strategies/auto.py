@@ -1,13 +1,14 @@
 """`auto`: the union of all strategies, searched, and never worse than any of them under the cost model.
 
-1. Every other strategy's plan is a candidate; of the best of them also what they make of fewer devices.
+1. Every other strategy's plan is a candidate; the best that splits is also tried on fewer devices.
 2. Dynamic programming over stretches (`edgeflow.planner.search.dynamic`): for each stretch one device, rows,
    columns or a grid with halos exchanged or recomputed, or heads and hidden columns with sums added directly,
    scattered or at a hub, on subsets of the devices. Searched with everything allowed and with kinds kept
    apart, and for energy with several prices of a second.
 3. Local search on the exact prediction, from the best few: shares follow what devices were busy for, one run
    of stretches takes the layout beside it, a device is left out.
-4. For latency: of the best few, what others wait for is made first (`edgeflow.planner.search.borders`).
+4. For latency: in the best few, rows that other devices wait for are computed first
+   (`edgeflow.planner.search.borders`).
 5. For throughput: ways that run beside each other, a split on some devices and replicas on the rest.
 6. On tiny inputs, everything (`edgeflow.planner.search.exhaustive`).
 
@@ -26,7 +27,7 @@ from edgeflow.planner.task import Strategy, Task, best_of
 
 
 def auto(task: Task, rivals: Sequence[Strategy]) -> Plan:
-    """Return the best plan that was found, with the others as candidates.
+    """Return the best plan found, with the others as candidates.
 
     Args:
         rivals: Strategies whose plans are always candidates.

@@ -128,8 +128,8 @@ def best_split(
     Returns:
         None if no set of two or more has strips that are thick enough.
     """
-    # Energy depends on who takes part, not only on how much, and the smallest share may be that of the device
-    # that keeps the deadline.
+    # Energy depends on which devices take part, not only on how much, and the smallest share may be that of
+    # the device that keeps the deadline.
     if energy and len(devices) <= _MAX_ALL_SETS:
         sets = [item for size in range(2, len(devices) + 1) for item in combinations(devices, size)]
         found = [programme.solve(item, energy=energy, deadline_s=deadline_s) for item in sets]

@@ -54,9 +54,9 @@ from edgeflow.sharding.region import split_interval
 from edgeflow.sharding.rules import contraction_size
 
 #: ``reused``: by output, and what follows takes its channels from the devices that made them.
-Way = Literal["output", "reused", "input", "first", "second"]
+Split = Literal["output", "reused", "input", "first", "second"]
 
-_WAYS: Final[tuple[Way, ...]] = ("output", "reused", "input", "first", "second")
+_SPLITS: Final[tuple[Split, ...]] = ("output", "reused", "input", "first", "second")
 
 _CHANNELS: Final = 1
 
@@ -66,7 +66,7 @@ class Convolution(msgspec.Struct, frozen=True):
 
     Attributes:
         members: It and what follows it elementwise.
-        read_bytes, made_bytes: Of its input and output.
+        read_bytes, made_bytes: Bytes of its input and output.
         may_sum: Whether partial sums over its input channels can be made.
     """
 
@@ -76,8 +76,8 @@ class Convolution(msgspec.Struct, frozen=True):
     may_sum: bool
 
 
-#: How the last convolution so far is split -> the least bytes, and how all so far are.
-_Best = dict[Way | None, tuple[Fraction, tuple[Way, ...]]]
+#: Split of the last convolution so far -> the least bytes, and the splits of all convolutions so far.
+_Best = dict[Split | None, tuple[Fraction, tuple[Split, ...]]]
 
 #: Convolutions of which each alone reads what the one before makes.
 Chain = tuple[Convolution, ...]
@@ -94,8 +94,8 @@ def deeperthings(task: Task) -> Plan:
     layers: dict[str, Layer] = {}
     if count > 1:
         for chain in chains(analysis):
-            ways, _ = cheapest(chain, count)
-            layers |= {layer[0][0].name: layer for layer in _layers(task, chain, ways)}
+            splits, _ = cheapest(chain, count)
+            layers |= {layer[0][0].name: layer for layer in _layers(task, chain, splits)}
     stages = close(analysis, drafts_around(analysis, hub, lambda op: layers.get(op.name)))
     return finish(task, stages, strategy="deeperthings", label=f"deeperthings channels on {count} devices")
 
@@ -132,45 +132,45 @@ def _convolution(analysis: Analysis, op: Operator) -> Convolution:
     )
 
 
-def cheapest(chain: Chain, count: int) -> tuple[tuple[Way, ...], Fraction]:
+def cheapest(chain: Chain, count: int) -> tuple[tuple[Split, ...], Fraction]:
     """Return how each convolution of a chain is split with the least bytes between ``count`` devices.
 
     Returns:
-        A way for each convolution, and the bytes, exactly.
+        A split for each convolution, and the bytes, exactly.
     """
     best: _Best = {}
     for index, item in enumerate(chain):
         is_last = index + 1 == len(chain)
         steps: _Best = {}
         before: _Best = best or {None: (Fraction(0), ())}
-        for way in _WAYS:
-            if is_last and way in ("reused", "first"):
+        for split in _SPLITS:
+            if is_last and split in ("reused", "first"):
                 continue
             options = [
-                (total + _bytes(item, way, previous, count), (*ways, way))
-                for previous, (total, ways) in before.items()
-                if _may_follow(item, way, previous)
+                (total + _bytes(item, split, previous, count), (*splits, split))
+                for previous, (total, splits) in before.items()
+                if _may_follow(item, split, previous)
             ]
             if options:
-                steps[way] = min(options, key=lambda option: option[0])
+                steps[split] = min(options, key=lambda option: option[0])
         best = steps
-    total, ways = min(best.values(), key=lambda option: option[0])
-    return ways, total
+    total, splits = min(best.values(), key=lambda option: option[0])
+    return splits, total
 
 
-def _may_follow(item: Convolution, way: Way, previous: Way | None) -> bool:
-    if (way == "second") != (previous == "first"):
+def _may_follow(item: Convolution, split: Split, previous: Split | None) -> bool:
+    if (split == "second") != (previous == "first"):
         return False
-    if way in ("input", "second") and not item.may_sum:
+    if split in ("input", "second") and not item.may_sum:
         return False
-    return previous != "reused" or way != "input"
+    return previous != "reused" or split != "input"
 
 
-def _bytes(item: Convolution, way: Way, previous: Way | None, count: int) -> Fraction:
-    """What one convolution adds to the objective; see the module's docstring."""
+def _bytes(item: Convolution, split: Split, previous: Split | None, count: int) -> Fraction:
+    """Return the bytes that one convolution adds to the objective; see the module's docstring."""
     others, part = count - 1, Fraction(count - 1, count)
     handed_out = 0 if previous == "reused" else others * item.read_bytes
-    match way:
+    match split:
         case "output":
             return handed_out + part * item.made_bytes
         case "reused":
@@ -183,15 +183,15 @@ def _bytes(item: Convolution, way: Way, previous: Way | None, count: int) -> Fra
             return Fraction(others * item.made_bytes)
 
 
-def _layers(task: Task, chain: Chain, ways: Sequence[Way]) -> Iterator[Layer]:
+def _layers(task: Task, chain: Chain, splits: Sequence[Split]) -> Iterator[Layer]:
     """The stages of a chain."""
     hub = task.cluster.source_rank
     first: tuple[Operator, ...] = ()
-    for item, way in zip(chain, ways, strict=True):
-        if way == "first":
+    for item, split in zip(chain, splits, strict=True):
+        if split == "first":
             first = item.members
             continue
-        if way in ("output", "reused"):
+        if split in ("output", "reused"):
             made = item.members[-1].output
             stages = [_by_output(task, item)]
             members = item.members
@@ -200,7 +200,7 @@ def _layers(task: Task, chain: Chain, ways: Sequence[Way]) -> Iterator[Layer]:
             members = (*first, item.members[0])
             stages = [_by_input(task, members)]
         first = ()
-        if way != "reused":
+        if split != "reused":
             stages.append(gathered(task.analysis, made, hub))
         yield members, stages
 

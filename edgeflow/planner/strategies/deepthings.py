@@ -10,11 +10,11 @@ layers.
 Without reuse, tiles are claimed while they run: a device that is idle takes the next one. The devices of the
 paper begin with queues of their own and then steal from each other, found by way of the gateway; here there
 is one queue, at the client, which hands the same tiles to the same idle devices. With reuse tiles are dealt
-out beforehand, in proportion to speed, since who has a border must be known; the paper's fallback to a full
-tile when a neighbour is late is not here (a plan waits). How many layers are fused, how fine the grid is, and
-whether borders are reused, which the paper leaves to the user, is the best predicted among a few. Borders go
-from device to device, not by way of the gateway. Partition, reuse and schedule follow the authors' published
-C source.
+out beforehand, in proportion to speed, since it must be known which device has a border; the paper's fallback
+to a full tile when a neighbour is late is not here (a plan waits). How many layers are fused, how fine the
+grid is, and whether borders are reused, which the paper leaves to the user, is the best predicted among a
+few. Borders go from device to device, not by way of the gateway. Partition, reuse and schedule follow the
+authors' published C source.
 
 References:
     Zhao, Barijough, Gerstlauer, "DeepThings: Distributed Adaptive Deep Learning Inference on
@@ -114,7 +114,7 @@ def tiled(task: Task, length: int, grid: Position, *, reuse: bool, claims: bool 
 
 
 def _claimants(task: Task) -> tuple[int, ...]:
-    """Who takes tiles: every device that the gateway reaches, fast ones first; one alone claims nothing."""
+    """Return the devices that claim tiles: all that the gateway reaches, fast ones first; none if alone."""
     cluster, gateway = task.cluster, task.cluster.source_rank
     reached = [rank for rank in cluster.ranks if rank == gateway or _is_joined(cluster, gateway, rank)]
     ranks = sorted(reached, key=lambda rank: (-task.speeds[rank], rank))

@@ -50,7 +50,7 @@ from edgeflow.sharding.region import Interval, Region
 
 
 def edgeflow_paper(task: Task) -> Plan:
-    """Return the plan in which each layer is done as early as can be.
+    """Return the plan in which each layer is done as early as possible.
 
     Raises:
         InfeasiblePlanError: If a device cannot hold its part, whichever are left out.
@@ -75,11 +75,11 @@ class Division:
 
     def __init__(self, task: Task, devices: Sequence[int]) -> None:
         self.devices = tuple(devices)
-        #: Tensor -> who owns which of its positions: `Bounds` in the order of the devices.
+        #: Tensor -> which device owns which positions: `Bounds` in the order of the devices.
         self.bounds: dict[str, Bounds] = {}
         #: Tensor -> ``[device]``: when each has its part; infinite for one that never has.
         self.ready_s: dict[str, list[float]] = {}
-        #: Operators that stand in one stage.
+        #: Operators of one stage each.
         self.layers: list[list[Operator]] = []
         self.rest: int = 0
         self._task = task
@@ -163,7 +163,7 @@ class Division:
         return None if has_weights or strips.whole else found.pop()
 
     def _add_whole(self, op: Operator, *, is_everywhere: bool) -> None:
-        """All devices make what rows depend on; one device, the first to be done, the rest."""
+        """All devices compute what rows depend on; one device, the first to be done, computes the rest."""
         self.layers.append([op])
         strips = self._costs.of(op, is_whole=True)
         layer = self._layer(strips)
@@ -219,7 +219,7 @@ class Division:
         ready_s = self.ready_s[tensor]
         arrival_s, num_received = 0.0, 0
         # Only those that own something of it take part: most strips need their own rows and a neighbour's.
-        # Asked by the ten thousand, hence without min() and max().
+        # Called by the ten thousand, hence without min() and max().
         owner = bisect_right(bounds, first) - 1
         while owner < len(ready_s) and bounds[owner] < stop:
             begin, end = bounds[owner], bounds[owner + 1]
@@ -267,7 +267,7 @@ class _Transfers:
         self._byte_s: list[list[float]] = wires.byte_s[np.ix_(ranks, ranks)].tolist()
 
     def between_s(self, sender: int, index: int, num_bytes: float) -> float:
-        """From one device to another; its own bytes are there."""
+        """Return the seconds from one device to another; 0 for a device's own bytes."""
         return self._fixed_s[sender][index] + num_bytes * self._byte_s[sender][index]
 
     def from_client_s(self, index: int, num_bytes: float) -> float:

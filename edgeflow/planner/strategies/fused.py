@@ -48,7 +48,7 @@ from edgeflow.planner.task import Task, best_of, finish
 _MAX_ALL_SUBSETS = 3
 _MAX_SINGLES = 8
 
-#: Consecutive blocks: first piece, last piece, index of the team.
+#: Consecutive blocks: first section, last section, index of the team.
 Path = list[tuple[int, int, int]]
 
 
@@ -101,7 +101,7 @@ def least_path(blocks: Blocks, *, is_allowed: Callable[[Block], bool] | None = N
     Args:
         is_allowed: Which blocks may be used; all by default.
     """
-    count, num_teams = len(blocks.pieces), len(blocks.teams)
+    count, num_teams = len(blocks.sections), len(blocks.teams)
     is_alone = np.array([len(team.devices) == 1 for team in blocks.teams])
     best: list[Floats] = []
     origin: list[list[tuple[int, int]]] = []
@@ -123,7 +123,7 @@ def least_path(blocks: Blocks, *, is_allowed: Callable[[Block], bool] | None = N
                 least[team] = options[source, team]
                 came_from[team] = (block.first, source if block.first else -1)
             if is_allowed is None and is_alone.all():
-                break  # one device repeats nothing: blocks of one piece are enough
+                break  # one device repeats nothing: blocks of one section are enough
         best.append(least)
         origin.append(came_from)
     if not count:

@@ -2,9 +2,8 @@
 
 Here with *unequal* shares, in whole heads (whole groups of heads where they share keys and values), and found
 by the rules of the operators: wherever an interval of a summed-over dim can be carried back to
-    column-parallel
-products. Shares follow how fast a device is at the model, as far as its memory allows. Stretches without such
-a pair run on the fastest device.
+column-parallel products. Shares follow how fast a device is at the model, as far as its memory allows.
+Stretches without such a pair run on the fastest device.
 
 References:
     Shoeybi et al., "Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism",

@@ -2,10 +2,10 @@
 
 Biased one-dimensional partition: strips along the longer edge of the image, in proportion to speed, rounded
 by largest remainders, each with the halo that its rows need. After each layer the group owner (the device
-where requests arrive) gathers the whole result and hands out the strips of the next: nobody keeps what was
-gathered. What follows a convolution elementwise runs on the strips, pools and everything else on the group
-owner. A fully connected layer is cut by columns over all devices where that is expected to be faster than
-the group owner alone.
+where requests arrive) gathers the whole result and hands out the strips of the next: no other device keeps
+what was gathered. What follows a convolution elementwise runs on the strips, pools and everything else on the
+group owner. A fully connected layer is cut by columns over all devices where that is expected to be faster
+than the group owner alone.
 
 Reconstructed from the abstract and from descriptions in later papers, since the body of the paper was not
 at hand. Left out: clustering the non-zeros of sparse weight matrices (modified spectral co-clustering,

@@ -27,7 +27,7 @@ from edgeflow.planner.layouts.layout import Layout
 from edgeflow.planner.search.pipeline_dp import PipelineProgramme, PipelineStage, types_of
 from edgeflow.planner.task import Run, Task, best_of, finish_runs
 
-#: Answers that may turn out not to fit with their buffers before none is found.
+#: Solutions tried until one fits together with its buffers.
 _MAX_TRIES: Final = 8
 
 
@@ -39,7 +39,7 @@ def pipeline(task: Task) -> Plan:
     """
     if not task.graph.operators:
         return finish_runs(task, [], strategy="pipeline", label="pipeline of 0 stages")
-    #: What devices of one type keep free of weights, for buffers.
+    #: Bytes that devices of one type keep free of weights, for buffers.
     reserved: dict[int, int] = {}
     failures: list[tuple[str, InfeasiblePlanError]] = []
     for _ in range(_MAX_TRIES):
@@ -70,7 +70,7 @@ def pipeline(task: Task) -> Plan:
 def _reserve(
     task: Task, parts: Sequence[PipelineStage], error: InfeasiblePlanError, reserved: dict[int, int]
 ) -> bool:
-    """Keep as much free as a stage takes beside its weights; False if it was not memory that was lacking."""
+    """Reserve what a stage takes beside its weights; False if memory was not the cause."""
     part = next((item for item in parts if task.cluster.devices[item.rank].name == error.device), None)
     if error.constraint != "memory" or error.required is None or part is None:
         return False
@@ -80,7 +80,7 @@ def _reserve(
 
 
 def _nothing_fits(task: Task) -> InfeasiblePlanError:
-    """Name the roomiest device, and what it would have to hold: its share of all, or the largest stretch."""
+    """Return the error with the roomiest device and the bytes that it would have to hold."""
     devices = task.cluster.devices
     roomiest = max(devices, key=lambda device: device.memory_bytes)
     count = len(task.analysis.stretches)

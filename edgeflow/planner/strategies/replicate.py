@@ -11,7 +11,7 @@ from edgeflow.planner.task import Task, best_of, finish_ways, whole_on
 
 
 def replicate(task: Task) -> Plan:
-    """Return a plan with one way a device.
+    """Return a plan with one way per device.
 
     Raises:
         InfeasiblePlanError: If no device can hold the model; names the device that lacks least.

@@ -1,4 +1,4 @@
-"""Voltage: Transformer blocks by positions, all weights on every device, one gathering of outputs a block.
+"""Voltage: Transformer blocks by positions, all weights on every device, one all-gather per block.
 
 Each device makes its own output positions of a block and, within it, whatever it needs of the others' (keys
 and values are computed on every device). What lies outside of Transformer blocks runs on the fastest device.

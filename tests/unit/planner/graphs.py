@@ -36,3 +36,19 @@ class TwoBranches(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         y_NCHW: Tensor = self.out(torch.cat([self.wide(x_NCHW), self.narrow(x_NCHW)], dim=1))
         return y_NCHW
+
+
+class Branches(nn.Module):
+    """Two chains that begin at one map, and a grouped convolution in one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.a = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.b = nn.Conv2d(16, 16, 1)
+        self.c = nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        y_NCHW = self.stem(x_NCHW).relu()
+        z_NCHW: Tensor = self.b(self.a(y_NCHW).relu()) + self.c(y_NCHW)
+        return z_NCHW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from torch import nn
 
 from edgeflow.planner.analysis import analysis_of
@@ -30,3 +31,13 @@ def test_a_run_holds_what_its_operators_read() -> None:
             held = sum(found.graph.specs[name].num_bytes for name in read & found.graph.weights.keys())
             assert found.weight_bytes(start)[stop - start] == held
     assert found.operators_of(0, count) == found.graph.operators
+
+
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-resnet", "tiny-bert", "openworld-tiny", "unet", "mlp"])
+def test_stretches_are_the_graph_in_order_and_tear_no_group(name: str) -> None:
+    found = analysis_of(graph(name))
+
+    assert [op for stretch in found.stretches for op in stretch] == list(found.graph.operators)
+    where = {op.name: index for index, stretch in enumerate(found.stretches) for op in stretch}
+    for group in found.groups:
+        assert len({where[operator] for operator in group.operators}) == 1

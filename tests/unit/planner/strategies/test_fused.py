@@ -51,7 +51,7 @@ def cost_of(blocks: Blocks, path: Path) -> float:
 
 
 def ways(count: int, num_teams: int) -> Iterator[Path]:
-    """Every division of the pieces into blocks, with every team for each."""
+    """Every division of the sections into blocks, with every team for each."""
     for cuts in product((False, True), repeat=count - 1):
         stops = [index for index, is_cut in enumerate(cuts) if is_cut] + [count - 1]
         starts = [0, *[stop + 1 for stop in stops[:-1]]]
@@ -79,10 +79,10 @@ def test_the_least_of_all_ways_is_found(speeds: tuple[float, ...], bandwidth: st
 
     path, seconds = least_path(blocks)
 
-    assert len(blocks.pieces) == 4
+    assert len(blocks.sections) == 4
     assert seconds == pytest.approx(cost_of(blocks, path), rel=1e-12)
     assert seconds == pytest.approx(
-        min(cost_of(blocks, way) for way in ways(len(blocks.pieces), len(blocks.teams))), rel=1e-12
+        min(cost_of(blocks, way) for way in ways(len(blocks.sections), len(blocks.teams))), rel=1e-12
     )
 
 
@@ -106,7 +106,7 @@ def test_it_is_no_worse_than_exchanging_everywhere_or_nowhere(
 ) -> None:
     task = task_of(graph(name), speeds, bandwidth)
     blocks = blocks_of(task, task.fastest)
-    count, everyone = len(blocks.pieces), len(blocks.teams) - 1
+    count, everyone = len(blocks.sections), len(blocks.teams) - 1
 
     _, seconds = least_path(blocks)
 
@@ -121,7 +121,7 @@ def test_it_is_no_worse_than_exchanging_everywhere_or_nowhere(
 def test_any_division_is_a_plan(name: str, kind: str) -> None:
     task = task_of(graph(name), (1.0, 0.6, 0.3), "1 Gbit/s")
     blocks = blocks_of(task, task.fastest)
-    count, team = len(blocks.pieces), len(blocks.teams) - 1
+    count, team = len(blocks.sections), len(blocks.teams) - 1
     size = {"everywhere": 1, "nowhere": count, "in twos": 2}[kind]
     path = [(first, min(first + size, count) - 1, team) for first in range(0, count, size)]
 
