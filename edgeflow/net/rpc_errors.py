@@ -1,4 +1,4 @@
-"""One table from our exception classes to gRPC status, and back.
+"""Encode our exceptions as gRPC status and metadata, and rebuild them on the other side.
 
 An error crosses the wire as a status code, a sentence, and two trailing metadata: the name of the class and
 its fields as JSON. The other side raises the same class with the same sentence. In the data plane, where
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 import grpc
 import msgspec
 
-from edgeflow import errors
 from edgeflow.errors import (
     CodecError,
     DeadlineExceededError,
@@ -26,6 +25,7 @@ from edgeflow.errors import (
     WorkerFailedError,
     WorkerUnreachableError,
 )
+from edgeflow.net.statuses import STATUSES, mapped_class
 
 logger = logging.getLogger(__name__)
 
@@ -37,30 +37,7 @@ MAX_MESSAGE_CHARS: Final = 2000
 
 _NEUTRAL: Final = "internal error; see the worker's log"
 
-STATUS_CODES: Final[Mapping[type[EdgeflowError], grpc.StatusCode]] = {
-    errors.EdgeflowError: grpc.StatusCode.UNKNOWN,
-    errors.ConfigError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.GraphError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.CyclicGraphError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.UnsupportedOperatorError: grpc.StatusCode.UNIMPLEMENTED,
-    errors.PlanError: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.InfeasiblePlanError: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.InvalidPlanError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.ClusterError: grpc.StatusCode.UNAVAILABLE,
-    errors.WorkerUnreachableError: grpc.StatusCode.UNAVAILABLE,
-    errors.PeerLostError: grpc.StatusCode.UNAVAILABLE,
-    errors.LinkSilentError: grpc.StatusCode.UNAVAILABLE,
-    errors.WorkerOutOfMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.WorkerOverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.WorkerFailedError: grpc.StatusCode.INTERNAL,
-    errors.AccessDeniedError: grpc.StatusCode.UNAUTHENTICATED,
-    errors.StalePlanError: grpc.StatusCode.ABORTED,
-    errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
-    errors.CodecError: grpc.StatusCode.INVALID_ARGUMENT,
-}
-
-_BY_NAME: Final = {cls.__name__: cls for cls in STATUS_CODES}
+_BY_NAME: Final = {cls.__name__: cls for cls in STATUSES}
 
 
 class ErrorDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +52,7 @@ def describe(error: BaseException) -> ErrorDescription:
     """Return ``error`` as plain data; what is not ours gets a neutral sentence."""
     if not isinstance(error, EdgeflowError):
         return ErrorDescription(name=WorkerFailedError.__name__, message=_NEUTRAL)
-    cls = next(base for base in type(error).__mro__ if base in STATUS_CODES)
+    cls = mapped_class(type(error))
     fields = {
         key: value
         for key, value in vars(error).items()
@@ -123,7 +100,7 @@ def abort(context: grpc.ServicerContext, error: EdgeflowError) -> NoReturn:
             (FIELDS_KEY, msgspec.json.encode(description.fields)),
         )
     )
-    context.abort(STATUS_CODES[_BY_NAME[description.name]], description.message)
+    context.abort(STATUSES[_BY_NAME[description.name]].grpc, description.message)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from edgeflow._proto import inference_pb2 as pb
 from edgeflow._proto import inference_pb2_grpc
 from edgeflow.errors import ConfigError, EdgeflowError
 from edgeflow.graph.ir import Array
-from edgeflow.net.rpc_errors import STATUS_CODES
+from edgeflow.net.statuses import status_of
 from edgeflow.serving.http import EXTENSIONS, PLATFORM
 from edgeflow.serving.messages import check_names, choose_outputs, timeout_of
 from edgeflow.serving.service import ModelService, sentence
@@ -78,7 +78,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
             arrays = await service.infer(inputs, timeout_s=_timeout_s(request, context), protocol="grpc")
             return _answer(service, request, outputs, arrays)
         except EdgeflowError as error:
-            await context.abort(STATUS_CODES[_known(type(error))], sentence(error))
+            await context.abort(status_of(error).grpc, sentence(error))
         except Exception as error:
             await context.abort(grpc.StatusCode.INTERNAL, sentence(error))
 
@@ -148,7 +148,3 @@ def _described(infos: Iterable[TensorInfo]) -> list[Any]:
         pb.ModelMetadataResponse.TensorMetadata(name=info.name, datatype=info.datatype, shape=info.shape)
         for info in infos
     ]
-
-
-def _known(cls: type) -> type[EdgeflowError]:
-    return next(base for base in cls.__mro__ if base in STATUS_CODES)

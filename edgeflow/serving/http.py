@@ -12,15 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edgeflow.errors import (
-    ClusterError,
-    CodecError,
-    ConfigError,
-    DeadlineExceededError,
-    EdgeflowError,
-    WorkerFailedError,
-    WorkerOverloadedError,
-)
+from edgeflow.errors import EdgeflowError
+from edgeflow.net.statuses import RETRY_AFTER_S, status_of
 from edgeflow.serving import metrics
 from edgeflow.serving.messages import (
     HEADER_LENGTH,
@@ -37,16 +30,6 @@ EXTENSIONS: Final = ("binary_tensor_data",)
 
 #: A body that is not there by then is given up: it holds a connection.
 BODY_TIMEOUT_S: Final = 30.0
-
-#: The first class that fits says the status.
-_STATUS: Final = (
-    (WorkerOverloadedError, 429),
-    (DeadlineExceededError, 504),
-    (WorkerFailedError, 500),
-    (ClusterError, 503),
-    (ConfigError, 400),
-    (CodecError, 400),
-)
 
 
 class _Refusal(Exception):
@@ -94,7 +77,7 @@ class _Door:
         )
 
     async def metrics(self, request: Request) -> Response:
-        assert self._service.is_ready is not None  # asking sets the gauge
+        self._service.metrics.ready.set(self._service.is_ready)
         return Response(self._service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     async def model_ready(self, request: Request) -> Response:
@@ -136,8 +119,7 @@ class _Door:
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
         except EdgeflowError as error:
-            status = next((status for cls, status in _STATUS if isinstance(error, cls)), 500)
-            return _error(status, sentence(error))
+            return _error(status_of(error).http, sentence(error))
         except Exception as error:
             return _error(500, sentence(error))
         if header_length is None:
@@ -199,4 +181,5 @@ def _no_model(request: Request) -> Response:
 
 def _error(status: int, text: str) -> Response:
     answer: dict[str, Any] = {"error": text}
-    return JSONResponse(answer, status_code=status)
+    headers = {"retry-after": str(RETRY_AFTER_S)} if status == 429 else None
+    return JSONResponse(answer, status_code=status, headers=headers)

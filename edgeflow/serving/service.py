@@ -15,6 +15,7 @@ from edgeflow.errors import (
     ConfigError,
     DeadlineExceededError,
     EdgeflowError,
+    OverloadedError,
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
@@ -143,7 +144,7 @@ class ModelService:
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
-        except WorkerOverloadedError:
+        except (OverloadedError, WorkerOverloadedError):
             outcome = "overloaded"
             raise
         except DeadlineExceededError:

@@ -19,7 +19,6 @@ from edgeflow.errors import (
 )
 from edgeflow.net.rpc_errors import (
     CLASS_KEY,
-    STATUS_CODES,
     ErrorDescription,
     abort,
     decode_description,
@@ -29,6 +28,7 @@ from edgeflow.net.rpc_errors import (
     rebuild,
     translated,
 )
+from edgeflow.net.statuses import STATUSES
 
 
 def every_class(base: type[EdgeflowError] = EdgeflowError) -> list[type[EdgeflowError]]:
@@ -85,7 +85,7 @@ def over_the_wire(error: Exception) -> EdgeflowError:
 
 @pytest.mark.parametrize("cls", OURS)
 def test_every_class_has_a_status(cls: type[EdgeflowError]) -> None:
-    assert cls in STATUS_CODES
+    assert cls in STATUSES
 
 
 @pytest.mark.parametrize("cls", OURS)

@@ -20,6 +20,7 @@ from edgeflow.errors import (
     ConfigError,
     DeadlineExceededError,
     EdgeflowError,
+    OverloadedError,
     WorkerFailedError,
     WorkerOverloadedError,
     WorkerUnreachableError,
@@ -225,6 +226,7 @@ def test_raw_bytes_in_and_out(service: ModelService) -> None:
     ("error", "status"),
     [
         (WorkerOverloadedError("full"), 429),
+        (OverloadedError("too many requests wait"), 429),
         (DeadlineExceededError("late"), 504),
         (WorkerUnreachableError("gone"), 503),
         (ConfigError("wrong"), 400),
@@ -237,6 +239,8 @@ def test_errors_have_their_status(
     backend.error = error
     answer = http(service, INFER, json.dumps(BODY).encode())
     assert (answer.status, answer.json) == (status, {"error": str(error)})
+    assert answer.headers.get("retry-after") == ("1" if status == 429 else None)
+    assert outcomes(service).get("overloaded", 0) == (status == 429)
 
 
 def test_what_is_not_ours_is_not_told(
@@ -263,6 +267,11 @@ def test_readiness_follows_the_backend(graph: ef.ModelGraph, backend: Backend) -
     assert [http(service, path).status for path in paths] == [503] * 3
     assert http(service, "/v2/health/live").status == 200
     assert b"edgeflow_serve_ready 0.0" in http(service, "/metrics").body
+
+
+def test_metrics_alone_set_the_readiness_gauge(graph: ef.ModelGraph, backend: Backend) -> None:
+    service = ModelService("double", graph, backend, timeout_s=5.0, is_ready=lambda: True)
+    assert b"edgeflow_serve_ready 1.0" in http(service, "/metrics").body
 
 
 @pytest.mark.parametrize(
