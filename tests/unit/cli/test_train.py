@@ -105,8 +105,8 @@ def test_the_digits_are_counted_and_learnt_without_being_told_how_many(tmp_path:
         (("--label-ratio", "1"), 3, "label_ratio is 1.0"),
         (("--trainable-blocks", "-1"), 3, "trainable_blocks is -1"),
         (("--seeds", "a"), 2, "expected numbers such as"),
-        (("--ablations",), 2, "goes with --table"),
-        (("--table", "--estimate-classes", "9"), 2, "goes with neither --table nor --ray"),
+        (("--ablations",), 2, "--ablations needs --table"),
+        (("--table", "--estimate-classes", "9"), 2, "excludes --table and --ray"),
         (("--method", "magic", "--estimate-classes", "9"), 3, "unknown method 'magic'"),
     ],
 )
