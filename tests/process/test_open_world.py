@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import edgeflow as ef
-from edgeflow.demo.open_world import run_open_world
 from edgeflow.cluster import Cluster
+from edgeflow.demo.open_world import run_open_world
 from edgeflow.openworld.train import prepare
 from edgeflow.openworld.weights import shipped
 
