@@ -106,7 +106,7 @@ def threshold(cluster: Cluster, deepest: Sequence[int]) -> list[Row]:
 
 
 def chain(height: int) -> ModelGraph:
-    """Return a chain of 3x3 convolutions and three pools whose last map has ``rows`` rows."""
+    """Return a chain of 3x3 convolutions and three pools whose last map has ``height`` rows."""
     layers: list[nn.Module] = [nn.Conv2d(3, _CHANNELS, 3, padding=1), nn.ReLU()]
     for _ in range(3):
         layers += [nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
