@@ -42,7 +42,7 @@ WAYS = ("socket", "tcp", "worker", "grpc")
 
 BLOCKS = 7
 _TIMEOUT_S = 20.0
-#: Round trips a block: fewer of the large ones.
+#: Round trips per block: fewer for large frames.
 _BLOCK_BYTES = 64 << 20
 _MOST_TRIPS = 60
 
@@ -92,7 +92,7 @@ def _median_us(trip: RoundTrip, array: Array) -> float:
 
 
 def _open(way: str, stack: ExitStack) -> RoundTrip:
-    """Start the process at the other end; return what makes one round trip."""
+    """Start the process at the other end; return a function that makes one round trip."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(way, there), daemon=True)
@@ -159,7 +159,7 @@ class _Inbox:
         self.frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
 
     def admit(self, header: Header) -> None:
-        """Everything is welcome."""
+        """Accept every frame."""
 
     def on_frame(self, frame: Frame) -> None:
         self.frames.put(frame)

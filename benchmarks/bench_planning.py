@@ -18,7 +18,7 @@ from edgeflow.testing import zoo
 
 MODELS = ("openworld-base", "resnet50", "hf-vit-base")
 COUNTS = (3, 8, 64)
-#: Up to so many devices, planning is timed so often; the median counts.
+#: Largest number of devices -> repetitions of planning; the median counts.
 FEW, REPEATS = 8, 5
 BANDWIDTH, LATENCY = "1 Gbit/s", "0.5 ms"
 

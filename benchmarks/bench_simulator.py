@@ -63,7 +63,7 @@ def run(seed: int) -> Iterator[Result]:
 
 
 def measure(sizes: list[tuple[int, int]], seed: int) -> Iterator[dict[str, float | int | str]]:
-    """Yield a row a plan and size."""
+    """Yield one row per plan and size."""
     example = zoo.build(MODEL)
     graph = capture(example.module, example.args, example.kwargs, name=MODEL)
     made: dict[tuple[str, int], tuple[Plan, float, float]] = {}
@@ -124,7 +124,7 @@ def _with_shards(stage: Stage, shards: tuple[Shard, ...]) -> Stage:
 
 
 def draw(rows: list[dict[str, float | int | str]], path: Path) -> None:
-    """Seconds over requests, a line a cluster, a panel a plan."""
+    """Plot seconds over requests: one line per cluster, one panel per plan."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.4), dpi=110, layout="constrained")

@@ -1,4 +1,4 @@
-"""How many bytes a second frames are encoded and decoded at, without a network."""
+"""Rate of encoding and decoding frames in bytes per second, without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every benchmark's result says beside its number: where, when, with what."""
+"""The environment of a benchmark's result: machine, time, versions and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print the README's table of speeds from what `edgeflow bench --output` saved.
+"""Print the README's table of speeds from a report of `edgeflow bench --output`.
 
 python benchmarks/speed_table.py benchmarks/results/speed.json
 """

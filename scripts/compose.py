@@ -31,8 +31,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each phase")
-    parser.add_argument("--keep", action="store_true", help="leave the containers as they are")
+    parser.add_argument("--seconds", type=float, default=15.0, help="seconds of each phase")
+    parser.add_argument("--keep", action="store_true", help="keep the containers running")
     options = parser.parse_args()
     with daemon():
         build()
@@ -45,7 +45,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def daemon() -> Iterator[None]:
-    """A daemon, ours if there is none."""
+    """Use the running Docker daemon, or start one."""
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
         yield
         return
@@ -94,7 +94,7 @@ def make_base() -> str:
 
 
 def show(phase_s: float) -> int:
-    """Requests, and what happens to the workers meanwhile."""
+    """Send requests, and slow, kill and restart workers meanwhile."""
     phases = 6
     compose("up", "-d", "certs", "fast", "medium", "slow", quiet=True)
     command = ["run", "openworld-base", "--cluster", "deploy/clusters/compose.yaml"]
@@ -129,7 +129,7 @@ def show(phase_s: float) -> int:
 
 
 def compose_command() -> list[str]:
-    """Compose v2 where the client has it, else docker-compose."""
+    """Return the command of Compose v2 if the client has it, else docker-compose."""
     v2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
     return ["docker", "compose"] if v2.returncode == 0 else ["docker-compose"]
 

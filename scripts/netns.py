@@ -34,7 +34,7 @@ from edgeflow.cost import CostModel
 from edgeflow.testing import models
 from edgeflow.testing.netns import NetnsCluster
 
-#: Of one processor each: unequal, and together less than two, so that the host is not what limits them.
+#: Shares of one processor: unequal, and together less than two, so that the host does not limit them.
 SHARES = [0.6, 0.4, 0.3]
 SIZE = 640
 THRESHOLDS = Thresholds(gain=0.08, cool_down_s=4.0)
@@ -86,7 +86,7 @@ def _with_rate(cost: CostModel, share: float) -> CostModel:
 
 
 class Client:
-    """Asks one request after the other, and writes down how long each took and whether it was right."""
+    """Sends one request after the other, and records each latency and whether the answer was right."""
 
     def __init__(self, session: ef.Session, job: Job) -> None:
         self.session, self.job = session, job
@@ -200,7 +200,7 @@ def slow(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
 def _best(
     job: Job, hosts: NetnsCluster, ratios: dict[str, float], options: argparse.Namespace
 ) -> tuple[float, str]:
-    """The least that a plan takes which is made for these speeds, by each of several strategies: measured."""
+    """Return the least measured latency of plans for these speeds, over several strategies."""
     told = msgspec.structs.replace(job.cost, corrections={name: {"*": r} for name, r in ratios.items()})
     found = []
     for strategy in ("auto", "coedge", "single"):
@@ -212,7 +212,7 @@ def _best(
 
 
 def _faults(hosts: NetnsCluster, index: int) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """What may happen to a worker, and how it ends."""
+    """A fault of a worker, and its repair."""
     other = (index + 1) % len(SHARES)
     return {
         "killed": (lambda: hosts.kill(index), lambda: hosts.start(index)),
@@ -281,7 +281,7 @@ def soak(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
 
 
 def silence(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
-    """Packets are lost without a word, while every worker answers the coordinator all the time."""
+    """A link drops packets silently, while every worker still answers the coordinator."""
     said: dict[str, Any] = {"failed": 0, "wrong": 0}
     for name, links in (("one link", [(0, 1)]), ("all links of one", [(0, 2), (1, 2)])):
         with job.deploy(hosts.addresses, transport=options.transport) as session:
@@ -308,7 +308,7 @@ def silence(job: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
 
 
 def narrow(_: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
-    """Long transfers at 1 Mbit/s, with a queue of 2 s: slow, and nothing is wrong."""
+    """Long transfers at 1 Mbit/s with a queue of 2 s: slow, but no fault."""
     job = Job(SIZE, is_spread=True)
     with job.deploy(hosts.addresses, transport=options.transport) as session:
         client = Client(session, job)
@@ -327,7 +327,7 @@ def narrow(_: Job, hosts: NetnsCluster, options: argparse.Namespace) -> int:
 
 
 class _Explained(logging.Handler):
-    """Prints what the balancer weighs."""
+    """Prints the balancer's decisions."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"  {getattr(record, 'why', record.getMessage())}", flush=True)
@@ -338,10 +338,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["demo", "slow", "soak", "silence", "narrow"])
-    parser.add_argument("--seconds", type=float, default=12.0, help="of one phase")
-    parser.add_argument("--requests", type=int, default=10_000, help="of the soak")
+    parser.add_argument("--seconds", type=float, default=12.0, help="seconds of one phase")
+    parser.add_argument("--requests", type=int, default=10_000, help="number of requests of the soak")
     parser.add_argument("--interval", type=float, default=0.03, help="between two requests of the soak")
-    parser.add_argument("--transport", default="auto", help="of silence and narrow")
+    parser.add_argument("--transport", default="auto", help="transport of silence and narrow")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", action="store_true", help="show warnings of the session")
     options = parser.parse_args()

@@ -42,12 +42,12 @@ _SEEDS = range(5)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="only write the table")
-    parser.add_argument("--output", type=Path, default=Path("train-output"), help="for checkpoints")
+    parser.add_argument("--output", type=Path, default=Path("train-output"), help="folder of checkpoints")
     parser.add_argument("--pace", action="store_true", help="gaps of every epoch instead of the methods")
     parser.add_argument("--data", choices=list(_PACE), default="fashion-mnist", help="with --pace")
-    parser.add_argument("--pretrain-seed", type=int, help="with --pace: seed of everyone's SimCLR")
+    parser.add_argument("--pretrain-seed", type=int, help="with --pace: common seed of SimCLR")
     parser.add_argument(
-        "--seeds", type=int, default=len(_SEEDS), help="with --pace: how many (default: %(default)s)"
+        "--seeds", type=int, default=len(_SEEDS), help="with --pace: number of seeds (default: %(default)s)"
     )
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS, help="with --pace")
     arguments = parser.parse_args()
@@ -100,7 +100,7 @@ def _against(rows: Sequence[Row], name: str) -> str:
 
 
 def _margin(rows: Sequence[Row]) -> str:
-    """Say the seen-minus-novel gap with and without the margin."""
+    """Return text on the gap (seen minus novel accuracy) with and without the margin."""
     lines = []
     for column, what in (("transductive_gap", "at the end"), ("mean_gap", "mean over epochs")):
         by_name = {
@@ -119,7 +119,7 @@ def _margin(rows: Sequence[Row]) -> str:
 
 
 def _pace(data: str, rows: Sequence[Row]) -> list[str]:
-    """Say the same of the two ways in which a head begins, from the accuracies of every epoch."""
+    """Return text on the same gap for both kinds of initial prototypes, from the accuracies per epoch."""
     begins = {"random": "random", "clusters": "with cluster means"}
     return [
         f"Heads that begin {begins[head]}, {data} (`{_PACE[data].name}`), in points:\n\n"

@@ -1,4 +1,4 @@
-"""Generate ``edgeflow/_proto`` from ``protos``; with ``--check``, only say whether it is up to date.
+"""Generate ``edgeflow/_proto`` from ``protos``; with ``--check``, only check whether it is up to date.
 
 The virtual path in ``--proto_path`` makes the generated files import each other as
 ``edgeflow._proto.edgeflow.v1...`` without being edited.
@@ -47,7 +47,7 @@ def generate(destination: Path) -> None:
 
 
 def differences(fresh: Path, committed: Path) -> list[str]:
-    """Return what differs between two trees, as lines for people."""
+    """Return the differences between two trees as readable lines."""
     names = sorted(
         {
             path.relative_to(tree).as_posix()

@@ -1,4 +1,4 @@
-"""Write ``docs/zoo.md``: what of every reference model can be split, and how far split answers are off.
+"""Write ``docs/zoo.md``: how much of each reference model can be split, and the error of split answers.
 
     python scripts/zoo.py [--processes N] [--only NAME ...]
 
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
 
 def measure(name: str) -> Row:
-    """Capture, plan and run one model every way."""
+    """Capture one model, and plan and run it with every strategy."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     example = zoo.build(name)

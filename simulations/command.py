@@ -1,4 +1,4 @@
-"""What the commands of the folders share: their options, their table, and an axis of their pictures."""
+"""Shared parts of the folders' commands: options, tables, and axes of plots."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Row = dict[str, Any]
 
 
 def parser(doc: str | None, folder: Path) -> argparse.ArgumentParser:
-    """Return the options that every command has; results go beside it unless it is told otherwise."""
+    """Return the options of every command; by default results go beside the command."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--output", type=Path, default=folder, help="folder of the table and the picture")
+    made.add_argument("--output", type=Path, default=folder, help="folder of the table and the plot")
     made.add_argument("--small", action="store_true", help="the smallest setting")
     return made
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write a table with the columns of the first row; what another row lacks of them stays empty."""
+    """Write a table with the columns of the first row; columns missing in another row stay empty."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -34,7 +34,7 @@ def where(rows: Sequence[Row], **values: object) -> list[Row]:
 
 
 def distinct(rows: Sequence[Row], column: str) -> list[Any]:
-    """Return the values of a column, in the order in which they come first."""
+    """Return the distinct values of a column, in order of first appearance."""
     return list(dict.fromkeys(row[column] for row in rows))
 
 

@@ -1,4 +1,4 @@
-"""What is counted in the programs of plans."""
+"""Count FLOPs in the programs of plans."""
 
 from __future__ import annotations
 

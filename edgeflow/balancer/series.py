@@ -34,6 +34,9 @@ _MIN_SPREAD: Final = 0.02
 #: With this many values, the standard error is doubled; the factor is 1 + _FEW / n.
 _FEW: Final = 5
 
+#: The same for the spread that a step must exceed: the median deviation of few values understates it.
+_FEW_BEFORE: Final = 10
+
 #: Standard error of a median of n normal values / (standard deviation / sqrt(n)).
 _OF_MEDIAN: Final = 1.2533
 
@@ -97,6 +100,7 @@ class Series:
             before = list(self._settled)[:MIN_VALUES]
         then, now = statistics.median(before), statistics.median(self._recent)
         noise = max(_MIN_SPREAD, _OF_MAD * statistics.median(abs(value - then) for value in before))
+        noise *= 1 + _FEW_BEFORE / len(before)
         # Both medians are uncertain; the older one the more, the fewer values it has.
         error = _OF_MEDIAN * noise * math.sqrt(1 / len(self._recent) + 1 / len(before))
         if abs(now - then) <= max(_DEAD_BAND, _SIGMAS * error):

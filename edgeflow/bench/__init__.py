@@ -1,1 +1,1 @@
-"""`edgeflow bench`: one device, edgeflow on several, and what people would use instead, side by side."""
+"""`edgeflow bench`: compare one device, edgeflow on several devices, and other systems."""

@@ -1,4 +1,4 @@
-"""A process of a row: pinned, it does what it is told over a pipe and times it itself."""
+"""A process of a row: pinned to cores, it receives commands over a pipe and times their execution itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SYSTEMS: Final = {
     "ray": ("ray_", "Ray"),
 }
 
-#: To be ready, and to answer: onnxruntime compiles and gloo waits for its peers meanwhile.
+#: Time limit to start and to answer: onnxruntime compiles and gloo waits for its peers meanwhile.
 _TIMEOUT_S: Final = 240.0
 
 
@@ -44,7 +44,7 @@ class Child:
             self._pipes.append(mine)
             self._processes.append(process)
         try:
-            #: What the last process answers to the first request.
+            #: The last process's answer to the first request.
             self.answer = [self._hear(pipe) for pipe in self._pipes][-1]
         except BaseException:
             self.close()
@@ -136,7 +136,7 @@ def _do(pipe: Connection, job: Job, rank: int) -> None:
 
 
 def _cores(job: Job, rank: int) -> Sequence[int]:
-    """One process a core; who asks workers may use any of theirs."""
+    """Return the cores of a process: one per process; a client of workers may use any core of theirs."""
     if job.row.kind in ("edgeflow", "ray"):
         return sorted(set(job.cores))
     if job.row.processes > 1:
@@ -145,7 +145,7 @@ def _cores(job: Job, rank: int) -> Sequence[int]:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors that a process group knows of, as ordinary ones."""
+    """Return distributed tensors as ordinary ones."""
     if hasattr(value, "full_tensor"):
         return value.full_tensor()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Peers that are processes of ``torch.distributed`` over gloo, on torch eager.
+"""Rivals that run on ``torch.distributed`` over gloo, with torch eager.
 
 The Megatron split is written out by hand: columns of the projections into attention and of the first product
 of the MLP, rows of those that follow, one ``all_reduce`` after each pair (Shoeybi et al., arXiv:1909.08053).
@@ -27,7 +27,7 @@ ROWS: Final = re.compile(r"(o_proj|out_proj|fc2|output\.dense)$")
 
 
 class _Meeting:
-    """Processes that have found each other."""
+    """A group of processes that are connected over gloo."""
 
     def __init__(self, job: Job, rank: int) -> None:
         self.example = zoo.build(job.model)
@@ -56,7 +56,7 @@ class _Meeting:
 
 
 class RowParallel(nn.Module):
-    """A share of the summed-over columns; the sum over processes, then the bias."""
+    """A row-parallel linear module: a partial sum, an all-reduce, then the bias."""
 
     def __init__(self, whole: nn.Linear, rank: int, size: int) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ def _contiguous(_module: nn.Module, _args: Any, out: Any) -> Any:
 
 
 def _linears(module: nn.Module, job: Job) -> tuple[list[str], list[str]]:
-    """Names of the modules that are split by columns, and by rows."""
+    """Return the names of the column-parallel and of the row-parallel modules."""
     names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     columns = [name for name in names if COLUMNS.search(name)]
     rows = [name for name in names if ROWS.search(name)]

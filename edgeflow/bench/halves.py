@@ -1,4 +1,4 @@
-"""A module in two halves of about the same duration, as ``torch.distributed.pipelining`` cuts it."""
+"""Split a module into two halves of about the same duration, for ``torch.distributed.pipelining``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeflow.testing import zoo
 
 
 def half_of(example: zoo.Example) -> str:
-    """Return the part, of all lists of layers, that begins nearest to half of a request's work.
+    """Return the name of the submodule, in any list of layers, that begins nearest to half of the work.
 
     Work is counted in weights times positions, so that every process finds the same part.
     """

@@ -1,4 +1,4 @@
-"""Processes on cores of their own: the link between them, and how much they are in each other's way."""
+"""Measure the link between pinned processes, and the contention between them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edgeflow.measure.peers import measure_peer
 
 
 def measure_loopback(cost: CostModel, on: Sequence[int], *, executor: str) -> Link:
-    """Measure the way from this process, on the first of these cores, to a worker on the last one.
+    """Measure the link from this process, on the first of these cores, to a worker on the last one.
 
     Args:
-        cost: Says what frames cost the processors, which is no part of the link.
+        cost: Gives the processor time of a frame, which is not part of the link.
     """
     with closing(LocalWorkers({0: 1.0}, threads=1, executor=executor)) as workers, pinned(on[:1]):
         pin(workers.pids[0], on[-1:])
@@ -34,7 +34,7 @@ def measure_contention(
     *,
     executor: str,
 ) -> float:
-    """How many times as long a model takes on the first of these cores while it runs on all of them."""
+    """Return kernel time with the model on all of these cores / kernel time on the first one alone."""
     plan = ef.plan(graph, ef.Cluster.local([1.0]), strategy="single")
     with closing(LocalWorkers(dict.fromkeys(range(len(on)), 1.0), threads=1, executor=executor)) as workers:
         for number, core in enumerate(on):

@@ -1,4 +1,4 @@
-"""The machine: which core a process runs on, and what a result says about where it was measured."""
+"""The machine: pin processes to cores, and describe the environment of a result."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def environment() -> Environment:
 
 
 def cores() -> tuple[int, ...]:
-    """Numbers of the cores that this process may use."""
+    """Return the numbers of the cores that this process may use."""
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
 def place(speeds: Sequence[float], available: Sequence[int]) -> tuple[int, ...]:
-    """Return a core for each device, so that no core is asked for more than it has.
+    """Return a core for each device, such that the speeds on each core add up to at most 1.
 
     A device of speed 0.5 computes at most half of the time, so two of them fit one core.
 
@@ -74,7 +74,7 @@ def place(speeds: Sequence[float], available: Sequence[int]) -> tuple[int, ...]:
 
 
 def pin(pid: int, on: Sequence[int]) -> None:
-    """Let all threads of a process, and those that they start, run on these cores alone."""
+    """Restrict all threads of a process, and those that they start, to these cores."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
             os.sched_setaffinity(int(task.name), on)
@@ -82,7 +82,7 @@ def pin(pid: int, on: Sequence[int]) -> None:
 
 @contextlib.contextmanager
 def pinned(on: Sequence[int]) -> Iterator[None]:
-    """Keep the calling thread, and the threads that it starts meanwhile, on these cores."""
+    """Restrict the calling thread, and the threads that it starts meanwhile, to these cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, on)
     try:
@@ -92,7 +92,7 @@ def pinned(on: Sequence[int]) -> Iterator[None]:
 
 
 def _commit() -> str:
-    """The commit of the sources, with a plus where files differ from it; empty where they are installed."""
+    """Return the commit of the sources, with a plus if files differ from it; empty outside a repository."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         commit, changes = (

@@ -1,6 +1,6 @@
-"""Measure rows in turn: every row once a round, so that what else the machine does meets all alike.
+"""Measure rows in turn: every row once per round, so that other load on the machine affects all alike.
 
-A few rows at once, fewer where the memory holds no more; one device alone is measured beside each such group.
+A few rows run in each group, fewer if memory is short; each group includes the baselines on one device.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from edgeflow.testing import netns, zoo
 #: Rows that differ from one device by more than this, relative to the largest value, are wrong.
 TOLERANCE = 1e-3
 
-#: Rows at once, one device alone not counted. Idle processes are not idle altogether: with 20 rows at once
-#: what needs two cores took up to a quarter longer.
+#: Most rows in a group, besides the baselines. Idle processes still use some time: in a group of 20, rows
+#: that need two cores took up to a quarter longer.
 _MAX_ROWS = 4
 
-#: Share of the memory that has to be free for another row's processes.
+#: Share of the memory that must be free to start the processes of another row.
 _ROOM_SHARE = 0.3
 
 
@@ -58,12 +58,12 @@ def measure_model(
     """Return every row of a model, in order.
 
     Args:
-        runs: Rounds that count; one before them does not.
-        stream: Requests of a stream.
-        executor: Of the workers; the one that is calibrated.
-        calibration_s: For slices of operators, and again for runs of them.
-        explain: Whether to say where the time of a request goes.
-        say: Told what is going on.
+        runs: Number of counted rounds; one round before them is not counted.
+        stream: Number of requests in a stream.
+        executor: Back end of the workers, which is also the one calibrated.
+        calibration_s: Time to calibrate slices of operators, and the same again for runs of operators.
+        explain: Whether to break down the time of a request.
+        say: Told of each step.
     """
     example = zoo.build(model)
     with torch.inference_mode():
@@ -130,7 +130,7 @@ def measure_model(
 
 
 class Rounds(msgspec.Struct, frozen=True):
-    """What the rounds of one row have said; why it stopped, if it did."""
+    """Timings of the rounds of one row; the reason if it stopped."""
 
     latencies: tuple[float, ...] = ()
     periods: tuple[float, ...] = ()
@@ -145,7 +145,7 @@ class Rounds(msgspec.Struct, frozen=True):
 def _begin(
     job: Job, graph: ef.ModelGraph, cost: CostModel, loopback: Link, expected: list[Any]
 ) -> tuple[RowResult, Child | None]:
-    """Start a row; no child where its answer is wrong."""
+    """Start a row; return no child if its answer is wrong."""
     result = RowResult(row=job.row)
     job.folder.mkdir()
     if job.row.kind == "edgeflow":
@@ -171,7 +171,7 @@ def _with_rounds(result: RowResult, rounds: Rounds, times: tuple[RankTime, ...])
 
 
 def _has_room() -> bool:
-    """Whether the processes of another row fit into memory beside those that are there."""
+    """Return whether memory suffices for the processes of another row."""
     memory = psutil.virtual_memory()
     return bool(memory.available > _ROOM_SHARE * memory.total)
 
@@ -179,7 +179,7 @@ def _has_room() -> bool:
 def measure_rounds(
     children: Mapping[str, Any], *, runs: int, say: Callable[[str], None]
 ) -> dict[str, Rounds]:
-    """Return what every row takes in each round; one round before does not count.
+    """Return the timings of every row in each round; one round before them is not counted.
 
     A row that fails is left out of the rounds behind, the others go on.
     """
@@ -210,7 +210,7 @@ def measure_rounds(
 
 
 def export(example: zoo.Example, path: Path) -> None:
-    """Write the model as torch exports it; no file where it does not."""
+    """Write the model as an ONNX file, if torch can export it."""
     import contextlib
     import io
     import logging
@@ -244,7 +244,7 @@ def _with_plan(result: RowResult, plan: Plan) -> RowResult:
 
 
 def _cores(row: Row) -> tuple[int, ...]:
-    """A core for each device; as many as there are threads where one process has several."""
+    """Return a core for each device; for one process with several threads, one core per thread."""
     if row.network != "loopback" and (reason := netns.missing()):
         raise ConfigError(reason)
     return place((1.0,) * row.threads if row.threads > 1 else row.speeds, cores())

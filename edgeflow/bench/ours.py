@@ -1,4 +1,4 @@
-"""edgeflow itself: a session in one process, and its workers."""
+"""The rows of edgeflow: a session in one process, and its workers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from edgeflow.testing.netns import NetnsCluster
 
 
 class Edgeflow:
-    """A plan on workers, each on its core.
+    """A plan on workers, each pinned to a core.
 
-    On the loopback interface slower devices are emulated by the workers' ``--speed``; between namespaces by
-    the quota of a control group.
+    Slower devices are emulated: on the loopback interface by the workers' ``--speed``, in network namespaces
+        by the
+    quota of a control group.
     """
 
     def __init__(self, job: Job, rank: int) -> None:
@@ -60,7 +61,7 @@ class Edgeflow:
             pass
 
     def explain(self) -> tuple[RankTime, ...]:
-        """Say where the time of one more request goes."""
+        """Run one more request, and return the breakdown of its time."""
         self.request()
         events = self._session.trace()
         return rank_times(only_request(events, requests(events)[-1]))

@@ -1,4 +1,4 @@
-"""The picture of a report: each row's speed-up over one core, by model."""
+"""Plot a report: each row's speed-up over one core, by model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray: a pipeline of two actors, each with one half of the model on torch eager."""
+"""The row of Ray: a pipeline of two actors, each with one half of the model on torch eager."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeflow.testing import zoo
 
 
 class Half:
-    """What an actor holds."""
+    """One half of the model, held by an actor."""
 
     def __init__(self, model: str, number: int, core: int) -> None:
         import torch
@@ -27,7 +27,7 @@ class Half:
         self._number = number
 
     def run(self, inputs: tuple[Any, ...], first: Any = None) -> Any:
-        """Run one half; the second needs what the first returned."""
+        """Run this half; the second half takes the output of the first."""
         import torch
         from torch import fx
 
@@ -67,7 +67,7 @@ class Ray:
         )
         actor: Any = ray.remote(num_cpus=1)(Half)
         self._first, self._second = [actor.remote(job.model, half, job.cores[half]) for half in (0, 1)]
-        # Inputs by value: an actor that waits for one in the store would wait twice.
+        # Pass inputs by value: an input in the object store would add a second wait.
         self._inputs = inputs_of(zoo.build(job.model))
 
     def request(self) -> Any:

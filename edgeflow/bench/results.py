@@ -1,4 +1,4 @@
-"""What a benchmark says: timings with their range, ratios, errors; and why a row is missing."""
+"""Results of a benchmark: timings with their range, ratios, errors, and reasons for missing rows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class RankTime(msgspec.Struct, frozen=True, kw_only=True):
     """Where the time of one request went on one rank; the parts add up to the request.
 
     Attributes:
-        compute_s: In kernels, the waiting of an emulated slower device included.
-        pack_s: Copying received parts together, and summing them.
-        send_s: Cutting out, framing, and handing to the system.
-        wait_s: Waiting for a frame while another rank was still computing.
-        wire_s: Waiting for a frame while none was: on its way, or in somebody's queue.
-        python_s: The rest: between instructions, and before the first and after the last.
+        compute_s: In kernels, including the pauses of an emulated slower device.
+        pack_s: Copying and summing received parts.
+        send_s: Slicing, framing, and passing frames to the system.
+        wait_s: Waiting for a frame while another rank computed.
+        wire_s: Waiting for a frame while no other rank computed: it was in transit or in a queue.
+        python_s: The rest: between instructions, before the first and after the last.
     """
 
     rank: int
@@ -43,14 +43,14 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
     """One row of one model.
 
     Attributes:
-        skipped: Why there are no numbers; empty where there are.
+        skipped: Why there are no numbers; empty if there are.
         error: Largest difference from torch on one device, relative to the output's largest value.
-        latency: Of one request, nothing else under way.
-        period: Of one of a stream: its duration over the number of requests.
+        latency: Of one request with no other in flight.
+        period: Duration of a stream / its number of requests.
         speedup, stream_speedup: Over the faster of torch and onnxruntime on one core.
         predicted_latency_s, predicted_period_s: By the plan, with calibrated costs.
-        plan: The way that was chosen, in words.
-        times: Where one request spent its time; empty unless asked for.
+        plan: Description of the chosen plan.
+        times: Breakdown of the time of one request; empty unless requested.
     """
 
     row: Row
@@ -70,8 +70,8 @@ class ModelResult(msgspec.Struct, frozen=True, kw_only=True):
     """All rows of one model.
 
     Attributes:
-        loopback: The loopback interface as a link, as it was measured and plans were made for.
-        contention: How many times as long devices take while all of them compute; plans know of it.
+        loopback: The loopback interface as a link, as measured and used by plans.
+        contention: Kernel time while all devices compute / kernel time alone; plans use it.
     """
 
     model: str
@@ -87,7 +87,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_ratios(rows: Sequence[RowResult], baselines: Sequence[str]) -> tuple[RowResult, ...]:
-    """Fill in how much faster each row is than the fastest of the baselines."""
+    """Return the rows with their speed-ups over the fastest baseline."""
     base = [row for row in rows if row.row.name in baselines]
     latency_s = min((row.latency.median_s for row in base if row.latency), default=None)
     period_s = min((row.period.median_s for row in base if row.period), default=None)

@@ -1,4 +1,4 @@
-"""The rows: what is compared with what, and on which processes."""
+"""The rows of a benchmark: systems, devices, strategies and networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeflow.units import parse_bandwidth
 
 Kind = Literal["torch", "onnxruntime", "edgeflow", "megatron", "dtensor", "pipelining", "ray"]
 
-#: Ratios are to the faster of these two, so they are always measured.
+#: Speed-ups are over the faster of these two, so they are always measured.
 BASELINES: Final = ("torch", "onnxruntime")
 
 #: Model of the zoo -> the fixed strategy that suits it best on equal devices.
@@ -27,18 +27,18 @@ MODELS: Final = {
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """How devices are joined.
+    """The network between devices.
 
     Attributes:
-        rate: Of each host's link, as ``tc`` writes it; empty: the loopback interface.
-        bandwidth: The same, as the planner is told.
+        rate: Rate of each host's link in the notation of ``tc``; empty for the loopback interface.
+        bandwidth: The same rate in the notation of cluster files.
     """
 
     rate: str = ""
     bandwidth: str = ""
 
     def link(self, loopback: Link) -> Link:
-        """As the planner is told: what was measured of the loopback interface, but for the rate.
+        """Return the link for the planner: the measured loopback interface, with the rate replaced.
 
         Between namespaces on one host a frame wakes the same threads.
         """
@@ -58,11 +58,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One way to answer requests.
 
     Attributes:
-        name: For ``--rows``.
-        processes: That are started for it, workers of edgeflow aside.
-        threads: Of each.
-        speeds: Of the devices, the fastest 1.
-        strategy, objective: Of the plan.
+        name: Name for ``--rows``.
+        processes: Number of processes started for it, besides workers of edgeflow.
+        threads: Threads of each process.
+        speeds: Relative speeds of the devices; the fastest is 1.
+        strategy, objective: Those of the plan.
         network: One of `NETWORKS`.
     """
 

@@ -1,4 +1,4 @@
-"""One process: torch as it is, and onnxruntime with the whole model."""
+"""Rows of one process: plain torch, and onnxruntime with the whole model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = job.row.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Threads that spin after a request would take the core of the next row.
+        # Threads that spin after a request would use the core of the next row.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(job.onnx, options, providers=["CPUExecutionProvider"])
         values = inputs_of(zoo.build(job.model))

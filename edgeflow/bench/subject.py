@@ -1,4 +1,4 @@
-"""What a row's processes need: the model by name, its graph and ONNX file, the plan, the cores."""
+"""The job of a row's processes: the model, its graph and ONNX file, the plan, the cores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edgeflow.testing import zoo
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of one model, as its processes are told.
+    """One row of one model, as sent to its processes.
 
     Attributes:
         graph, onnx, plan: Files.
-        cores: Of each process, or of each worker.
-        port: A free one, for processes that meet.
-        stream: Requests of a stream.
+        cores: Core of each process, or of each worker.
+        port: A free port for the rendezvous of processes.
+        stream: Number of requests in a stream.
         folder: For logs and caches.
     """
 

@@ -1,4 +1,4 @@
-"""From the trace of a request to what each rank spent its time on."""
+"""Break down the time of a request on each rank, from its trace."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from edgeflow.telemetry.trace import Kind, TraceEvent
 def rank_times(events: Iterable[TraceEvent]) -> tuple[RankTime, ...]:
     """Return where the time of one request went, by rank, the client (-1) first.
 
-    What overlaps counts once, for the first of: compute, pack, send, wait or wire. Whether a rank waits for
-    another one's work or for the wire is told by whether any other rank computes at that moment.
+    Overlapping time counts once, for the first of: compute, pack, send, wait or wire. A rank waits for work
+        while
+    any other rank computes, and for the wire while none does.
     """
     events = list(events)
     if not events:

@@ -1,4 +1,4 @@
-"""The ``edgeflow`` command: global options, commands, and the one place where errors become exit codes."""
+"""The ``edgeflow`` command: global options, subcommands, and the translation of errors to exit codes."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _EPILOG = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EX
 
 
 class ReportingGroup(TyperGroup):
-    """Turns what edgeflow raises on purpose into one line on stderr and the error's own exit code.
+    """Turns an `EdgeflowError` into one line on stderr and the error's exit code.
 
-    Usage errors (2) are typer's. Anything else that is raised is a mistake of ours and keeps its traceback.
+    Typer reports usage errors (2). Any other exception is a bug of edgeflow's and keeps its traceback.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -78,14 +78,15 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     log_level: Annotated[
-        LogLevel, typer.Option(help="How much to log, to stderr; JSON lines where that is no terminal.")
+        LogLevel,
+        typer.Option(help="Least level to log to stderr; as JSON lines unless stderr is a terminal."),
     ] = LogLevel.WARNING,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    # `debug` and `version` are read elsewhere: from the context, and by the callback.
+    # `debug` is read from the context, `version` by its callback.
     configure_logging(log_level)
     heed_environment()
 
@@ -110,7 +111,7 @@ app.command("worker")(worker.worker)
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
-    # A terminated command must leave through its `with` blocks, or its workers would outlive it.
+    # SIGTERM must unwind the `with` blocks, or local workers would outlive the command.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     app(prog_name="edgeflow")
     sys.exit(0)

@@ -1,4 +1,4 @@
-"""``edgeflow bench``: one device, edgeflow on several, and what people would use instead, in one run."""
+"""``edgeflow bench``: compare one device, edgeflow on several devices, and other systems in one run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeflow.units import format_seconds
 if TYPE_CHECKING:
     from edgeflow.bench.results import ModelResult, Report, RowResult, Seconds
 
-#: What ``--quick`` runs: a few layers, on one device and on two.
+#: ``--quick`` runs a small model on one device and on two.
 _QUICK_MODEL = "tiny-resnet"
 _QUICK_ROWS = "equal-2"
 
@@ -27,23 +27,27 @@ def bench(
     models: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,...", help="Of the zoo. (default: the five of the README)", show_default=False
+            metavar="NAME,...",
+            help="Models of the zoo. (default: the five of the README)",
+            show_default=False,
         ),
     ] = None,
     rows: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,...",
-            help="Which rows, besides torch and onnxruntime. (default: all)",
+            help="Rows to measure besides torch and onnxruntime. (default: all)",
             show_default=False,
         ),
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Rounds; each row runs once in every one.")] = 15,
-    stream: Annotated[int, typer.Option(min=1, help="Requests of a stream.")] = 16,
+    runs: Annotated[int, typer.Option(min=1, help="Number of rounds; each row runs once per round.")] = 15,
+    stream: Annotated[int, typer.Option(min=1, help="Number of requests in a stream.")] = 16,
     executor: Annotated[str, typer.Option(help="Back end of the workers.")] = "auto",
-    quick: Annotated[bool, typer.Option("--quick", help="A tiny model and few runs: does it work?")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Try the command on a tiny model with few runs.")
+    ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show where the time of a request goes, on every device.")
+        bool, typer.Option("--explain", help="Break down the time of a request on every device.")
     ] = False,
     output: Annotated[
         Path | None,
@@ -53,9 +57,10 @@ def bench(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Measure latency and throughput, pinned and in turn, against one core and against other systems.
+    """Measure latency and throughput against one core and against other systems.
 
-    Speed-ups are over the faster of torch and onnxruntime on one core. Measure on an otherwise idle machine.
+    Processes are pinned to cores, and rows run in turn. Speed-ups are over the faster of torch and
+    onnxruntime on one core. Measure on an otherwise idle machine.
     """
     from edgeflow.bench.machine import environment
     from edgeflow.bench.measure import measure_model
@@ -90,7 +95,7 @@ def bench(
             say=note,
         )
         report = msgspec.structs.replace(report, models=(*report.models, found))
-        if output is not None:  # after every model: the next may take minutes, or all of the memory
+        if output is not None:  # save after every model: the next one may fail after minutes
             _save(report, output)
     if json:
         say_json(report)

@@ -1,4 +1,4 @@
-"""``edgeflow capture``: save a model's graph, so that other commands need none of its Python code."""
+"""``edgeflow capture``: save a model's graph, so that other commands do not need its Python code."""
 
 from __future__ import annotations
 

@@ -15,22 +15,22 @@ def certs(
         list[str],
         typer.Argument(
             metavar="NAME[=ADDRESS,...]...",
-            help="Hosts to make a certificate for, each with the names and IP addresses by which others "
-            "reach it: `pi4=192.168.1.20,pi4.local`.",
+            help="Hosts to make certificates for, each with the names and IP addresses that others use "
+            "for it: `pi4=192.168.1.20,pi4.local`.",
             show_default=False,
         ),
     ],
-    folder: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to.")] = Path(
-        "certs"
-    ),
-    days: Annotated[int, typer.Option(min=1, help="How long the hosts' certificates are valid.")] = 397,
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write to.")
+    ] = Path("certs"),
+    days: Annotated[int, typer.Option(min=1, help="Validity of the hosts' certificates, in days.")] = 397,
     ca_days: Annotated[
-        int, typer.Option(min=1, help="How long the authority's certificate is valid, when it is made.")
+        int, typer.Option(min=1, help="Validity of a new authority's certificate, in days.")
     ] = 3650,
 ) -> None:
-    """Make certificates for hosts, and the authority and join token when the folder has none yet.
+    """Make certificates for hosts; also an authority and a join token if the folder has none.
 
-    Nothing is overwritten. Each host gets ca.pem, its NAME.pem and NAME.key, and token; ca.key stays here.
+    No file is overwritten. Each host needs ca.pem, its NAME.pem and NAME.key, and token; ca.key stays here.
     """
     from edgeflow.net.certificates import (
         CA_KEY_FILE,
@@ -49,9 +49,9 @@ def certs(
     for name, addresses in parsed:
         for path in make_host(folder, name, addresses, days=days):
             say(f"{path}")
-    note(f"keep {folder / CA_KEY_FILE} here: whoever has it can join the cluster")
+    note(f"keep {folder / CA_KEY_FILE} secret: anyone who has it can join the cluster")
     name = parsed[0][0]
     note(
-        f"copy ca.pem, {name}.pem, {name}.key and token to a folder on {name}, then there: edgeflow worker "
-        f"--bind 0.0.0.0:7070 --identity FOLDER/{name} --token-file FOLDER/token"
+        f"copy ca.pem, {name}.pem, {name}.key and token to a folder on {name}, then run there: edgeflow "
+        f"worker --bind 0.0.0.0:7070 --identity FOLDER/{name} --token-file FOLDER/token"
     )

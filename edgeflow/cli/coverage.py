@@ -1,4 +1,4 @@
-"""``edgeflow coverage``: which operators of a model can be split, along what, and which cannot."""
+"""``edgeflow coverage``: which operators of a model can be split, along which dims, and which cannot."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from edgeflow.cli.screen import say, say_json, say_table
 from edgeflow.planner.coverage import Coverage, Reach
 from edgeflow.units import format_flops
 
-#: Lines about inputs' dims, for people; --json has them all.
+#: Most lines about dims of inputs; --json has all.
 _MAX_REACHES: Final = 4
 
 
 def coverage(
     model: options.Model, input_shape: options.InputShape = None, json: options.Json = False
 ) -> None:
-    """Show what of a model can be split: by operator and dim of its output; and what planners reach.
+    """Show which operators of a model can be split along which dims, and how much planners can reach.
 
-    ``sum`` is a split of what an operator sums over: each device makes a partial sum. An operator that runs
-    whole is a barrier: right, on one device.
+    ``sum`` is a split of the dim that an operator sums over: each device computes a partial sum. An operator
+    that cannot be split runs whole on one device.
     """
     from edgeflow.planner.coverage import coverage as measure
 
@@ -72,7 +72,7 @@ def _table(found: Coverage) -> Table:
 
 
 def _counted(way: str, number: int, count: int) -> str:
-    """A way of splitting, and of how many operators where that is not all of the kind."""
+    """Return a way of splitting; with the number of operators unless it is all of the kind."""
     return way if number == count else f"{way} ({number})"
 
 

@@ -1,4 +1,4 @@
-"""``edgeflow demo``: two models, two photographs, three local workers of unequal speed."""
+"""``edgeflow demo``: run two models on two photographs, with three local workers of unequal speed."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ MODELS = ("openworld-base", "resnet50")
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="For pictures and traces.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for plots and traces.")
     ] = Path("demo-output"),
     speeds: Annotated[
         str,
         typer.Option(
-            metavar="S,S,...", help="The workers' shares of a core; small ones emulate small machines."
+            metavar="S,S,...", help="Each worker's share of a core; a small share emulates a slow machine."
         ),
     ] = "1,0.6,0.4",
     strategy: options.Strategy = "auto",
-    requests: Annotated[int, typer.Option(min=1, help="How many of each kind are timed.")] = 5,
+    requests: Annotated[int, typer.Option(min=1, help="Number of timed requests of each plan.")] = 5,
     open_world: Annotated[
-        bool, typer.Option("--open-world", help="Instead: a class appears that the model never saw.")
+        bool,
+        typer.Option(
+            "--open-world", help="Instead, serve a stream in which a class appears that the model never saw."
+        ),
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Run two models over local workers: plan, predicted and measured time, difference, pictures."""
+    """Run two models on local workers: plan, predicted and measured time, difference, plots."""
     shares = tuple(options.parse_speeds(speeds))
     if open_world:
         _open_world(shares, strategy=strategy, json=json)
@@ -88,9 +91,9 @@ def _open_world(shares: Sequence[float], *, strategy: str, json: bool) -> None:
 
 def _introduction(shares: Sequence[float]) -> str:
     return (
-        f"{len(shares)} worker processes on this machine of {os.cpu_count()} cores, one thread each, held to "
-        f"{', '.join(f'{share:g}' for share in shares)} of a core.\n"
-        "Predictions start from every operator's time on one core here, measured alone. Times are medians of "
+        f"{len(shares)} worker processes on this machine of {os.cpu_count()} cores, one thread each, limited "
+        f"to {', '.join(f'{share:g}' for share in shares)} of a core.\n"
+        "Predictions use the time of each operator measured alone on one core here. Times are medians of "
         "requests\nthat take turns; the weights are random, the photographs are real."
     )
 
@@ -113,7 +116,7 @@ def _describe(report: ModelReport) -> str:
             "",
             *(f"{what:{width}}  {predicted:>9}  {measured}".rstrip() for what, predicted, measured in rows),
             f"on this machine kernels take {report.contention:.2f} times as long while all workers compute; "
-            "plans know it",
+            "predictions include this",
             _verdict(report),
             "",
             *differences,
@@ -123,7 +126,7 @@ def _describe(report: ModelReport) -> str:
 
 
 def _verdict(report: ModelReport) -> str:
-    """Say what the choice was worth, whatever it was."""
+    """Return whether the strategy's choice was right, by the measured times."""
     speedup = report.speedup
     if speedup is None or ONE_DEVICE not in report.plans:
         return f"{report.strategy} chose {report.choice}; there is nothing to compare it with"
@@ -131,7 +134,7 @@ def _verdict(report: ModelReport) -> str:
     return (
         f"measured, the split has {speedup:.2f} times the speed of one device; {report.strategy} chose "
         f"{'the split' if report.choice == SPLIT else 'one device'}, "
-        f"{'rightly' if was_right else 'wrongly, on this machine and today'}"
+        f"{'rightly' if was_right else 'wrongly in this run'}"
     )
 
 

@@ -1,4 +1,4 @@
-"""A plan made ready to answer requests: in this process, on running workers, or on workers started here."""
+"""Deploy a plan where the options say: in this process, on running workers, or on workers started here."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def deployed(
     access: Access | None = None,
     balance: bool = False,
 ) -> Iterator[Any]:
-    """Yield a session on workers, which are let go, or stopped if they were started here, at the end.
+    """Yield a session on workers. At the end release them, or stop them if they were started here.
 
     Args:
-        transport: What carries activations; see `edgeflow.deploy`.
-        balance: Re-plan when devices change their speed, not only when they go and come.
+        transport: Carries activations; see `edgeflow.deploy`.
+        balance: Re-plan also when the speed of devices changes, not only when devices are lost or join.
     """
     import edgeflow as ef
 
@@ -55,7 +55,7 @@ def answering(
     transport: str = "auto",
     access: Access | None = None,
 ) -> Iterator[Answer]:
-    """Yield what answers requests: workers, or this process where none are asked for."""
+    """Yield a function that answers requests: on workers, or in this process if the options name none."""
     if workers is None and not local:
         import edgeflow as ef
 
@@ -66,7 +66,7 @@ def answering(
 
 
 def where(*, workers: Sequence[str] | None, local: bool) -> str:
-    """Say in words where `answering` runs a plan."""
+    """Return in words where `answering` runs a plan."""
     if local:
         return "worker processes on this machine"
     return f"{len(workers)} workers" if workers else "one process, device by device"

@@ -1,4 +1,4 @@
-"""Logging of the command line; nothing else in edgeflow configures a handler."""
+"""Logging of the command line, the only part of edgeflow that configures a handler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "a
 
 
 class LogLevel(enum.StrEnum):
-    """Names of levels, as people write them."""
+    """Names of levels on the command line."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -21,7 +21,7 @@ class LogLevel(enum.StrEnum):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, event, and the event's own keys."""
+    """One JSON object per line: time, level, logger, event, and the event's own keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {
@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people: time, level, event, ``key=value``."""
+    """One readable line: time, level, event, ``key=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
         keys = "".join(f" {key}={value}" for key, value in extras(record).items())
@@ -48,12 +48,12 @@ class TextFormatter(logging.Formatter):
 
 
 def extras(record: logging.LogRecord) -> dict[str, object]:
-    """Return what the caller passed as ``extra``."""
+    """Return the keys that the caller passed as ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in _OWN_FIELDS}
 
 
 def configure_logging(level: LogLevel) -> None:
-    """Send what edgeflow logs to stderr, from ``level`` on; other packages keep their own settings."""
+    """Log edgeflow's events of at least ``level`` to stderr; other packages keep their own settings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextFormatter() if sys.stderr.isatty() else JsonFormatter())
     logger = logging.getLogger("edgeflow")

@@ -1,4 +1,4 @@
-"""The MODEL argument, read with a spinner."""
+"""Read the MODEL argument behind a spinner."""
 
 from __future__ import annotations
 

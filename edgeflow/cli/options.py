@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is made of them."""
+"""Options shared by several commands, and their conversion to values."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         show_default=False,
-        help="A saved graph, an ONNX file, `package.module:factory` (it returns a module, its arguments and "
-        "perhaps its keyword arguments), or the name of a reference model.",
+        help="A saved graph, an ONNX file, `package.module:factory` (it returns a module, its arguments and, "
+        "optionally, its keyword arguments), or the name of a reference model.",
     ),
 ]
 InputShape = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=1x3x224x224",
-        help="With an ONNX file: the shape of an input that the file leaves open. Can be repeated.",
+        help="With an ONNX file: shape of an input whose shape is open in the file. Can be repeated.",
         show_default=False,
     ),
 ]
@@ -36,43 +36,46 @@ ClusterFile = Annotated[
 Speeds = Annotated[
     str | None,
     typer.Option(
-        metavar="S,S,...", help="Instead of a file: devices of these relative speeds.", show_default=False
+        metavar="S,S,...", help="Instead of a file: one device per relative speed.", show_default=False
     ),
 ]
 Bandwidth = Annotated[
-    str | None, typer.Option(help="With --speeds: of every link. (default: 1 Gbit/s)", show_default=False)
+    str | None,
+    typer.Option(help="With --speeds: bandwidth of every link. (default: 1 Gbit/s)", show_default=False),
 ]
 Latency = Annotated[
-    str | None, typer.Option(help="With --speeds: of every link. (default: 0.2 ms)", show_default=False)
+    str | None,
+    typer.Option(help="With --speeds: latency of every link. (default: 0.2 ms)", show_default=False),
 ]
 Memory = Annotated[
-    str | None, typer.Option(help="With --speeds: of every device. (default: 4 GiB)", show_default=False)
+    str | None,
+    typer.Option(help="With --speeds: memory of every device. (default: 4 GiB)", show_default=False),
 ]
 PlanFile = Annotated[
     Path | None,
-    typer.Option("--plan", metavar="FILE", help="A saved plan; it brings its cluster.", show_default=False),
+    typer.Option("--plan", metavar="FILE", help="A saved plan; it contains its cluster.", show_default=False),
 ]
-Strategy = Annotated[str, typer.Option(help="Who decides; an unknown name is answered with the known ones.")]
+Strategy = Annotated[str, typer.Option(help="Planning strategy; an unknown name lists the known ones.")]
 Objective = Annotated[
-    str, typer.Option(help="latency, throughput (many requests at once) or energy (joules a request).")
+    str, typer.Option(help="latency, throughput (many requests at once) or energy (joules per request).")
 ]
 Activations = Annotated[
     str,
     typer.Option(
         metavar="float16|int8",
-        help="Send activations narrower over slow links. Answers are no longer exactly those of one device.",
+        help="Encode activations in fewer bits on slow links; answers then differ from one device's.",
         show_default=False,
     ),
 ]
 Batch = Annotated[
     int,
     typer.Option(
-        min=1, metavar="N", help="Answer up to N requests by one run; the model must have them in dim 0."
+        min=1, metavar="N", help="Answer up to N requests in one run; the model must hold them in dim 0."
     ),
 ]
 Deadline = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Latency to keep, such as `80 ms`.", show_default=False),
+    typer.Option(metavar="TIME", help="Latency limit, such as `80 ms`.", show_default=False),
 ]
 Workers = Annotated[
     str | None,
@@ -82,12 +85,14 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
-Local = Annotated[bool, typer.Option("--local", help="Start the workers here, as processes, for the time.")]
+Local = Annotated[
+    bool, typer.Option("--local", help="Start workers here, as processes, until the command ends.")
+]
 Transport = Annotated[
     str,
     typer.Option(
         metavar="auto|tcp|grpc",
-        help="What carries activations between workers; auto is tcp where all of them offer it.",
+        help="Transport of activations between workers; auto is tcp if all of them offer it.",
     ),
 ]
 Identity = Annotated[
@@ -95,7 +100,7 @@ Identity = Annotated[
     typer.Option(
         metavar="FOLDER/NAME",
         envvar="EDGEFLOW_IDENTITY",
-        help="Certificates of this host, made by `edgeflow certs`: all is encrypted, both ends checked.",
+        help="Certificates of this host, made by `edgeflow certs`; they encrypt and authenticate both ends.",
         show_default=False,
     ),
 ]
@@ -104,12 +109,12 @@ TokenFile = Annotated[
     typer.Option(
         metavar="FILE",
         envvar="EDGEFLOW_TOKEN_FILE",
-        help="Holds the join token; or put the token itself into EDGEFLOW_TOKEN.",
+        help="File with the join token; or set EDGEFLOW_TOKEN to the token itself.",
         show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Seed = Annotated[int, typer.Option(help="Of random inputs, where the model brings none.")]
+Seed = Annotated[int, typer.Option(help="Seed of random inputs, if the model has no example inputs.")]
 
 
 def choose_cluster(
@@ -121,16 +126,16 @@ def choose_cluster(
     memory: str | None = None,
     plan: Path | None = None,
 ) -> Cluster | None:
-    """Return the cluster that the options describe; None where a saved plan brings it.
+    """Return the cluster that the options describe; None if a saved plan contains it.
 
     Raises:
-        typer.BadParameter: If they contradict each other, or say nothing.
-        ConfigError: If the file, or a quantity, is wrong.
+        typer.BadParameter: If the options contradict each other, or none is given.
+        ConfigError: If the file or a quantity is wrong.
     """
     if plan is not None:
         if any(option is not None for option in (file, speeds, bandwidth, latency, memory)):
             raise typer.BadParameter(
-                "a saved plan brings its cluster: --plan goes without --cluster and --speeds"
+                "a saved plan contains its cluster: --plan excludes --cluster and --speeds"
             )
         return None
     if (file is None) == (speeds is None):
@@ -140,13 +145,13 @@ def choose_cluster(
     if file is not None:
         if given:
             flags = ", ".join(f"--{name}" for name in given)
-            raise typer.BadParameter(f"{flags}: only with --speeds; a cluster file says it itself")
+            raise typer.BadParameter(f"{flags}: only with --speeds; a cluster file states them itself")
         return Cluster.load(file)
     return Cluster.local(parse_speeds(speeds or ""), **given)
 
 
 def choose_access(identity: Path | None, token_file: Path | None) -> Access:
-    """Return what is shown to workers, from the options and EDGEFLOW_TOKEN.
+    """Return the credentials for workers, from the options and EDGEFLOW_TOKEN.
 
     Raises:
         ConfigError: If a file cannot be used.
@@ -157,14 +162,14 @@ def choose_access(identity: Path | None, token_file: Path | None) -> Access:
 
 
 def choose_transport(name: str, *, on_workers: bool = True, how: str = "--workers or --local") -> str:
-    """Return what should carry activations.
+    """Return the transport of activations, checked.
 
     Args:
-        on_workers: Whether any are used; without them nothing is carried, so asking for a way is a mistake.
-        how: Options that bring workers, for the message.
+        on_workers: Whether workers are used; without them only ``auto`` is valid.
+        how: Options that provide workers, for the message.
 
     Raises:
-        typer.BadParameter: If there is no such transport, or nothing for it to carry.
+        typer.BadParameter: If there is no such transport, or no workers to use it.
     """
     from edgeflow.net.transport.routes import CHOICES
 
@@ -176,7 +181,7 @@ def choose_transport(name: str, *, on_workers: bool = True, how: str = "--worker
 
 
 def parse_speeds(text: str) -> list[float]:
-    """Return ``"1,0.5"`` as numbers.
+    """Parse speeds such as ``"1,0.5"``.
 
     Examples:
         >>> parse_speeds("1, 0.5")
@@ -191,7 +196,7 @@ def parse_speeds(text: str) -> list[float]:
 
 
 def parse_input_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
-    """Return ``["image=1x3x8x8"]`` as shapes by name.
+    """Parse shapes such as ``["image=1x3x8x8"]``; return name -> shape.
 
     Examples:
         >>> parse_input_shapes(["image=1x3x8x8", "ids=1x16"])
@@ -199,7 +204,7 @@ def parse_input_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts or ():
-        name, _, sizes = text.rpartition("=")  # names may hold anything, "=" too
+        name, _, sizes = text.rpartition("=")  # a name may contain "="
         try:
             shape = tuple(int(size) for size in sizes.split("x"))
         except ValueError:
@@ -215,13 +220,14 @@ def parse_input_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]
 
 
 def parse_workers(text: str | None, *, local: bool, what: str = "--workers") -> list[str] | None:
-    """Return the addresses; None where there are none.
+    """Return the addresses; None if the option is not given.
 
     Args:
+        local: Whether workers are to be started instead.
         what: The option, for messages.
 
     Raises:
-        typer.BadParameter: If workers are both given and to be started, or an address is empty.
+        typer.BadParameter: If both addresses and ``local`` are given, or an address is empty.
     """
     if text is None:
         return None

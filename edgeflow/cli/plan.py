@@ -1,4 +1,4 @@
-"""``edgeflow plan``: decide, explain, and save the decision."""
+"""``edgeflow plan``: make a plan, explain it, and save it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan(
     batch: options.Batch = 1,
     pareto: Annotated[
         bool,
-        typer.Option("--pareto", help="Show the plans that are best in latency, throughput or energy."),
+        typer.Option("--pareto", help="Show the Pareto front of latency, throughput and energy."),
     ] = False,
     output: Annotated[
         Path | None,
@@ -42,13 +42,13 @@ def plan(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Decide which device computes what, and explain it."""
+    """Decide which device computes which part of a model, and explain the plan."""
     shapes = options.parse_input_shapes(input_shape)
     chosen = options.choose_cluster(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory
     )
     if pareto and (output is not None or deadline is not None or strategy != "auto" or activations):
-        raise typer.BadParameter("--pareto goes without --output, --deadline, --strategy and --activations")
+        raise typer.BadParameter("--pareto excludes --output, --deadline, --strategy and --activations")
     check_writable(output)
     deadline_s = None if deadline is None else parse_seconds(deadline, what="--deadline")
     subject = load_subject(model, input_shapes=shapes)
@@ -79,7 +79,7 @@ def plan(
 
 
 def _table(front: Sequence[Plan]) -> Table:
-    table = Table("latency", "requests/s", "J a request", "devices", "plan", box=None, pad_edge=False)
+    table = Table("latency", "requests/s", "J/request", "devices", "plan", box=None, pad_edge=False)
     for column in table.columns[:4]:
         column.justify = "right"
     for item in front:

@@ -1,4 +1,4 @@
-"""Plans of the command line: read from a file, or made; and described for programs."""
+"""Make or read the plan of a command, and describe plans as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_plan(
     activations: str = "",
     file: Path | None = None,
 ) -> Plan:
-    """Return the plan in ``file``, or one by ``strategy`` where there is no file.
+    """Return the plan in ``file``, or one made by ``strategy`` if there is no file.
 
     Raises:
         ConfigError: If the file or the strategy is wrong.
@@ -46,7 +46,7 @@ def make_plan(
 
 
 def make_front(subject: Subject, cluster: Cluster | None) -> tuple[Plan, ...]:
-    """Return the plans that no other one beats in latency, throughput and energy at once."""
+    """Return the Pareto front: plans that no other beats in latency, throughput and energy at once."""
     import edgeflow as ef
 
     assert cluster is not None, "options give a cluster"
@@ -55,7 +55,7 @@ def make_front(subject: Subject, cluster: Cluster | None) -> tuple[Plan, ...]:
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
-    """Return what programs want to know of a plan; times in seconds."""
+    """Return a plan's properties for ``--json``; times in seconds."""
     names = [device.name for device in plan.cluster.devices]
     return {
         "model": plan.graph.name,

@@ -1,4 +1,4 @@
-"""``edgeflow run``: answer requests by a plan."""
+"""``edgeflow run``: answer requests with a plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from edgeflow.cli.files import check_writable, writing
 from edgeflow.cli.models import load_subject
 from edgeflow.cli.plans import make_plan
 from edgeflow.cli.screen import bar, say, say_json
-from edgeflow.cli.stream import stream
+from edgeflow.cli.stream import line
+from edgeflow.demo.stream import stream
 from edgeflow.errors import ConfigError
 from edgeflow.graph.compare import leaves
 from edgeflow.graph.ir import Array
@@ -38,15 +39,17 @@ def run(
     transport: options.Transport = "auto",
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
-    requests: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
+    requests: Annotated[int, typer.Option(min=1, help="Number of requests, one after the other.")] = 1,
     seconds: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Go on for so long instead, and say each second what happens.", show_default=False
+            min=0.1,
+            help="Repeat the request for this long instead, and report each second.",
+            show_default=False,
         ),
     ] = None,
     balance: Annotated[
-        bool, typer.Option("--balance", help="Re-plan when devices change their speed.")
+        bool, typer.Option("--balance", help="Re-plan when the speed of devices changes.")
     ] = False,
     output: Annotated[
         Path | None,
@@ -61,10 +64,10 @@ def run(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Run a model by a plan, on the model's own example inputs.
+    """Run a model with a plan, on the model's own example inputs.
 
-    Without --workers and --local, every device's part runs in this process, one after the other: the right
-    answer, in a time that says nothing.
+    Without --workers and --local, the devices' parts run in this process, one after the other: the answer is
+    right, the time says nothing about the cluster.
     """
     shapes = options.parse_input_shapes(input_shape)
     addresses = options.parse_workers(workers, local=local)
@@ -83,7 +86,12 @@ def run(
         with deployed(
             made, workers=addresses, local=local, transport=transport, access=access, balance=balance
         ) as session:
-            seen = stream(session, lambda: session.run(*subject.args, **subject.kwargs), seconds=seconds)
+            seen = stream(
+                session,
+                lambda: session.run(*subject.args, **subject.kwargs),
+                seconds=seconds,
+                on_event=lambda event: say(line(event)),
+            )
         say(f"{seen.answered} answered, {seen.failed} failed, {seen.changed} differed from the first")
         raise typer.Exit(1 if seen.failed or seen.changed or not seen.answered else 0)
 
@@ -96,7 +104,7 @@ def run(
             nonlocal latest
             latest = answer(subject.args, subject.kwargs)
 
-        # The first of several also warms everything up; it is not counted.
+        # The first of several is a warm-up and not counted.
         timing = time_in_turn(
             {"plan": request}, rounds=requests, warmup=1 if requests > 1 else 0, on_round=move
         )["plan"]

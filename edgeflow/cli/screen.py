@@ -1,4 +1,4 @@
-"""What people see: results on stdout; progress and complaints on stderr."""
+"""Output of commands: results on stdout, progress and errors on stderr."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def say(text: str = "") -> None:
 
 
 def say_table(table: Table) -> None:
-    """Print a table of the result; as wide as it needs to be where stdout is no terminal."""
+    """Print a table of the result; with 160 columns if stdout is not a terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
@@ -36,31 +36,31 @@ def say_table(table: Table) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print a result for programs."""
+    """Print a result as JSON."""
     typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def complain(text: str) -> None:
-    """Print an error, for people, in one line where it has one."""
+    """Print an error to stderr."""
     typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
     typer.echo(text, err=True)
 
 
 def note(text: str) -> None:
-    """Print what is worth knowing but is no result."""
+    """Print a remark that is not part of the result to stderr."""
     typer.echo(text, err=True)
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show a spinner while something of unknown length runs; nothing where stderr is no terminal."""
+    """Show a spinner while work of unknown length runs; nothing if stderr is not a terminal."""
     with _progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
         progress.add_task(what, total=None)
         yield
 
 
 def counted(items: Iterable[T], *, what: str, total: int) -> Iterator[T]:
-    """Yield ``items`` behind a progress bar; a plain loop where stderr is no terminal."""
+    """Yield ``items`` and show a progress bar; no bar if stderr is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with _progress(*columns) as progress:
         yield from progress.track(items, total=total, description=what)
@@ -68,7 +68,7 @@ def counted(items: Iterable[T], *, what: str, total: int) -> Iterator[T]:
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[float, float], None]]:
-    """Show a bar that the caller moves: ``move(done, total)``."""
+    """Show a progress bar; yield the function ``move(done, total)`` that moves it."""
     with _progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""``edgeflow simulate``: plans on a virtual clock, side by side."""
+"""``edgeflow simulate``: run plans on a virtual clock, and compare them."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ def simulate(
     latency: options.Latency = None,
     memory: options.Memory = None,
     strategy: Annotated[
-        str, typer.Option(metavar="S,S,...", help="Who decides; several are compared, `all` are all.")
+        str, typer.Option(metavar="S,S,...", help="Planning strategies to compare; `all` compares every one.")
     ] = "auto",
     objective: options.Objective = "latency",
     requests: Annotated[
-        int | None, typer.Option(help="How many. (default: 100, or all of a trace)", show_default=False)
+        int | None,
+        typer.Option(help="Number of requests. (default: 100, or all of a trace)", show_default=False),
     ] = None,
     arrivals: Annotated[
-        str, typer.Option(help="closed:N in flight, every:DURATION, poisson:N/s, or trace:FILE.")
+        str, typer.Option(help="closed:N (N in flight), every:DURATION, poisson:N/s, or trace:FILE.")
     ] = "closed:1",
     scenario: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What changes meanwhile: networks, speeds, devices (YAML).",
+            help="Changes of networks, speeds and devices during the run (YAML).",
             show_default=False,
         ),
     ] = None,
     policy: Annotated[
         bool, typer.Option("--policy", help="Re-plan from measured speeds when that pays.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of random arrivals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random arrivals.")] = 0,
     trace: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the timeline as a Chrome trace.", show_default=False),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Run plans on a virtual clock, and compare what requests would see."""
+    """Run plans on a virtual clock, and compare their latency, throughput and energy."""
     from edgeflow.planner import strategies
     from edgeflow.simulator import Recorded, SimulationReport, load_scenario, parse_arrivals
 

@@ -1,4 +1,4 @@
-"""``edgeflow sweep``: many simulations, here, in processes or on Ray; a table, and pictures."""
+"""``edgeflow sweep``: run many simulations, here, in processes or on Ray; write their results and plots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeflow.cli.screen import counted, note, say, say_json
 
 def sweep(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The axes of the sweep (YAML).", show_default=False)
+        Path, typer.Argument(metavar="FILE", help="The sweep's parameters (YAML).", show_default=False)
     ],
     output: Annotated[
         Path | None,
@@ -27,16 +27,18 @@ def sweep(
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Simulations at once, in processes; 1: in this process.")] = 1,
+    workers: Annotated[int, typer.Option(help="Number of processes; 1 simulates in this process.")] = 1,
     ray: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Run on Ray: `local` starts one here for the time.", show_default=False
+            metavar="ADDRESS",
+            help="Run on a Ray cluster; `local` starts one here for this command.",
+            show_default=False,
         ),
     ] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="For pictures. (default: beside FILE)", show_default=False),
+        typer.Option(metavar="FOLDER", help="Folder for plots. (default: beside FILE)", show_default=False),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""``edgeflow top``: a session, live."""
+"""``edgeflow top``: show the state of a session, live."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rich.text import Text
 from edgeflow.telemetry.status import Status, read_status
 from edgeflow.units import format_seconds
 
-#: One column a share of the highest.
+#: Heights of a bar, as shares of the highest latency.
 _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 60
 
 
 def top(
     status: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What the session writes: `deploy(status_file=...)`.")
+        Path, typer.Argument(metavar="FILE", help="The session's status file: `deploy(status_file=...)`.")
     ],
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Look once, print, and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two readings.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the current state and exit.")] = False,
 ) -> None:
-    """Show a session's devices, speeds, epochs, latencies and the balancer's last decisions."""
+    """Show a session's devices, speeds, epochs, latencies and the balancer's recent decisions."""
     if once:
         Console(width=120).print(render(read_status(status)))
         return
@@ -39,7 +39,7 @@ def top(
 
 
 def render(status: Status) -> RenderableType:
-    """Return a status for people."""
+    """Return a status as text and tables."""
     return Group(_summary(status), _latencies(status), _devices(status), _epochs(status), _decisions(status))
 
 
@@ -47,7 +47,7 @@ def _summary(status: Status) -> Text:
     return Text(
         f"up {status.time_s:.0f} s   {status.strategy} for {status.objective}, predicted "
         f"{format_seconds(status.predicted_s)}   answered {status.num_answered}   replayed "
-        f"{status.num_replayed}   under way {status.num_under_way}   waiting {status.num_waiting}"
+        f"{status.num_replayed}   in flight {status.num_under_way}   waiting {status.num_waiting}"
     )
 
 
@@ -64,7 +64,7 @@ def _latencies(status: Status) -> Text:
 
 
 def _devices(status: Status) -> Table:
-    table = Table("device", "worker", "state", "takes", "known by", "load", "active")
+    table = Table("device", "worker", "state", "slowness", "measured by", "load", "active")
     for device in status.devices:
         state = "lost" if not device.is_up else "in use" if device.is_used else "idle"
         table.add_row(
@@ -80,7 +80,7 @@ def _devices(status: Status) -> Table:
 
 
 def _epochs(status: Status) -> Table:
-    table = Table("epoch", "state", "devices", "under way")
+    table = Table("epoch", "state", "devices", "in flight")
     for epoch in status.epochs:
         table.add_row(str(epoch.number), epoch.state, ", ".join(epoch.devices), str(epoch.under_way))
     return table

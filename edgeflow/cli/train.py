@@ -1,4 +1,4 @@
-"""``edgeflow train``: the open-world classifier, by one method or by all of them over several seeds."""
+"""``edgeflow train``: train the open-world classifier, by one method or by all, over seeds."""
 
 from __future__ import annotations
 
@@ -23,57 +23,74 @@ def train(
         str, typer.Option(help="digits, fashion-mnist, cifar-10, cifar-100 or folder.")
     ] = "digits",
     folder: Annotated[
-        Path | None, typer.Option(help="Where the data's files lie, if not in their usual place.")
+        Path | None, typer.Option(help="Folder of the data's files. (default: their usual place)")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="How to train; an unknown name is answered with the known ones.")
+        str, typer.Option(help="Training method; an unknown name lists the known ones.")
     ] = "lps",
-    table: Annotated[bool, typer.Option("--table", help="All methods over all seeds, as a table.")] = False,
-    ablations: Annotated[
-        bool, typer.Option("--ablations", help="With --table: parts of LPS left out, too.")
+    table: Annotated[
+        bool, typer.Option("--table", help="Compare all methods over all seeds in a table.")
     ] = False,
-    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="One training each.")] = "0",
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="With --table: include LPS with parts left out.")
+    ] = False,
+    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="Seeds; one training per seed.")] = "0",
     images: Annotated[
-        int | None, typer.Option(help="Training pictures to use. (default: suits the data)")
+        int | None, typer.Option(help="Number of training pictures. (default: suits the data)")
     ] = None,
-    known: Annotated[int | None, typer.Option(help="Classes with labels. (default: suits the data)")] = None,
+    known: Annotated[
+        int | None, typer.Option(help="Number of classes with labels. (default: suits the data)")
+    ] = None,
     leave_out: Annotated[
         str | None,
-        typer.Option(metavar="N,N,...", help="Classes that must not occur, by the data's numbers."),
+        typer.Option(metavar="N,N,...", help="Classes to leave out of training, by the data's numbers."),
     ] = None,
-    label_ratio: Annotated[float, typer.Option(help="Share of their pictures that have labels.")] = 0.5,
-    epochs: Annotated[int | None, typer.Option(help="Of the method. (default: suits the data)")] = None,
-    pretrain_epochs: Annotated[int | None, typer.Option(help="Of SimCLR. (default: suits the data)")] = None,
+    label_ratio: Annotated[
+        float, typer.Option(help="Share of the known classes' pictures that have labels.")
+    ] = 0.5,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the method. (default: suits the data)")
+    ] = None,
+    pretrain_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of SimCLR. (default: suits the data)")
+    ] = None,
     trainable_blocks: Annotated[
         int | None,
-        typer.Option(help="Blocks that train, from the head; 0: the head. (default: suits the data)"),
+        typer.Option(
+            help="Number of last blocks to train; 0 trains the head alone. (default: suits the data)"
+        ),
     ] = None,
     estimate: Annotated[
         int | None,
         typer.Option(
             "--estimate-classes",
             metavar="LARGEST",
-            help="Estimate after SimCLR how many classes there are, up to this many, and train with that "
-            "many prototypes. (default: the true number)",
+            help="Estimate the number of classes after SimCLR, at most this many, and train with that many "
+            "prototypes. (default: the true number)",
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="For checkpoints, logs and pictures.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for checkpoints, logs and plots.")
     ] = Path("train-output"),
     results: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --table: its rows. (default: results.csv in the output)"),
+        typer.Option(
+            metavar="FILE",
+            help="With --table: CSV file of its rows. (default: results.csv in the output folder)",
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch. Results are equal for equal numbers.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="torch threads; results depend on their number.")] = 1,
     ray: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Seeds side by side on Ray: `local` starts one here.", show_default=False
+            metavar="ADDRESS",
+            help="Run seeds side by side on Ray; `local` starts one here.",
+            show_default=False,
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Train the open-world classifier; the same command goes on after it was killed."""
+    """Train the open-world classifier; after a kill, the same command continues where it was."""
     import torch
 
     from edgeflow.openworld.experiment import Surroundings, run_estimated, run_methods
@@ -94,9 +111,9 @@ def train(
         trainable_blocks=trainable_blocks,
     )
     if ablations and not table:
-        raise typer.BadParameter("--ablations goes with --table")
+        raise typer.BadParameter("--ablations needs --table")
     if estimate is not None and (table or ray is not None):
-        raise typer.BadParameter("--estimate-classes goes with neither --table nor --ray")
+        raise typer.BadParameter("--estimate-classes excludes --table and --ray")
     make_folder(output)
     numbers = parse_seeds(seeds)
     surroundings = Surroundings(
@@ -140,7 +157,7 @@ def _tell(print_line: Callable[[str], None], estimate: Estimate) -> None:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Return ``"0,1,2"`` or ``"0-2"`` as numbers.
+    """Parse numbers such as ``"0,1,2"`` or ``"0-2"``.
 
     Examples:
         >>> parse_seeds("0-2, 7")
@@ -154,5 +171,5 @@ def parse_seeds(text: str) -> list[int]:
     except ValueError as error:
         raise typer.BadParameter(f"--seeds: expected numbers such as 0,1,2 or 0-4, got {text!r}") from error
     if not numbers or len(set(numbers)) != len(numbers):
-        raise typer.BadParameter(f"--seeds: no number, or one twice, in {text!r}")
+        raise typer.BadParameter(f"--seeds: expected at least one number, each once, got {text!r}")
     return numbers

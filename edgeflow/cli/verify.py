@@ -1,4 +1,4 @@
-"""``edgeflow verify``: is a plan's answer the one that a single device gives?"""
+"""``edgeflow verify``: compare a plan's answer with the answer of one device."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def verify(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Run a plan and say how far its answer is from one device's; exit code 1 if it is too far.
+    """Run a plan and compare its answer with one device's; exit code 1 if the difference is too large.
 
-    The plan always runs in this process, device by device; with --workers or --local it runs on real workers
-    too. The reference is the module itself; for an ONNX file, ONNX Runtime where it is installed; otherwise
-    the graph, run whole.
+    The plan always runs in this process, device by device; with --workers or --local it also runs on workers.
+    The reference is the module itself; for an ONNX file, ONNX Runtime if it is installed; otherwise the graph
+    without a plan.
     """
     import edgeflow as ef
 
@@ -95,7 +95,7 @@ def verify(
             f"{subject.name} by {made.strategy} on {len(made.devices)} of {len(made.cluster.devices)} devices"
         )
         if made.activations:
-            say(f"activations: {made.activations} on slow links, which is part of the difference")
+            say(f"activations: {made.activations} on slow links, which contributes to the difference")
         say(f"reference: {reference.by}")
         say(f"{where(workers=None, local=False)}: {found['in_process']}")
         if "workers" in found:

@@ -1,4 +1,4 @@
-"""``edgeflow worker``: one worker, until it is told to stop."""
+"""``edgeflow worker``: run one worker until it is told to stop."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from edgeflow.units import parse_bytes
 
 def worker(
     bind: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+        str, typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one.")
     ] = "127.0.0.1:7070",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that compute.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of compute threads.")] = 1,
     executor: Annotated[
         str,
-        typer.Option(help="Back end: auto (the best that is installed), onnxruntime, torch or openvino."),
+        typer.Option(help="Back end: auto (the best one installed), onnxruntime, torch or openvino."),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="What computes: cpu, or with torch cuda, cuda:1 ...")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Compute device: cpu; with torch also cuda, cuda:1 ...")
+    ] = "cpu",
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -30,34 +32,32 @@ def worker(
     ] = None,
     speed: Annotated[
         float,
-        typer.Option(
-            min=0.01, max=1.0, help="Emulate a slower device, to try an unequal cluster on one host."
-        ),
+        typer.Option(min=0.01, max=1.0, help="Emulate a slower device, with this share of the speed."),
     ] = 1.0,
     memory: Annotated[
         str | None,
         typer.Option(
-            help="What weights and buffers may take, for example 2 GiB. (default: half of the host's)"
+            help="Memory limit of weights and buffers, such as 2 GiB. (default: half of the host's memory)"
         ),
     ] = None,
     cache_dir: Annotated[
-        Path | None, typer.Option(help="Where to keep weights between runs.", show_default=False)
+        Path | None, typer.Option(help="Folder to keep weights in between runs.", show_default=False)
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Of this device, as cluster files call it. (default: the host's name)"),
+        typer.Option(help="Name of this device in cluster files. (default: the host's name)"),
     ] = None,
     join: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT", help="A registry (`edgeflow serve --registry`) to join.", show_default=False
+            metavar="HOST:PORT", help="Registry to join, of `edgeflow serve --registry`.", show_default=False
         ),
     ] = None,
     advertise: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Where others reach this worker, for --join. (default: where it listens)",
+            help="With --join: address that others use for this worker. (default: the one it listens on)",
             show_default=False,
         ),
     ] = None,
@@ -65,18 +65,18 @@ def worker(
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let other hosts in, although nothing is encrypted or checked.")
+        bool, typer.Option("--insecure", help="Accept other hosts without encryption and authentication.")
     ] = False,
     transport: Annotated[
         str,
         typer.Option(
             metavar="auto|tcp|grpc",
-            help="What carries activations: auto and tcp open a port for them, grpc does not.",
+            help="Transport of activations: auto and tcp open a port for it, grpc does not.",
         ),
     ] = "auto",
-    data_port: Annotated[int, typer.Option(help="The port for activations; 0 takes a free one.")] = 0,
+    data_port: Annotated[int, typer.Option(help="Port for activations; 0 takes a free one.")] = 0,
 ) -> None:
-    """Run one worker until it is interrupted or terminated; it says its address on stdout."""
+    """Run one worker until it is interrupted or terminated; it prints its address on stdout."""
     from edgeflow.worker.server import serve
 
     options.choose_transport(transport)

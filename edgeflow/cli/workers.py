@@ -1,4 +1,4 @@
-"""Waiting for workers that announce themselves."""
+"""Wait for workers that announce themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Joined:
     """The workers that have joined.
 
     Attributes:
-        addresses: Name of a device -> its address, of those that were waited for and others that are there.
+        addresses: Device name -> address, of all workers that have joined, awaited or not.
     """
 
     def __init__(self, addresses: dict[str, str]) -> None:
@@ -28,7 +28,7 @@ class Joined:
         self._follow: Callable[[str, str], None] = lambda name, address: None
 
     def follow(self, use: Callable[[str, str], None]) -> None:
-        """From now on call ``use`` with name and address of each worker that joins, or joins again."""
+        """Call ``use`` with name and address of each worker that joins from now on, or joins again."""
         with self._changed:
             self._follow = use
 
@@ -39,13 +39,13 @@ class Joined:
             self._follow(name, address)
 
     def remove(self, name: str, address: str) -> None:
-        """One has left, unless it has come back at another address."""
+        """Remove a worker that has left, unless it has joined again at another address."""
         with self._changed:
             if self.addresses.get(name) == address:
                 del self.addresses[name]
 
     def wait_for(self, devices: Sequence[str], wait_s: float) -> list[str]:
-        """Wait for all of these; return those that did not come."""
+        """Wait up to ``wait_s`` for all these devices; return those that have not joined."""
         with self._changed:
             self._changed.wait_for(lambda: self.addresses.keys() >= set(devices), timeout=wait_s)
             return [device for device in devices if device not in self.addresses]
@@ -55,14 +55,14 @@ class Joined:
 def await_workers(
     devices: Sequence[str], *, registry: str | None, access: Access, wait_s: float, insecure: bool
 ) -> Iterator[Joined]:
-    """Yield the workers, once all these devices have joined; the registry stays open until the end.
+    """Yield the workers once all these devices have joined; the registry stays open until the end.
 
     Args:
-        devices: Names, as workers announce them.
-        registry: Where to wait for workers that join; by mDNS if None.
+        devices: Names that the workers announce.
+        registry: Address to open a registry on; None waits for mDNS announcements.
 
     Raises:
-        WorkerUnreachableError: If one has not joined within ``wait_s``; the message names it.
+        WorkerUnreachableError: If a device has not joined within ``wait_s``; the message names it.
     """
     from edgeflow.worker.registry import RegistryServer
     from edgeflow.worker.registry.mdns import MdnsBrowser

@@ -1,4 +1,4 @@
-"""The open-world semi-supervised image classifier that edgeflow is tried on."""
+"""An open-world semi-supervised image classifier: edgeflow's own reference model and its training."""
 
 from edgeflow.openworld.config import SIZES, OpenWorldConfig, StageConfig, config_for
 from edgeflow.openworld.model import OpenWorldClassifier, build

@@ -12,15 +12,15 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How far a view may be from its picture; 0 (or False) switches a change off.
+    """Limits of the random changes of a view; 0 (or False) switches a change off.
 
     Attributes:
         shift: Largest shift along rows and columns, as a share of the picture.
         zoom: Smallest and largest magnification; drawn evenly on a logarithmic scale.
         stretch: Largest ratio of the magnifications along rows and columns, at least 1.
-        rotate_deg: Largest turn.
-        shear: Largest shear, in columns a row.
-        flip: Whether left and right may change places.
+        rotate_deg: Largest rotation.
+        shear: Largest shear, in columns per row.
+        flip: Whether half of the views are mirrored left to right.
         brightness: Largest change of all values, as a share of the range.
         contrast: Largest relative change of differences.
         tint: Largest relative change of a single colour; for colour pictures.
@@ -47,8 +47,8 @@ def augment(x_NCHW: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     """Return one random view of every picture.
 
     Args:
-        x_NCHW: Values in [0, 1], float; what a warp brings in from outside is 0.
-        generator: The only source of chance: equal states give equal views.
+        x_NCHW: Values in [0, 1], float; a warp fills pixels from outside with 0.
+        generator: The only source of randomness: equal states give equal views.
 
     Returns:
         Same shape, values in [0, 1].

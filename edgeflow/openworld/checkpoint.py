@@ -1,4 +1,4 @@
-"""Training states as safetensors files that are whole at any moment; nothing is pickled."""
+"""Training states as safetensors files, replaced atomically; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeflow.errors import ConfigError
 
 
 def write_atomically(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors, and what is known about them as JSON, so that ``path`` is the old file or the new one.
+    """Write tensors with ``about`` as JSON metadata; at any time ``path`` is the old file or the new one.
 
     A kill leaves at most a ``.partial`` file beside it, which the next write replaces.
     """
@@ -30,10 +30,10 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], about: Mapping[s
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a file and what is known about them.
+    """Return the tensors of a file, and the metadata written with them.
 
     Raises:
-        ConfigError: If it cannot be read, or is not one of ours.
+        ConfigError: If it cannot be read, or was not written by `write_atomically`.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -42,7 +42,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if text is None:
-        raise ConfigError(f"{path} was not written by edgeflow: it says nothing about its tensors")
+        raise ConfigError(f"{path} was not written by edgeflow: it has no metadata")
     about: dict[str, Any] = msgspec.json.decode(text)
     return tensors, about
 
@@ -53,13 +53,13 @@ def pack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what `pack` was given."""
+    """Undo `pack`: return the tensors under ``prefix``, without it."""
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what an optimizer remembers of each parameter, as ``position.key``; without its settings."""
+    """Return an optimizer's state of each parameter, as ``position.key``; without its settings."""
     return {
         f"{position}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
         for position, state in optimizer.state_dict()["state"].items()

@@ -1,4 +1,4 @@
-"""The shapes that the open-world classifier comes in; pure data, without torch."""
+"""Shapes of the open-world classifier; pure data, without torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OpenWorldConfig:
 
     Attributes:
         num_known: Classes with labelled examples; at least 1.
-        num_novel: Classes without; 0 makes a closed-world classifier.
+        num_novel: Classes without labelled examples; 0 makes a closed-world classifier.
         image_size: Rows and columns of an image, in pixels.
         in_channels: 1 for grey images, 3 for colour.
         stem_channels: Output channels of the first convolution.

@@ -1,8 +1,7 @@
 """Labelled pictures as one tensor: scikit-learn's digits, Fashion-MNIST, CIFAR, folders of image files.
 
-Nothing is downloaded. Each reader takes files in the form in which their makers publish them, and says how to
-get them where they are missing. CIFAR is read in its binary version: the other one is a pickle, which may run
-anything.
+Nothing is downloaded. Each reader takes files as they are published, and says how to get missing ones. CIFAR
+is read in its binary version, because the Python version is a pickle, which can execute code.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from edgeflow.errors import ConfigError
 
 Part = Literal["train", "test"]
 
-#: Where Debian's package puts it.
+#: Folder of Debian's package.
 FASHION_MNIST_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_CLASSES: Final = (
     "T-shirt",
@@ -46,7 +45,7 @@ class ImageSet:
     """Pictures of one size, with their classes.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         images_NCHW: uint8.
         labels_N: int64, positions in ``class_names``.
         class_names: In the data set's own order.
@@ -80,7 +79,7 @@ class ImageSet:
 
     @property
     def image_size(self) -> int:
-        """Rows of a picture; columns are as many."""
+        """Rows, and columns, of a picture."""
         return int(self.images_NCHW.shape[2])
 
     @property
@@ -97,10 +96,10 @@ class ImageSet:
         )
 
     def subset(self, num_images: int | None, *, seed: int) -> ImageSet:
-        """Return ``num_images`` pictures, drawn by ``seed``, the same number of every class (or one more).
+        """Return ``num_images`` pictures drawn by ``seed``: equally many of each class, or one more.
 
         Raises:
-            ConfigError: If a class has fewer than that.
+            ConfigError: If a class has too few pictures.
         """
         if num_images is None or num_images == len(self):
             return self
@@ -124,8 +123,8 @@ def load(name: str, part: Part, *, folder: Path | None = None, image_size: int |
     Args:
         name: ``digits``, ``fashion-mnist``, ``cifar-10``, ``cifar-100`` or ``folder``.
         part: ``train`` or ``test``.
-        folder: Where its files lie; not needed for digits and for an installed ``dataset-fashion-mnist``.
-        image_size: With ``folder``: rows and columns to bring all pictures to. (default: 96)
+        folder: Folder of its files; not needed for digits and for an installed ``dataset-fashion-mnist``.
+        image_size: With ``folder``: rows and columns to scale all pictures to. (default: 96)
 
     Raises:
         ConfigError: If there is no such data set, or its files are missing or damaged.
@@ -137,7 +136,7 @@ def load(name: str, part: Part, *, folder: Path | None = None, image_size: int |
     if name not in _READERS:
         raise ConfigError(f"unknown data set {name!r}; there are {len(_READERS)}: {', '.join(_READERS)}")
     if image_size is not None and name != "folder":
-        raise ConfigError(f"the pictures of {name} have a size of their own; image_size is for folders")
+        raise ConfigError(f"the pictures of {name} have a fixed size; image_size is for folders only")
     return _READERS[name](part, folder, image_size or 96)
 
 
@@ -187,16 +186,16 @@ def read_idx(path: Path, *, help_text: str = "") -> np.ndarray[Any, np.dtype[np.
     32-bit number, then the elements in row-major order.
 
     Raises:
-        ConfigError: If the file is missing, is of another format, or ends too early or too late.
+        ConfigError: If the file is missing, has another format, or is too short or too long.
     """
     data = _read(path, help_text=help_text)
     if path.suffix == ".gz":
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise ConfigError(f"{path} is no whole gzip file: {error}") from error
+            raise ConfigError(f"{path} is not a complete gzip file: {error}") from error
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
-        raise ConfigError(f"{path} is no IDX file of bytes: it begins with {data[:4].hex(' ')}")
+        raise ConfigError(f"{path} is not an IDX file of bytes: it begins with {data[:4].hex(' ')}")
     start = 4 + 4 * data[3]
     if len(data) < start:
         raise ConfigError(f"{path} ends within its sizes, after {len(data)} bytes")
@@ -233,7 +232,7 @@ def cifar(part: Part, *, folder: Path, num_classes: Literal[10, 100]) -> ImageSe
         data = _read(folder / file, help_text=help_text)
         if not data or len(data) % num_bytes:
             raise ConfigError(
-                f"{folder / file}: {len(data)} bytes are no whole number of records of {num_bytes}"
+                f"{folder / file}: {len(data)} bytes are not a multiple of the record size {num_bytes}"
             )
         records.append(np.frombuffer(data, dtype=np.uint8).reshape(-1, num_bytes))
     array = np.concatenate(records)
@@ -251,10 +250,11 @@ def cifar(part: Part, *, folder: Path, num_classes: Literal[10, 100]) -> ImageSe
 def image_folder(part: Part, *, folder: Path, image_size: int) -> ImageSet:
     """Return pictures from ``folder/train/CLASS/FILE`` (for the test ``folder/val`` or ``folder/test``).
 
-    This is how ImageNet and its subsets lie on disk. Where ``folder/classes.txt`` exists, only the folders
-    named in it are read, one a line: so ImageNet-100 is ImageNet with a list of 100 names. Each picture is
-    scaled until its shorter side has ``image_size`` pixels, and the middle is kept. All of it is held in
-    memory: ``3 * image_size ** 2`` bytes a picture.
+    ImageNet and its subsets have this layout. If ``folder/classes.txt`` exists, only the folders named in it
+    are read, one per line: ImageNet-100 is ImageNet with a list of 100 names. Each picture is scaled until
+        its
+    shorter side has ``image_size`` pixels, and its centre is kept. All pictures are held in memory:
+    ``3 * image_size ** 2`` bytes each.
 
     Raises:
         ConfigError: If a folder is missing or empty, a file cannot be read, or Pillow is not installed.
@@ -321,7 +321,7 @@ def _read(path: Path, *, help_text: str) -> bytes:
 
 def _needed(folder: Path | None, name: str) -> Path:
     if folder is None:
-        raise ConfigError(f"{name} needs the folder that its files lie in")
+        raise ConfigError(f"{name} needs the folder of its files")
     return folder
 
 

@@ -1,14 +1,15 @@
-"""New classes while serving: what looks unknown is kept, clustered, and becomes a prototype.
+"""Find new classes while serving: keep embeddings that look novel, cluster them, and add prototypes.
 
-`Discovery` decides and does nothing else: pictures' embeddings go in, grown heads come out. Who serves (a
-session, a test) hands it what the workers answered, and rolls out what it returns. The extractor stays as it
-is, so an old class's logit is the same number before and after; only pictures that looked unknown can get
-another answer (`decide`).
+`Discovery` only decides: embeddings go in, grown heads come out. The caller passes it the workers' answers
+    and
+rolls out the heads that it returns. The feature extractor never changes, so the logit of an old class is the
+same number in every version; only pictures that looked novel can get another answer (`decide`).
 
-The score is ``1 - max_k softmax(scale * cos(f, w_k))``, over all prototypes; its threshold is calibrated on
-held-out pictures of the classes that the model has. How tight a cluster must be follows from how far the
-prototypes are from each other, not from how tight trained classes are: training draws these together, and a
-class that it never saw lies wider. Nothing about new classes enters.
+The novelty score is ``1 - max_k softmax(scale * cos(f, w_k))`` over all prototypes; its threshold is
+calibrated on held-out pictures of trained classes. The largest spread of a cluster derives from the distance
+between prototypes, not from the spread of trained classes: training contracts these, and an unseen class is
+    wider. No
+knowledge of new classes is used.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 
 class Served(nn.Module):
-    """What workers run: normalised pictures to logits ``(N, K)`` and embeddings ``(N, D)``.
+    """The module that workers run: normalised pictures to logits ``(N, K)`` and embeddings ``(N, D)``.
 
-    Prototypes found while serving are multiplied apart from those of training, whose logits therefore come
+    Prototypes found while serving are multiplied separately, so that the logits of trained prototypes come
     from the same operators on the same shapes in every version, and are the same numbers.
     """
 
@@ -67,14 +68,14 @@ def novelty(features_ND: Tensor, prototypes_KD: Tensor, *, scale: float = 10.0) 
 
 
 def calibrate(features_ND: Tensor, prototypes_KD: Tensor, *, rejected: float = 0.05) -> float:
-    """Return the largest novelty of a picture that is taken as known.
+    """Return the largest novelty score of a picture that counts as known.
 
     Args:
-        features_ND: Of held-out pictures of classes that the model has; their labels are not needed.
+        features_ND: Features of held-out pictures of trained classes; labels are not needed.
         rejected: Share of these pictures that may look novel.
 
     Raises:
-        ConfigError: If there are too few pictures for such a share.
+        ConfigError: If this share is less than one picture.
     """
     if not 0 < rejected < 1 or rejected * len(features_ND) < 1:
         raise ConfigError(f"a share of {rejected} of {len(features_ND)} held-out pictures is not one picture")
@@ -91,16 +92,16 @@ def _mean_distance(features_ND: Tensor) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoverySettings:
-    """When to look, and what counts as a class.
+    """When to cluster, and which clusters become classes.
 
     Attributes:
-        capacity: Embeddings that are kept; the oldest leave.
-        look_at: Embeddings that must be there before they are clustered.
-        look_every: New ones between two attempts.
-        min_members: Of a cluster that may become a class.
-        max_spread: Mean cosine distance within it, as a share of the distance between the two nearest
+        capacity: Most embeddings kept; the oldest are dropped.
+        look_at: Fewest embeddings to cluster.
+        look_every: New embeddings between two attempts.
+        min_members: Fewest members of a cluster that becomes a class.
+        max_spread: Largest mean cosine distance within it, as a share of the distance between the two nearest
             trained prototypes. Clusters are also merged up to this distance.
-        min_distance: Cosine distance that its centre must have from every prototype, as such a share.
+        min_distance: Least cosine distance of its centre from every prototype, as the same kind of share.
     """
 
     capacity: int = 500
@@ -123,9 +124,9 @@ class Head:
     """The prototypes of one version, and the names of their classes.
 
     Attributes:
-        version: 1, and one more with each growth.
-        prototypes_KD: One row a class, of any length.
-        names: Of the classes; those found while serving have a number until somebody names them.
+        version: 1, incremented with each growth.
+        prototypes_KD: One row per class, of any length.
+        names: Names of the classes; those found while serving are numbered until they are named.
     """
 
     version: int
@@ -133,7 +134,7 @@ class Head:
     names: tuple[str, ...]
 
     def grown(self, centres_MD: Tensor) -> Head:
-        """Return the next version, with new classes after the old ones, which stay bit for bit."""
+        """Return the next version: new classes follow the old ones, which are unchanged bit for bit."""
         first = len(self.names)
         new = tuple(f"new class {first + number}" for number in range(len(centres_MD)))
         return Head(
@@ -143,7 +144,7 @@ class Head:
         )
 
     def named(self, position: int, name: str) -> Head:
-        """Return the same version, with another name for a class.
+        """Return the same version with a class renamed.
 
         Raises:
             ConfigError: If there is no such class, or another class has the name.
@@ -160,8 +161,8 @@ class Found:
     """A cluster that became a class.
 
     Attributes:
-        position: Of its prototype in the head.
-        members: Tickets of the pictures in it, as `Discovery.observe` was given them.
+        position: Position of its prototype in the head.
+        members: Tickets of its pictures, as passed to `Discovery.observe`.
         spread: Mean cosine distance within it.
     """
 
@@ -171,7 +172,7 @@ class Found:
 
 
 class Discovery:
-    """Watches answers; grows the head when what it rejected has a cluster. Not thread-safe.
+    """Watches answers; grows the head when rejected pictures form a cluster. Not thread-safe.
 
     Attributes:
         head: The latest version.
@@ -182,7 +183,8 @@ class Discovery:
         self.head = head
         self.found: tuple[Found, ...] = ()
         self._threshold = threshold
-        # Of trained prototypes: those found later lie closer to others, and would make it ever smaller.
+        # Trained prototypes only: found ones are closer to others, and would shrink the unit with each
+        # growth.
         self._unit = _nearest_distance(head.prototypes_KD)
         self._settings = settings or DiscoverySettings()
         self._buffer: deque[tuple[int, Tensor]] = deque(maxlen=self._settings.capacity)
@@ -193,10 +195,10 @@ class Discovery:
         return len(self._buffer)
 
     def observe(self, ticket: int, feature_D: Tensor) -> Head | None:
-        """Take in one answer's embedding; return a new head if it made one, which is to be rolled out.
+        """Add one answer's embedding; return a new head for the caller to roll out, if there is one.
 
         Args:
-            ticket: What the caller knows the picture by.
+            ticket: The caller's number of the picture.
         """
         score = float(novelty(feature_D[None], self.head.prototypes_KD))
         if score <= self._threshold:
@@ -209,7 +211,7 @@ class Discovery:
         return self._look()
 
     def _look(self) -> Head | None:
-        """Cluster the buffer; grow the head by clusters that pass, and forget their members."""
+        """Cluster the buffer; grow the head by the clusters that pass, and drop their members."""
         features_ND = torch.stack([feature for _, feature in self._buffer])
         max_spread = self._settings.max_spread * self._unit
         min_distance = self._settings.min_distance * self._unit
@@ -249,10 +251,10 @@ class Discovery:
 
 
 def decide(logits_NK: Tensor, *, num_trained: int, threshold: float) -> IntArray:
-    """Return classes ``(N,)``: found prototypes count only where the trained ones are unsure.
+    """Return classes ``(N,)``; found prototypes count only for pictures that look novel to trained ones.
 
-    A picture that does not look novel to the first ``num_trained`` prototypes keeps the answer that it had
-    before any growth, exactly: their logits are the same numbers in every version.
+    Any other picture keeps exactly the answer that it had before any growth, because the logits of the first
+    ``num_trained`` prototypes are the same numbers in every version.
     """
     trained_NK = logits_NK[:, :num_trained]
     is_sure_N = 1 - trained_NK.softmax(dim=1).max(dim=1).values <= threshold

@@ -1,10 +1,10 @@
-"""How many classes there are, where nobody knows.
+"""Estimate the number of classes.
 
-K-means with every candidate K on all pictures. Labels say which K are possible: too many clusters split
-known classes, too few merge them, so the matched accuracy on the labelled pictures falls; it says nothing
-about merged or split novel classes. Of the K that are as good as the best one within a standard error,
-the one whose clusters are most apart (the largest mean silhouette) is the estimate. A heuristic: classes
-must form clusters.
+Run k-means with every candidate K on all pictures. Labels limit K: too many clusters split known classes, too
+few merge them, and the matched accuracy on labelled pictures falls; it says nothing about novel classes.
+Among the K within a standard error of the best accuracy, the estimate is the one with the largest mean
+silhouette. A
+heuristic: classes must form clusters.
 
 References:
     Vaze, Han, Vedaldi, Zisserman, "Generalized Category Discovery", CVPR 2022, which
@@ -26,10 +26,12 @@ from edgeflow.openworld.predict import kmeans
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Attributes:
-    num_classes: The estimate of K.
-    agreement: K -> matched accuracy on labelled pictures, for every K that was tried.
-    silhouettes: K -> how far apart its clusters are.
+    """An estimate of the number of classes.
+
+    Attributes:
+        num_classes: The estimated K.
+        agreement: K -> matched accuracy on labelled pictures, for every K tried.
+        silhouettes: K -> mean simplified silhouette of its clusters.
     """
 
     num_classes: int
@@ -40,10 +42,10 @@ class Estimate:
 def estimate_num_classes(
     features_ND: Tensor, labelled: Tensor, labels: Tensor, *, largest: int, seed: int = 0, step: int = 1
 ) -> Estimate:
-    """Try every ``step``-th K from the number of known classes to ``largest``.
+    """Estimate K among every ``step``-th number from the number of known classes to ``largest``.
 
     Args:
-        features_ND: Of all pictures.
+        features_ND: Features of all pictures.
         labelled: Positions of pictures with labels.
         labels: Their classes.
 
@@ -59,7 +61,7 @@ def estimate_num_classes(
         agreement[num_classes] = matched_accuracy(labels.numpy(), clusters[labelled.numpy()])
         silhouettes[num_classes] = centre_silhouette(features_ND, clusters, centres_KD)
     best = max(agreement.values())
-    # Of a share of n, at least one picture's worth.
+    # One standard error of a share, but at least one picture.
     margin = max((best * (1 - best) / len(labels)) ** 0.5, 1 / len(labels))
     possible = [num for num, share in agreement.items() if share >= best - margin]
     return Estimate(
@@ -72,7 +74,7 @@ def estimate_num_classes(
 def centre_silhouette(features_ND: Tensor, clusters: IntArray, centres_KD: Tensor) -> float:
     """Return the mean of ``1 - a / b``: distances to a feature's own centre and to the nearest other one.
 
-    The simplified silhouette, O(N K); with one cluster there is no other centre, and it is 0.
+    The simplified silhouette, O(N K); 0 for one cluster, which has no other centre.
     """
     if len(centres_KD) < 2:
         return 0.0

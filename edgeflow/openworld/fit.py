@@ -1,8 +1,9 @@
-"""The loop of epochs: resumed after a kill as if nothing had been.
+"""The loop of epochs, which resumes exactly after a kill.
 
-All chance comes from generators that are made anew for each epoch from the seed, and a checkpoint is written
-after every epoch: a run that is killed anywhere repeats at most one epoch, and ends with the same weights to
-the last bit (on the same machine, with the same number of threads).
+All randomness comes from generators seeded anew for each epoch, and a checkpoint is written after every
+epoch: a killed run repeats at most one epoch, and ends with bit-identical weights (on the same machine, with
+    the same
+number of threads).
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from edgeflow.openworld.metrics import Scores
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one epoch ended with.
+    """Results of one epoch.
 
     Attributes:
         number: From 1.
         loss: Mean of the sum of the terms.
         terms: Mean of each term.
-        scores: On the unlabelled pictures; None during pre-training.
+        scores: Scores on the unlabelled pictures; None in pre-training and for methods that cluster at the
+            end.
     """
 
     number: int
@@ -52,7 +54,7 @@ def chance(seed: int, phase: str, epoch: int) -> torch.Generator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """All that the loop needs; both phases fill it in."""
+    """Arguments of the loop, for pre-training and for a method."""
 
     phase: str
     path: Path
@@ -71,7 +73,7 @@ class Fit:
 
 
 def run_epochs(fit: Fit) -> list[Epoch]:
-    """Run the epochs that are not done yet; return all of them."""
+    """Run the epochs missing from the checkpoint; return all of them."""
     history = _resume(fit)
     for epoch in range(len(history), fit.epochs):
         means = _one_epoch(fit, epoch)
@@ -101,7 +103,7 @@ def _one_epoch(fit: Fit, epoch: int) -> dict[str, float]:
 
 
 def _set_learning_rate(fit: Fit, progress: float) -> None:
-    """Rise evenly for the share ``warmup`` of the training, then half a cosine to 0."""
+    """Set the learning rate: a linear rise for the share ``warmup`` of the training, then a cosine to 0."""
     if progress < fit.warmup:
         factor = max(progress, 1 / fit.steps / fit.epochs) / fit.warmup
     else:

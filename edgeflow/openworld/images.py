@@ -1,4 +1,4 @@
-"""Real pictures for demos, as tensors that a classifier takes."""
+"""Photographs for demos, as normalised tensors for a classifier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from edgeflow.errors import ConfigError
 
-#: Mean and standard deviation of R, G and B over ImageNet, for pixels in [0, 1]: what classifiers expect.
+#: Mean and standard deviation of R, G and B over ImageNet, for pixels in [0, 1].
 _MEAN: Final = (0.485, 0.456, 0.406)
 _STD: Final = (0.229, 0.224, 0.225)
 

@@ -1,4 +1,4 @@
-"""The model while it learns: the classifier, a projector for contrast, and which blocks train."""
+"""The model in training: the classifier, a projector for contrastive terms, and frozen blocks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from edgeflow.errors import ConfigError
 from edgeflow.openworld.model import EncoderBlock, OpenWorldClassifier, ResidualBlock
 
-#: Features that are contrasted; the projector is dropped after training.
+#: Number of features after the projector, which is dropped after training.
 PROJECTED_DIM = 64
 _EVALUATION_BATCH = 500
 
 
 class Learner(nn.Module):
-    """A classifier, what its pictures are normalised by, and a projector for contrastive terms.
+    """A classifier, the statistics that normalise its pictures, and a projector for contrastive terms.
 
     Attributes:
         model: The classifier; it takes normalised pictures.
         projector: Features ``(B, D)`` to ``(B, 64)``, two layers.
-        mean: Of the training pixels in [0, 1], ``(C,)``.
+        mean: Mean of the training pixels in [0, 1], ``(C,)``.
         std: Their standard deviation, ``(C,)``.
     """
 
@@ -37,11 +37,11 @@ class Learner(nn.Module):
         self.register_buffer("std", std)
 
     def normalised(self, x_NCHW: Tensor) -> Tensor:
-        """Return pictures with values in [0, 1] as the classifier takes them."""
+        """Normalise pictures with values in [0, 1] for the classifier."""
         return (x_NCHW - self.mean[:, None, None]) / self.std[:, None, None]
 
     def features(self, x_NCHW: Tensor) -> Tensor:
-        """Return ``(N, D)`` of pictures with values in [0, 1]."""
+        """Return the features ``(N, D)`` of pictures with values in [0, 1]."""
         return self.model.features(self.normalised(x_NCHW).contiguous(memory_format=torch.channels_last))
 
     def head(self, f_ND: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Learner(nn.Module):
         return logits_NK
 
     def train(self, mode: bool = True) -> Learner:
-        """Set training mode, but not where nothing trains: statistics of frozen blocks must not move."""
+        """Set training mode, except in frozen modules: their BatchNorm statistics must not change."""
         super().train(mode)
         for module in self.modules():
             parameters = list(module.parameters())
@@ -78,7 +78,7 @@ def blocks_of(model: OpenWorldClassifier) -> list[list[nn.Module]]:
     """Return the blocks that can be frozen, from the stem to the last encoder block.
 
     The stem goes with the first residual block, the projection to tokens with the last one, the final norm
-    with the last encoder block. The positional embedding is no module: `freeze` treats it as the tokens'.
+    with the last encoder block. The positional embedding is not a module: `freeze` treats it separately.
     """
     blocks: list[list[nn.Module]] = []
     for part in (model.cnn, model.encoder):
@@ -97,7 +97,7 @@ def blocks_of(model: OpenWorldClassifier) -> list[list[nn.Module]]:
 
 
 def freeze(learner: Learner, *, trainable_blocks: int | None) -> None:
-    """Let only the last ``trainable_blocks`` blocks, the head and the projector learn; None for all.
+    """Freeze all blocks but the last ``trainable_blocks`` (None: no block); head and projector still train.
 
     Raises:
         ConfigError: If the model has fewer blocks.

@@ -1,4 +1,4 @@
-"""The terms that training adds up, one function each.
+"""The terms of the training losses, one function each.
 
 Shape suffixes: B pictures of a batch, V outputs that are contrasted (V = 2B: two views of each), K classes
 (known first), D features. "Output" means logits or features; the contrastive terms normalise them.
@@ -29,8 +29,8 @@ _TINY: Final = 1e-8
 def class_prior(probabilities_BK: Tensor, selected_B: Tensor) -> Tensor:
     """Return ``p_k = sum_i q_ik / sum_i sum_j q_ij`` over the selected pictures, ``(K,)``; LPS.
 
-    Soft counts of what the model predicts, labelled pictures included. Where nothing is selected the
-    estimate is uniform, which is the one without a margin.
+    Soft counts of the model's predictions, labelled pictures included. If nothing is selected, the estimate
+    is uniform, which gives no margin.
     """
     counts_K = probabilities_BK[selected_B].sum(dim=0)
     total = counts_K.sum()
@@ -42,8 +42,8 @@ def class_prior(probabilities_BK: Tensor, selected_B: Tensor) -> Tensor:
 def adaptive_margin(prior_K: Tensor, *, strength: float = 10.0) -> Tensor:
     """Return ``Delta_k = C * KL(u || p) * p_k / max_j p_j`` with ``u`` uniform, ``(K,)``; LPS.
 
-    Added to the logit of the target, it makes classes that dominate the predictions look learnt, so that
-    they are learnt more slowly. It vanishes as ``p`` becomes uniform.
+    Added to the target's logit, it lowers the loss of classes that dominate the predictions, so that they are
+    learnt more slowly. It vanishes as ``p`` becomes uniform.
 
     Args:
         strength: C.
@@ -89,8 +89,8 @@ def cluster_contrast(outputs_VK: Tensor, classes_V: Tensor, *, temperature: floa
     """Return LPS's contrast of pseudo-labels, the positives averaged inside of the logarithm.
 
     ``mean_i -log((1 / |P(i)|) * sum_(j in P(i)) e^(s_ij / t) / sum_(j != i) e^(s_ij / t))``, with cosines
-    ``s`` and ``P(i)`` the other outputs of the same (pseudo-)class. Outputs without any are left out; without
-    outputs the result is 0.
+    ``s`` and ``P(i)`` the other outputs of the same (pseudo-)class. Outputs with empty ``P(i)`` are left out;
+    if all are, the result is 0.
     """
     same_VV = classes_V[:, None] == classes_V[None, :]
     same_VV = same_VV & ~torch.eye(len(classes_V), dtype=torch.bool)
@@ -122,7 +122,7 @@ def view_contrast(
 
 
 def label_contrast(outputs_VD: Tensor, classes_V: Tensor, *, temperature: float = 0.07) -> Tensor:
-    """Return the supervised contrast with the mean outside of the logarithm, as SimGCD has it.
+    """Return the supervised contrast with the mean outside of the logarithm, as in SimGCD.
 
     ``mean_i -(1 / |P(i)|) sum_(j in P(i)) log(e^(s_ij / t) / sum_(k != i) e^(s_ik / t))``; outputs without a
     positive are left out.

@@ -1,12 +1,12 @@
-"""The methods that are compared: what each adds up from one batch. One loop (`train.py`) runs them all.
+"""The compared methods: the loss terms of each for one batch. One loop (`train.py`) runs them all.
 
 References of the formulas are in `losses.py`. Where a method differs from its published code:
 
 * LPS draws one weak view instead of two: the labelled term and the marginal entropy take the view that the
   pseudo-labels come from. That saves a third of the work; the two draws have the same distribution.
 * ORCA's uncertainty is a running mean over batches (0.9), not the last epoch's.
-* FixMatch, MixMatch and supervised training know nothing of novel classes: they train the columns of known
-  classes only. `predict.py` extends them to an open world.
+* FixMatch, MixMatch and supervised training are closed-world methods: they train the columns of known classes
+  only. `predict.py` extends them to an open world.
 * SimGCD runs on this model, from SimCLR, with the cosines of its head.
 """
 
@@ -24,18 +24,18 @@ from torch.nn import functional as F
 from edgeflow.openworld import losses
 from edgeflow.openworld.learner import Learner
 
-#: Every term by name; what is trained on is their sum.
+#: Name -> term; the loss is their sum.
 Terms = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Pictures of one step: those with labels first.
+    """Pictures of one step, labelled ones first.
 
     Attributes:
-        views: The views that the method asked for, each ``(B, C, H, W)`` with values in [0, 1].
+        views: One per entry of `Method.views`, each ``(B, C, H, W)`` with values in [0, 1].
         labels: Classes of the first ``len(labels)`` pictures.
-        generator: For chance within the method.
+        generator: For randomness within the method.
     """
 
     views: tuple[Tensor, ...]
@@ -45,7 +45,7 @@ class Batch:
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """Where training is, and what a method remembers between steps; ``memory`` is in the checkpoints."""
+    """Progress of the training, and a method's memory between steps, which checkpoints include."""
 
     num_known: int
     num_classes: int
@@ -59,9 +59,9 @@ class Method:
 
     Attributes:
         views: Kinds of views of every picture: ``weak``, ``strong`` or ``contrast``.
-        terms: What is added up; None where nothing is trained.
-        predicts: ``argmax`` over all prototypes; ``reject``: known classes where confident, clusters of the
-            rest; ``clusters``: k-means of everything.
+        terms: The loss terms of a batch; None if the method trains nothing.
+        predicts: ``argmax`` over all prototypes; ``reject``: known classes for confident pictures, clusters
+            of the others; ``clusters``: k-means of all.
         uses_unlabelled: Whether unlabelled pictures are in the batches.
     """
 
@@ -85,13 +85,13 @@ class Lps:
 
     Attributes:
         margin: C of `losses.adaptive_margin`; 0 switches the margin off.
-        known_threshold: Confidence at which a pseudo-label of a known class counts.
+        known_threshold: Least confidence of a pseudo-label of a known class.
         novel_thresholds: The same for novel classes, at the beginning and at the end; linear between them.
-        temperature: Of both contrasts.
-        cluster_weight: Of the contrast of pseudo-labels.
-        view_weight: Of the contrast of views.
-        entropy_weight: Of the marginal entropy.
-        prior_momentum: Share of the old estimate in each new class prior; 0, as published, takes the batch's
+        temperature: Temperature of both contrasts.
+        cluster_weight: Weight of the contrast of pseudo-labels.
+        view_weight: Weight of the contrast of views.
+        entropy_weight: Weight of the marginal entropy.
+        prior_momentum: Share of the old estimate in each new class prior; 0, as published, uses the batch's
             own.
     """
 
@@ -183,7 +183,7 @@ def supervised(learner: Learner, batch: Batch, state: State) -> Terms:
 
 
 def fixmatch(learner: Learner, batch: Batch, state: State, *, threshold: float = 0.95) -> Terms:
-    """FixMatch: labels, and confident predictions on weak views taught to strong ones; known classes only."""
+    """FixMatch: labels, and confident weak views as targets of strong ones; known classes only."""
     _, outputs = _outputs(learner, batch)
     weak_BK, strong_BK = (logits[:, : state.num_known] for logits in outputs)
     num_labelled = len(batch.labels)
@@ -267,7 +267,7 @@ def _lps(**changes: float) -> Method:
     return Method(views=_WEAK_STRONG, terms=Lps(**changes), predicts="argmax")  # type: ignore[arg-type]
 
 
-#: By the name that `edgeflow train --method` takes; those with a suffix are LPS without one of its parts.
+#: Name for `edgeflow train --method` -> method; names with a suffix are LPS without one of its parts.
 METHODS: Final[Mapping[str, Method]] = MappingProxyType(
     {
         "lps": _lps(),

@@ -1,9 +1,9 @@
-"""How good a division into known and novel classes is.
+"""Scores of predictions for known and novel classes.
 
-Two protocols are published, and both are here, since they can disagree widely. *Separate* matching (ORCA,
-LPS): known classes by plain accuracy, novel ones and all of them by the best one-to-one matching of
-predictions to classes, each with a matching of its own. *Single* matching (GCD): one over everything, of
-which the shares of the old and the new classes are read off; a novel cluster on a known class shows here.
+Two published protocols are computed, since they can disagree widely. *Separate* matching (ORCA, LPS): plain
+accuracy on known classes; on novel classes, and on all, accuracy under the best one-to-one matching of
+predictions to classes, with a separate matching for each. *Single* matching (GCD): one matching over all
+classes gives the accuracy on old and on new ones; it penalises a novel cluster on a known class.
 
 Needs scipy; no scikit-learn.
 """
@@ -21,22 +21,22 @@ FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found on one set of pictures; shares in [0, 1], NaN where there was nothing to count.
+    """Scores on one set of pictures; shares in [0, 1], NaN of an empty set.
 
     Attributes:
         seen: Accuracy on known classes, without matching.
         novel: Accuracy on novel classes, with a matching of their own.
-        all: Accuracy on everything, with a third matching.
-        single_all: Accuracy with one matching over everything.
-        single_old: Its share on known classes.
-        single_new: Its share on novel classes.
+        all: Accuracy on all classes, with one matching over all of them; equal to ``single_all``.
+        single_all: Accuracy on all classes, with one matching over all of them.
+        single_old: Accuracy on known classes under that matching.
+        single_new: Accuracy on novel classes under that matching.
         nmi_novel: Normalised mutual information of predictions and classes on novel classes.
-        nmi_all: The same on everything.
-        num_recovered: Novel classes of which more than half lies in one cluster, which holds little else:
-            more than half of the cluster is that class.
+        nmi_all: The same on all classes.
+        num_recovered: Novel classes with a cluster that holds more than half of the class, and of which more
+            than half is the class.
         novel_as_seen: Share of pictures of novel classes that are predicted as a known class.
         seen_as_novel: The reverse.
-        auroc: Of telling novel from known pictures by the novelty score; 0.5 is chance.
+        auroc: Area under the ROC curve of the novelty score for novel against known pictures; 0.5 is chance.
     """
 
     seen: float
@@ -54,7 +54,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gap(self) -> float:
-        """How far learning of novel classes lags behind: seen minus novel accuracy."""
+        """Accuracy on seen classes minus accuracy on novel classes."""
         return self.seen - self.novel
 
 
@@ -64,7 +64,7 @@ def score(true: IntArray, predicted: IntArray, novelty: FloatArray, *, num_known
     Args:
         true: Classes, ``(N,)``; below ``num_known`` for known ones.
         predicted: Predictions, ``(N,)``, not negative; below ``num_known`` for known classes.
-        novelty: How novel each picture looks, ``(N,)``; larger is more so.
+        novelty: Novelty score of each picture, ``(N,)``; larger is more novel.
     """
     is_novel = true >= num_known
     known_true, known_predicted = true[~is_novel], predicted[~is_novel]
@@ -88,7 +88,7 @@ def score(true: IntArray, predicted: IntArray, novelty: FloatArray, *, num_known
 
 
 def contingency(true: IntArray, predicted: IntArray) -> IntArray:
-    """Return how often each prediction (row) met each class (column); square."""
+    """Return the counts of each pair of prediction (row) and class (column), as a square matrix."""
     size = int(max(true.max(initial=-1), predicted.max(initial=-1))) + 1
     counts = np.zeros((size, size), dtype=np.int64)
     np.add.at(counts, (predicted, true), 1)
@@ -129,7 +129,7 @@ def normalised_mutual_information(true: IntArray, predicted: IntArray) -> float:
 
 
 def num_recovered(true: IntArray, predicted: IntArray, *, num_known: int) -> int:
-    """Return how many novel classes have a cluster in which each has more than half of the other."""
+    """Return how many novel classes share more than half of class and cluster with one cluster."""
     if not len(true):
         return 0
     counts = contingency(true, predicted)

@@ -1,14 +1,14 @@
 """The reference model: a hybrid open-world image classifier.
 
 A residual CNN turns the image into a small feature map, Transformer encoder blocks mix its positions, and a
-cosine head compares the pooled feature with one prototype per class. Classes that had labels (*known*) and
-classes that are to be found in unlabelled data (*novel*) keep their prototypes in two separate parameters,
-so that novel ones can be added, trained or replaced alone.
+cosine head compares the pooled feature with one prototype per class. Prototypes of labelled classes (*known*)
+and of classes to be discovered in unlabelled data (*novel*) are two separate parameters, so that novel ones
+can be added, trained or replaced alone.
 
-Everything up to the tokens is convolution, BatchNorm, ReLU and max-pool (any of which can be cut by rows);
-everything after is ``linear``, ``layer_norm``, ``gelu`` and attention with separate q, k and v projections
-(which can be cut by heads, columns or tokens). Rows of the feature map become consecutive tokens, so a cut by
-rows is also a cut by tokens.
+All operators before the tokens are convolution, BatchNorm, ReLU and max-pool (which can be split by rows);
+those after are ``linear``, ``layer_norm``, ``gelu`` and attention with separate q, k and v projections (which
+can be split by heads, columns or tokens). Rows of the feature map become consecutive tokens, so a split by
+rows is also a split by tokens.
 
 Shape suffixes: N images, C channels, H and W rows and columns, L tokens (L = H * W of the last feature map),
 D features of a token, A attention heads, K classes (known first, then novel).
@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 from edgeflow.openworld.config import OpenWorldConfig, config_for
 
-#: First scale of a residual branch. At 1 the variance of a fresh network's activations doubles with every
-#: block, until what the Transformer adds drowns in what the CNN hands over.
+#: Initial scale of a residual branch. With 1, the variance of activations in a fresh network doubles with
+#: every block, and the Transformer's contribution becomes negligible beside the CNN's output.
 _BRANCH_GAIN: Final = 0.25
 
 
@@ -132,7 +132,7 @@ class CosineHead(nn.Module):
         self.novel = nn.Parameter(torch.randn(num_novel, embed_dim) * embed_dim**-0.5)
 
     def resize(self, num_novel: int, *, seed: int) -> None:
-        """Begin again with ``num_novel`` novel prototypes, drawn at random."""
+        """Replace the novel prototypes by ``num_novel`` random ones."""
         generator = torch.Generator().manual_seed(seed)
         dim = self.known.shape[1]
         self.novel = nn.Parameter(torch.randn(num_novel, dim, generator=generator) * dim**-0.5)
@@ -178,7 +178,7 @@ class OpenWorldClassifier(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def resize_novel(self, num_novel: int, *, seed: int) -> None:
-        """Have another number of novel classes; their prototypes begin again, all else stays.
+        """Change the number of novel classes: draw new prototypes for them, and keep all else.
 
         Raises:
             ConfigError: If the number is negative.

@@ -1,6 +1,7 @@
-"""How far novel classes lag behind known ones, epoch by epoch, with LPS's margin and without.
+"""Compare how far novel classes lag behind known ones per epoch, with LPS's margin and without.
 
-Rows of a CSV file, one for each epoch of each training, which are written together when the training is done.
+The results are a CSV file with one row per epoch of each training; all rows of a training are written
+together.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from edgeflow.openworld.settings import TrainSettings
 from edgeflow.openworld.table import Row, interval, read_csv
 from edgeflow.openworld.train import Result, fingerprint, train
 
-#: What is compared: the first minus the second.
+#: The compared methods; differences are the first minus the second.
 PAIR: Final = ("lps", "lps-no-margin")
-#: How heads begin: `TrainSettings.prototypes`.
+#: Initial prototypes: `TrainSettings.prototypes`.
 HEADS: Final = ("random", "clusters")
 _SHOWN: Final = ("seen", "novel", "gap", "all", "nmi_novel")
 _COLUMNS: Final = ("prototypes", "variant", "seed", "pretrain_seed", "settings", "epoch", *_SHOWN)
 
 #: The epochs of one training, each ``column -> value``.
 Curve = list[dict[str, float]]
-#: Of a curve: what is compared. All but the means are of the last epoch.
+#: Name -> measure of a curve; all but the means use the last epoch.
 MEASURES: Final[Mapping[str, Callable[[Curve], float]]] = {
     "gap at the end": lambda curve: curve[-1]["gap"],
     "gap, mean over epochs": lambda curve: _mean_gap(curve),
@@ -56,7 +57,7 @@ def run_pace(
         Settings and rows of each training.
 
     Raises:
-        ConfigError: If the file is of something else.
+        ConfigError: If the file has other columns.
     """
     for head in heads:
         for seed in seeds:
@@ -73,7 +74,7 @@ def run_pace(
 
 
 def rows_of(result: Result) -> list[Row]:
-    """Return the rows of a training, whose method must predict by its head."""
+    """Return the rows of a training; its method must predict by ``argmax``, which gives scores per epoch."""
     settings = result.settings
     about = {
         "prototypes": settings.prototypes,
@@ -99,7 +100,7 @@ def read_pace(path: Path) -> list[Row]:
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
-    """Replace the file at once, so that a kill leaves no half of a training in it."""
+    """Replace the file atomically, so that a kill never leaves part of a training in it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -110,7 +111,7 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def curves(rows: Sequence[Row], head: str) -> dict[tuple[str, str, str], Curve]:
-    """Return the trainings that began with such a head: (variant, seed, pretrain_seed) -> epochs."""
+    """Return (variant, seed, pretrain_seed) -> epochs, for trainings with these initial prototypes."""
     found: dict[tuple[str, str, str], Curve] = {}
     for row in rows:
         if row["prototypes"] == head:
@@ -120,9 +121,9 @@ def curves(rows: Sequence[Row], head: str) -> dict[tuple[str, str, str], Curve]:
 
 
 def pace_markdown(rows: Sequence[Row], head: str) -> str:
-    """Return the table of means with and without the margin, and of the differences between pairs.
+    """Return a table of means with and without the margin, and of differences between pairs of trainings.
 
-    In points, with 95 % confidence intervals (Student's t) over the trainings that both have.
+    In percentage points, with 95 % confidence intervals (Student's t) over the pairs.
     """
     found = curves(rows, head)
     keys = [

@@ -1,4 +1,4 @@
-"""Pictures of a training. Matplotlib is imported when one is drawn."""
+"""Plots of a training. Matplotlib is imported when one is drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeflow.openworld.train import Trained
 
 _COLOURS: Final = ("#3b75af", "#ef8636", "#519e3e", "#c53a32", "#8d69b8", "#84584e", "#d684bd", "#7f7f7f",
                    "#b6bd3a", "#39a7a7")  # fmt: skip
-#: Pictures on the map; more would only hide each other.
+#: Most points on the map; more would hide each other.
 _MAX_POINTS: Final = 2000
 
 
@@ -57,7 +57,7 @@ def plot_pace(history: Sequence[Epoch], path: Path) -> None:
 
 
 def project(features_ND: Tensor) -> Tensor:
-    """Return the two principal components of features brought to length 1, ``(N, 2)``."""
+    """Return the first two principal components of normalised features, ``(N, 2)``."""
     normal = F.normalize(features_ND, dim=1)
     centred = normal - normal.mean(dim=0)
     _, _, components = torch.linalg.svd(centred, full_matrices=False)
@@ -66,7 +66,7 @@ def project(features_ND: Tensor) -> Tensor:
 
 
 def plot_map(features_ND: Tensor, true: IntArray, names: Sequence[str], num_known: int, path: Path) -> None:
-    """Draw the embedding in two dims, by t-SNE where scikit-learn is installed, else principal components."""
+    """Draw the embedding in two dims: by t-SNE if scikit-learn is installed, else principal components."""
     chosen = np.random.default_rng(0).permutation(len(true))[:_MAX_POINTS]
     points, how = _two_dims(features_ND[torch.from_numpy(chosen)])
     picture = _figure(7.2, 5.4)
@@ -99,7 +99,7 @@ def _two_dims(features_ND: Tensor) -> tuple[Any, str]:
 def plot_confusion(
     true: IntArray, predicted: IntArray, names: Sequence[str], num_known: int, path: Path
 ) -> None:
-    """Draw how often each class (rows) got each prediction, clusters in the order of a matching.
+    """Draw the confusion matrix: classes as rows, clusters as columns in the order of a matching.
 
     There may be more or fewer clusters than classes.
     """

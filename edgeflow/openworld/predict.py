@@ -1,4 +1,4 @@
-"""From features and logits to classes, for methods that have all prototypes and for those that have not."""
+"""Predict classes from features and logits, for open-world methods and for extended closed-world ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeflow.openworld.metrics import FloatArray, IntArray
 
 
 class Predictor(Protocol):
-    """Gives every picture a class."""
+    """Assigns a class to every picture."""
 
     def __call__(self, features_ND: Tensor, logits_NK: Tensor) -> IntArray:
         """Return classes ``(N,)``; known ones first."""
@@ -23,13 +23,13 @@ class Predictor(Protocol):
 
 
 def novelty(logits_NK: Tensor, num_known: int) -> FloatArray:
-    """Return ``1 - max over known classes of softmax(z)``, ``(N,)``: how little a picture looks known."""
+    """Return the novelty score ``1 - max over known classes of softmax(z)``, ``(N,)``."""
     known_N = logits_NK.softmax(dim=1)[:, :num_known].max(dim=1).values
     return (1 - known_N).numpy()
 
 
 def kmeans(features_ND: Tensor, num_clusters: int, *, seed: int) -> tuple[IntArray, Tensor]:
-    """Return clusters ``(N,)`` and centres ``(num_clusters, D)`` of features brought to length 1.
+    """Return clusters ``(N,)`` and centres ``(num_clusters, D)`` of normalised features.
 
     Raises:
         ConfigError: If there are fewer features than clusters, or scikit-learn is not installed.
@@ -46,7 +46,7 @@ def kmeans(features_ND: Tensor, num_clusters: int, *, seed: int) -> tuple[IntArr
 
 
 def nearest(features_ND: Tensor, centres_KD: Tensor) -> IntArray:
-    """Return the nearest centre of every feature brought to length 1."""
+    """Return the nearest centre of every normalised feature."""
     points = torch.nn.functional.normalize(features_ND, dim=1)
     found: IntArray = torch.cdist(points, centres_KD).argmin(dim=1).numpy()
     return found
@@ -60,7 +60,7 @@ def argmax(features_ND: Tensor, logits_NK: Tensor) -> IntArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectThenCluster:
-    """A known class where its probability is large enough, else the nearest cluster of what was rejected."""
+    """Predicts a known class if its probability is large enough, else the nearest novel cluster."""
 
     threshold: float
     num_known: int
@@ -76,12 +76,12 @@ class RejectThenCluster:
 def fit_rejection(
     features_ND: Tensor, logits_NK: Tensor, *, num_known: int, num_novel: int, novel_share: float, seed: int
 ) -> RejectThenCluster:
-    """Extend a closed-world classifier: reject the least confident pictures, and cluster those.
+    """Extend a closed-world classifier: reject the least confident pictures, and cluster these.
 
     Args:
-        features_ND: Of unlabelled pictures; so are the logits.
-        novel_share: How many to reject. It is given the true share, which no method knows in the field, as is
-            customary for these baselines; the comparison errs on their side.
+        features_ND: Features of unlabelled pictures, as are the logits.
+        novel_share: Share of pictures to reject. Callers pass the true share, as is customary for these
+            baselines; no method knows it in practice, so the comparison favours them.
     """
     confidence_N = logits_NK[:, :num_known].softmax(dim=1).max(dim=1).values
     num_rejected = max(round(novel_share * len(confidence_N)), num_novel)
@@ -94,7 +94,7 @@ def fit_rejection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearestCluster:
-    """The class that the nearest cluster stands for."""
+    """Predicts the class of the nearest cluster."""
 
     centres_KD: Tensor
     class_of: IntArray
@@ -107,10 +107,10 @@ class NearestCluster:
 def fit_clusters(
     features_ND: Tensor, labelled: Tensor, labels: Tensor, *, num_known: int, num_classes: int, seed: int
 ) -> NearestCluster:
-    """Cluster everything; clusters become known classes by a matching on the labelled pictures.
+    """Cluster all pictures; match clusters to known classes on the labelled ones.
 
     Args:
-        features_ND: Of all training pictures.
+        features_ND: Features of all training pictures.
         labelled: Positions of those with labels.
         labels: Their classes.
     """
@@ -124,7 +124,7 @@ def fit_clusters(
 
 
 def name_clusters(clusters: IntArray, labels: IntArray, *, num_known: int, num_classes: int) -> IntArray:
-    """Return the class of each cluster: known classes where most labels agree, novel numbers for the rest."""
+    """Return the class of each cluster: known ones by a matching with the labels, novel ones for the rest."""
     counts = np.zeros((num_classes, num_known), dtype=np.int64)
     np.add.at(counts, (clusters, labels), 1)
     rows, columns = linear_sum_assignment(counts, maximize=True)

@@ -1,4 +1,4 @@
-"""What one training is determined by, and settings that suit each data set on one core of a CPU."""
+"""Settings of a training, and defaults for each data set on one CPU core."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from edgeflow.openworld.augment import Augmentation
 
 
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the result of a training depends on; equal settings give equal weights on one machine.
+    """All inputs of a training; equal settings give equal weights on one machine.
 
     Attributes:
         data: Name of a data set.
-        folder: Where its files lie, if not where they usually do.
+        folder: Folder of its files, if not the usual one.
         num_images: Training pictures to use, drawn by ``subset_seed``; None for all.
-        subset_seed: Draws them; the same for all seeds, so that these differ in nothing but chance.
+        subset_seed: Draws them; separate from ``seed``, so that trainings of different seeds use the same
+            ones.
         test_images: Held-out pictures to use; None for all.
         leave_out: Classes, in the data set's numbering, that must not occur in training.
         num_known: Classes with labels: the first ones.
         label_ratio: Share of their pictures that have labels.
-        size: Of the model, in `edgeflow.openworld.SIZES`.
-        method: In `edgeflow.openworld.methods.METHODS`.
-        seed: Of the labels drawn, the first weights, the order of pictures and their views.
-        batch_size: Pictures, labelled and unlabelled in the proportion that they have.
-        pretrain_batch_size: Pictures of a step of SimCLR.
-        pretrain_epochs: Of SimCLR, on all training pictures without their labels.
-        pretrain_learning_rate: Its largest, with AdamW.
-        epochs: Of the method.
-        learning_rate: Its largest, with SGD (momentum 0.9); it follows half a cosine to 0.
-        weight_decay: Of both.
-        trainable_blocks: How many blocks train, counted from the head (residual blocks and encoder blocks);
-            0 for the head alone, None for all. The others stay as they are, BatchNorm's statistics too.
-        prototypes: How the head begins: ``clusters`` (means of labelled features and k-means of the others)
-            or ``random``.
-        num_novel: Prototypes for classes without labels; None for as many as the data have, which nobody
-            knows in the field (`estimate.py`).
-        pretrain_seed: Seed of SimCLR, if another than ``seed``: trainings then share their features, and
-            differ in labels, first prototypes, order and views.
+        size: Name of the model's shape in `edgeflow.openworld.SIZES`.
+        method: Name in `edgeflow.openworld.methods.METHODS`.
+        seed: Seed of the labels drawn, the initial weights, the order of pictures and their views.
+        batch_size: Pictures per step, labelled and unlabelled in the data's proportion.
+        pretrain_batch_size: Pictures per step of SimCLR.
+        pretrain_epochs: Epochs of SimCLR, on all training pictures without labels.
+        pretrain_learning_rate: Peak learning rate of SimCLR, with AdamW.
+        epochs: Epochs of the method.
+        learning_rate: Initial learning rate of the method, with SGD (momentum 0.9); it follows a cosine to 0.
+        weight_decay: Weight decay of SimCLR and of the method.
+        trainable_blocks: Number of last blocks (residual and encoder blocks) that train; 0 for the head
+            alone, None for all. The others are frozen, including BatchNorm statistics.
+        prototypes: Initial prototypes: ``clusters`` (means of labelled features, and k-means for the novel
+            classes) or ``random``.
+        num_novel: Prototypes for classes without labels; None for the true number, which is unknown in
+            practice (`estimate.py`).
+        pretrain_seed: Seed of SimCLR, if not ``seed``: trainings with the same one share its features, and
+            differ in labels, initial prototypes, order and views.
     """
 
     data: str
@@ -84,7 +85,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Views(msgspec.Struct, frozen=True, kw_only=True):
-    """The kinds of views that methods ask for, for one data set."""
+    """The kinds of views of one data set."""
 
     weak: Augmentation
     strong: Augmentation
@@ -95,7 +96,7 @@ class Views(msgspec.Struct, frozen=True, kw_only=True):
         return how
 
 
-#: No flips: a mirrored digit is none.
+#: No flips: a mirrored digit is not a digit.
 _DIGIT_VIEWS: Final = Views(
     weak=Augmentation(shift=0.06, zoom=(0.9, 1.1), rotate_deg=5),
     strong=Augmentation(shift=0.1, zoom=(0.8, 1.2), stretch=1.2, rotate_deg=15, shear=0.2, contrast=0.4,
@@ -120,7 +121,7 @@ _COLOUR_VIEWS: Final = Views(
 
 
 def views_for(data: str) -> Views:
-    """Return how pictures of a data set may be changed without becoming another class."""
+    """Return the changes of a data set's pictures that preserve their classes."""
     return {"digits": _DIGIT_VIEWS, "fashion-mnist": _FASHION_VIEWS}.get(data, _COLOUR_VIEWS)
 
 
@@ -141,9 +142,9 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 
 
 def settings_for(data: str, **given: Any) -> TrainSettings:
-    """Return settings for a data set: what is given, and else what suits it. None counts as not given.
+    """Return the given settings, with defaults of the data set for the others; None counts as not given.
 
-    The settings of digits and Fashion-MNIST were tried here; those of the others were not.
+    The defaults of digits and Fashion-MNIST were tested; those of the others were not.
 
     Raises:
         ConfigError: If a value is out of range.

@@ -1,4 +1,4 @@
-"""Which classes are known, and which pictures of them have labels."""
+"""Split a training set into known and novel classes, labelled and unlabelled pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OpenWorldSplit:
     """Training pictures of an open world, with classes renumbered: known ones first.
 
     Transductive evaluation is on the unlabelled pictures here; inductive evaluation is on a held-out part,
-    brought to the same numbering by `renumber`.
+    renumbered likewise by `renumber`.
 
     Attributes:
         images_NCHW: uint8, all training pictures.
@@ -59,18 +59,19 @@ def open_world_split(
 
     Args:
         num_known: Classes with labels, at least 1.
-        label_ratio: Share of the pictures of each known class that have labels, in (0, 1); at least one
-            has, at least one has not.
-        seed: Decides which.
+        label_ratio: Share of labelled pictures of each known class, in (0, 1); at least one picture is
+            labelled and at least one is not.
+        seed: Draws the labelled pictures.
         known: The known classes; by default the first ones.
-        leave_out: Classes that must not occur at all, for a model that has never seen them.
+        leave_out: Classes to leave out completely, so that the model never sees them.
 
     Raises:
         ConfigError: If numbers are out of range, or a class has too few pictures.
 
     References:
         The first half of the classes as known ones, half of their pictures labelled: Cao, Brbic, Leskovec,
-        "Open-World Semi-Supervised Learning", ICLR 2022. There each picture is labelled by a coin of its own.
+        "Open-World Semi-Supervised Learning", ICLR 2022. There each picture is labelled independently at
+        random.
     """
     kept = [label for label in range(data.num_classes) if label not in set(leave_out)]
     chosen = kept[:num_known] if known is None else list(known)

@@ -1,7 +1,9 @@
-"""A stream of real pictures in which a class appears that the model has never seen; for demos and tests.
+"""A stream of pictures in which a class appears that the model has never seen; for demos and tests.
 
-The shipped model was trained on the digits without one class. Held-out pictures of the others are halved: one
-half calibrates, the other is served, with all pictures of the missing class mixed in from a point on.
+The shipped model was trained on the digits without one class. Held-out pictures of the other classes are
+halved: one half calibrates the threshold, the other is served, with all pictures of the missing class mixed
+    in after its
+first 30 %.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Stream:
         images_NCHW: uint8, in the order in which they are served.
         targets_N: Their classes in the model's numbering; ``new`` for the class that it never saw.
         new: One more than the largest class of the model.
-        new_name: What the data set calls that class.
+        new_name: The data set's name of that class.
     """
 
     calibration_NCHW: Tensor
@@ -44,7 +46,7 @@ def open_world_stream(settings: TrainSettings, order: tuple[int, ...], *, seed: 
     """Return a stream for a model that was trained with one class left out.
 
     Args:
-        settings: Of the training.
+        settings: Settings of the model's training.
         order: The data set's numbers of the model's classes.
     """
     (left_out,) = settings.leave_out
@@ -82,9 +84,8 @@ def accuracies(
 ) -> tuple[float, float]:
     """Return the accuracy on old classes and on the new one.
 
-    Classes that training found without labels have numbers, not names, so predictions on old classes are
-    matched to classes first. A picture of the new class is right if it is given the class at ``position``;
-    none is where there is no such class.
+    Predictions on old classes are matched to classes first, because classes found in training have arbitrary
+    numbers. A picture of the new class is right if its prediction is ``position``; if that is None, none is.
     """
     old = targets < new
     return matched_accuracy(targets[old], predicted[old]), float((predicted[~old] == position).mean())

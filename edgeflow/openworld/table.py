@@ -1,7 +1,7 @@
-"""The comparison of methods over seeds: rows of a CSV file, one for each training; then a table of means.
+"""Compare methods over seeds: a CSV file with one row per training, and a table of means.
 
-Each row is written when its training is done, and trainings that have a row are not run again; so the same
-command, given after a kill, goes on where it was.
+Each row is written when its training ends, and trainings that have a row are not run again, so that the same
+command continues after a kill.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgeflow.openworld.metrics import Scores
 from edgeflow.openworld.settings import TrainSettings
 from edgeflow.openworld.train import Result, fingerprint, train
 
-#: Methods that are compared, and parts of LPS that are left out: name -> changed settings.
+#: Compared methods, and ablations of LPS: name -> changed settings.
 COMPARED: Final[Mapping[str, Mapping[str, Any]]] = {
     "lps": {},
     "simclr-kmeans": {},
@@ -55,7 +55,7 @@ Row = dict[str, str]
 
 
 def variants(*, ablations: bool) -> dict[str, Mapping[str, Any]]:
-    """Return what the table compares: name -> settings that it changes."""
+    """Return the rows of the table: name -> changed settings."""
     return {**COMPARED, **(ABLATIONS if ablations else {})}
 
 
@@ -84,6 +84,9 @@ def run_table(
 
     Args:
         folder: For checkpoints.
+
+    Raises:
+        ConfigError: If ``results`` has a row of the same training with other settings.
     """
     done = {(row["variant"], int(row["seed"])): row for row in read_rows(results)}
     for seed in seeds:
@@ -96,7 +99,7 @@ def run_table(
             elif row["settings"] != fingerprint(settings):
                 raise ConfigError(
                     f"{results} holds {name} of seed {seed} with other settings ({row['settings']}, now "
-                    f"{fingerprint(settings)}): name another file, or take the row out"
+                    f"{fingerprint(settings)}): name another file, or remove the row"
                 )
             yield row
 
@@ -111,7 +114,7 @@ def run_on_ray(
     threads: int = 1,
     address: str | None = None,
 ) -> list[Row]:
-    """Do the same with the seeds side by side, each on one worker of Ray, which must share ``folder``.
+    """Do the same as `run_table` with seeds in parallel, one per Ray worker; workers must share ``folder``.
 
     Raises:
         ConfigError: If Ray is not installed.
@@ -142,7 +145,7 @@ def run_on_ray(
     finally:
         if started:
             ray.shutdown()
-    # All rows are there now; this only reads them, and compares settings.
+    # All rows exist now: this only reads them and compares settings.
     return list(run_table(base, names, seeds, results=results, folder=folder))
 
 
@@ -168,7 +171,7 @@ def _text(value: object) -> str:
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Add a row to a CSV file, and make sure that it is on the disk."""
+    """Append a row to a CSV file, and flush it to the disk."""
     is_new = not path.exists() or not path.stat().st_size
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
@@ -181,14 +184,14 @@ def append_row(path: Path, row: Row) -> None:
 
 
 def read_csv(path: Path, columns: Container[tuple[str, ...]], what: str) -> list[Row]:
-    """Return the rows of a CSV file; none where there is no file.
+    """Return the rows of a CSV file; none if there is no file.
 
     Args:
-        columns: Those that it may have.
-        what: It is to be, for the error.
+        columns: The allowed tuples of columns.
+        what: The expected kind of file, for the error.
 
     Raises:
-        ConfigError: If its columns are others.
+        ConfigError: If it has other columns.
     """
     if not path.exists():
         return []
@@ -200,17 +203,17 @@ def read_csv(path: Path, columns: Container[tuple[str, ...]], what: str) -> list
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the whole rows of a CSV file; none where there is no file. A torn last line is left out.
+    """Return the rows of a CSV file without a torn last line; none if there is no file.
 
     Raises:
-        ConfigError: If its columns are others.
+        ConfigError: If it has other columns.
     """
     rows = read_csv(path, {_COLUMNS, ()}, "a table of trainings")
     return [row for row in rows if None not in row.values()]
 
 
 def interval(values: Iterable[float], *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the mean and half of the width of its confidence interval (Student's t); NaN width for one.
+    """Return the mean and the half-width of its confidence interval (Student's t); NaN for one value.
 
     Examples:
         >>> mean, half = interval([1.0, 2.0, 3.0])
@@ -244,7 +247,7 @@ _SHOWN: Final = {
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the table of means with 95 % confidence intervals, variants in order of their first row."""
+    """Return the table of means with 95 % confidence intervals, in the order of `variants`."""
     by_variant: dict[str, list[Row]] = {}
     for row in rows:
         by_variant.setdefault(row["variant"], []).append(row)
@@ -263,9 +266,9 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def paired(rows: Sequence[Row], first: str, second: str, column: str) -> tuple[float, float, int]:
-    """Return mean and half interval of ``first - second`` over the seeds that both have, and their number.
+    """Return mean and half-width of the interval of ``first - second`` over common seeds, and their number.
 
-    Seeds share their pre-training, so the difference varies less than the two results do.
+    Both variants of a seed share its pre-training, so the difference varies less than either result.
     """
     values = {(row["variant"], row["seed"]): float(row[column]) for row in rows}
     seeds = sorted({seed for name, seed in values if name == first} & {s for n, s in values if n == second})

@@ -1,4 +1,4 @@
-"""Training: SimCLR without labels, then a method; each resumed where its last checkpoint is (`fit`)."""
+"""Training: SimCLR without labels, then a method; each resumes from its last checkpoint (`fit`)."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from edgeflow.openworld.model import build
 from edgeflow.openworld.settings import TrainSettings, views_for
 from edgeflow.openworld.splits import OpenWorldSplit, open_world_split, renumber
 
-#: Temperature of SimCLR, for its projections.
+#: Temperature of SimCLR.
 _SIMCLR_TEMPERATURE: Final = 0.4
 _MOMENTUM: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What is trained and judged on.
+    """Pictures to train and evaluate on.
 
     Attributes:
         split: Training pictures; the unlabelled ones are the transductive test.
@@ -47,11 +47,11 @@ class Material:
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training came to.
+    """Result of a training.
 
     Attributes:
-        transductive: On the unlabelled training pictures.
-        inductive: On held-out pictures, with thresholds and clusters from the training pictures.
+        transductive: Scores on the unlabelled training pictures.
+        inductive: Scores on held-out pictures, with thresholds and clusters from the training pictures.
     """
 
     settings: TrainSettings
@@ -109,9 +109,9 @@ def fresh_learner(settings: TrainSettings, material: Material) -> Learner:
 
 
 def train(settings: TrainSettings, folder: Path, *, on_epoch: OnEpoch | None = None) -> Trained:
-    """Pre-train, train and judge, from the latest checkpoints in ``folder``; write new ones there.
+    """Pre-train, train and evaluate, from the latest checkpoints in ``folder``; write new ones there.
 
-    Pre-training depends on fewer settings than the rest: methods that agree on these share its result.
+    Pre-training depends on few settings; trainings that agree on these share its checkpoint.
 
     Raises:
         ConfigError: If the data, a checkpoint or the method is wrong.
@@ -127,7 +127,7 @@ def train(settings: TrainSettings, folder: Path, *, on_epoch: OnEpoch | None = N
         head = {name: tensor.clone() for name, tensor in learner.model.head.state_dict().items()}
         pretrain(learner, others, material, folder, on_epoch=on_epoch)
         learner.model.head.load_state_dict(head)
-    if settings.num_novel is not None:  # only now: SimCLR, and its checkpoint, are the same for every number
+    if settings.num_novel is not None:  # after SimCLR, so that its checkpoint is the same for every number
         learner.model.resize_novel(settings.num_novel, seed=settings.seed)
     history = learn(learner, method, settings, material, folder, on_epoch=on_epoch)
     predictor = fit_predictor(learner, method, settings, material)
@@ -231,7 +231,7 @@ def learn(
 
     def scores() -> Scores | None:
         if method.predicts != "argmax":
-            return None  # their clusters are made at the end
+            return None  # clusters are made at the end only
         images, targets = split.images_NCHW[split.unlabelled], split.targets_N[split.unlabelled]
         return judge(learner, predict.argmax, images, targets)
 
@@ -290,7 +290,7 @@ def start_prototypes(learner: Learner, material: Material, *, seed: int) -> None
 def fit_predictor(
     learner: Learner, method: Method, settings: TrainSettings, material: Material
 ) -> predict.Predictor:
-    """Return what turns features and logits into classes, from the training pictures alone."""
+    """Return the predictor of the method, fitted to the training pictures alone."""
     split = material.split
     config = learner.model.config
     if method.predicts == "argmax" or (method.predicts == "reject" and not config.num_novel):
@@ -335,10 +335,10 @@ _PRETRAINING: Final = (
 
 
 def fingerprint(settings: TrainSettings, names: tuple[str, ...] | None = None) -> str:
-    """Return 12 hex digits that stand for the settings (or those of them called ``names``)."""
+    """Return 12 hex digits that identify the settings, or those called ``names``."""
     values = msgspec.to_builtins(settings)
     for name in ("num_novel", "pretrain_seed"):
-        if values[name] is None:  # what was trained before there was this setting is still the same
+        if values[name] is None:  # keep fingerprints from before this setting existed
             del values[name]
     chosen = {name: values[name] for name in sorted(names or values)}
     return hashlib.sha256(msgspec.json.encode(chosen)).hexdigest()[:12]

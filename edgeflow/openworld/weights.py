@@ -1,4 +1,4 @@
-"""Trained models as small files: weights, what they were trained by, and what they came to."""
+"""Trained models as small files: weights, settings of the training, and scores."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SHIPPED = Path(__file__).with_name("shipped.safetensors")
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of weights says of itself.
+    """Metadata of a file of weights.
 
     Attributes:
-        command: What made it.
+        command: The command line that wrote it.
         shape: ``(C, H, W)`` of the pictures.
         class_names: Known ones first; one for each prototype.
         order: The data set's own numbers of its classes, known ones first.
@@ -44,14 +44,14 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A trained learner in evaluation mode, and what is known about it."""
+    """A trained learner in evaluation mode, and its metadata."""
 
     learner: Learner
     about: About
 
 
 def save_model(path: Path, trained: Trained, *, command: str = "") -> None:
-    """Write the classifier, without what only training needs."""
+    """Write the classifier and its metadata, without the projector, which only training needs."""
     split: OpenWorldSplit = trained.material.split
     tensors = {
         name: tensor
@@ -73,7 +73,7 @@ def save_model(path: Path, trained: Trained, *, command: str = "") -> None:
 
 
 def _prototype_names(trained: Trained) -> tuple[str, ...]:
-    """Return a name for each prototype; where their number was estimated, novel ones are only numbered."""
+    """Return a name for each prototype; novel ones are numbered if their number was estimated."""
     names = trained.material.split.class_names
     num_novel = trained.result.settings.num_novel
     if num_novel is None:
@@ -83,10 +83,10 @@ def _prototype_names(trained: Trained) -> tuple[str, ...]:
 
 
 def load_model(path: Path) -> Loaded:
-    """Read what `save_model` wrote.
+    """Read a file that `save_model` wrote.
 
     Raises:
-        ConfigError: If the file is not one, or does not fit the model that it names.
+        ConfigError: If it is not such a file, or its weights do not fit its model.
     """
     tensors, texts = checkpoint.read(path)
     about: Any = msgspec.convert(texts["model"], About, strict=False)

@@ -1,4 +1,4 @@
-"""Traces of what ran where and when, their summary, and their picture."""
+"""Traces of computation and communication, their summaries and timelines; status files and timings."""
 
 from edgeflow.telemetry.summary import RankSummary, summarise
 from edgeflow.telemetry.timeline import Panel, plot_panels, plot_timeline

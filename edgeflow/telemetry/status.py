@@ -1,4 +1,4 @@
-"""What a session is doing now, as plain data: written to a file by the session, shown by ``edgeflow top``."""
+"""The state of a session as plain data: the session writes it to a file, ``edgeflow top`` shows it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         is_up: Whether its worker answers.
         is_used: Whether the plan uses it.
-        ratio: Times of what the cost model says that its kernels are believed to take.
-        source: What that rests on: ``kernels``, ``probe``, or ``usual`` where nothing of late was seen.
-        load: Share of the last while that it computed.
-        num_active_requests: That it had begun when it was last asked.
+        ratio: Estimated kernel time / predicted kernel time.
+        source: ``kernels`` or ``probe``: the observations that the ratio rests on; ``usual`` without recent
+            ones.
+        load: Share of recent time in which it computed.
+        num_active_requests: Requests that it had begun and not ended when it was last asked.
     """
 
     name: str
@@ -34,7 +35,7 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EpochStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One epoch: ``open`` takes requests, ``draining`` ends what it has begun."""
+    """One epoch; ``state`` is ``open`` (takes requests) or ``draining`` (ends those in flight)."""
 
     number: int
     state: str
@@ -47,9 +48,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         time_s: Seconds since the session began.
-        predicted_s: Latency that the plan was predicted to have.
-        latencies_s: Of the latest requests, oldest first.
-        decisions: What the balancer has weighed last, in words, oldest first; with the time it was.
+        predicted_s: Predicted latency of the plan.
+        latencies_s: Latencies of recent requests, oldest first.
+        decisions: Time and explanation of the balancer's recent decisions, oldest first.
     """
 
     time_s: float
@@ -67,7 +68,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_status(path: Path, status: Status) -> None:
-    """Write a status; whoever reads the file sees a whole one, this or the one before."""
+    """Write a status atomically: a reader sees the previous one or this one, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -83,7 +84,7 @@ def read_status(path: Path) -> Status:
 
     Raises:
         ConfigError: If there is no such file.
-        CodecError: If it is none.
+        CodecError: If the file holds no status.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Status)

@@ -1,4 +1,4 @@
-"""Where the time of a trace went: how long each rank was busy, and how long it waited."""
+"""Summary of a trace: how long each rank computed, transferred and waited."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Span = tuple[float, float]
 
 
 class RankSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One rank's share of a trace.
+    """Times of one rank in a trace.
 
     Attributes:
-        compute_s: Time in which it ran kernels, or copied and summed what it had received.
-        transfer_s: Time in which it sent or received, waits for the peer included. Overlaps ``compute_s``
-            where both went on at once.
-        waiting_s: The rest of the trace: neither computing nor copying.
+        compute_s: Time in which it ran kernels, or copied and summed received tensors.
+        transfer_s: Time in which it sent or received, including the wait for the peer. It overlaps
+            ``compute_s`` if both happened at once.
+        waiting_s: The rest of the trace, in which it neither computed nor copied.
         makespan_s: From the first event of any rank to the last.
     """
 
@@ -42,8 +42,8 @@ class RankSummary(msgspec.Struct, frozen=True, kw_only=True):
 def summarise(events: Iterable[TraceEvent]) -> Mapping[int, RankSummary]:
     """Return each rank's busy and waiting time, by rank.
 
-    Overlapping events of one rank count once: a device that sends while it computes is not busier than one
-    that only computes.
+    Overlapping events of one rank count once: a device that sends while it computes is as busy as one that
+    only computes.
 
     Notes:
         O(n log n) in the number of events.

@@ -1,6 +1,6 @@
-"""The picture of a trace: one row a device, coloured by how the work is cut, milliseconds along the bottom.
+"""Plot traces: one row per device, coloured by the kind of stage, over milliseconds.
 
-Matplotlib is imported when a picture is drawn, not before: workers never need it.
+Matplotlib is imported when a plot is drawn, so that workers never need it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgeflow.errors import ConfigError
 from edgeflow.telemetry.summary import summarise
 from edgeflow.telemetry.trace import TraceEvent, rank_name
 
-#: Colours of the kinds of stage that plans have; others take theirs from `_SPARE`, in order of appearance.
+#: Colours of kinds of stages; other kinds take colours from `_SPARE`, in order of appearance.
 STAGE_COLOURS: Final[Mapping[str, str]] = {
     "rows": "#3b75af",
     "tensor": "#ef8636",
@@ -24,7 +24,7 @@ STAGE_COLOURS: Final[Mapping[str, str]] = {
     "reduce": "#c53a32",
     "compute": "#3b75af",
 }
-#: What the legend says, where the plan's own word is too short.
+#: Labels in the legend for kinds whose names are too short.
 _LABELS: Final[Mapping[str, str]] = {
     "rows": "rows or tokens",
     "tensor": "heads, channels, columns",
@@ -36,9 +36,9 @@ _SEND: Final = "#7d848c"
 _RECEIVE: Final = "#d4d8dd"
 
 _COMPUTE_HEIGHT, _NETWORK_HEIGHT = 0.50, 0.16
-#: Events of one stage that lie closer than this share of the picture's width are drawn as one bar.
+#: Events of one stage that are closer than this share of the plot's width are drawn as one bar.
 _MERGE_SHARE: Final = 0.001
-#: About how many letters fit across the whole picture.
+#: About how many letters fit across the plot.
 _LETTERS_ACROSS: Final = 125
 
 
@@ -50,7 +50,7 @@ class Panel(msgspec.Struct, frozen=True):
 
 
 class Bar(NamedTuple):
-    """A stretch of work of one stage and one request on one rank."""
+    """Consecutive work of one stage and one request on one rank."""
 
     start_s: float
     stop_s: float
@@ -80,18 +80,18 @@ def plot_panels(
 ) -> None:
     """Draw traces above each other on one time axis, for instance predicted above measured.
 
-    Each device has a thick bar for what it computes and a thin one below for what it sends and waits for.
+    Each device has thick bars for computation, and thin bars below them for sends, receives and copies.
 
     Args:
-        path: Where to; the ending says the format (``.png``, ``.svg``, ``.pdf``).
+        path: The file to write; its suffix decides the format (``.png``, ``.svg``, ``.pdf``).
         panels: From top to bottom; each starts at its own first event.
         rank_names: Names of the devices, by rank or in rank order.
-        title: Above everything.
-        stage_kinds: Name of a stage -> how it is cut, which is its colour; stages that are not named here are
-            all of kind ``compute``.
+        title: Title of the whole plot.
+        stage_kinds: Name of a stage -> its kind, which decides the colour; other stages have the kind
+            ``compute``.
 
     Raises:
-        ConfigError: If matplotlib is not installed, or there is nothing to draw.
+        ConfigError: If matplotlib is not installed, or no panel has an event.
     """
     if not any(panel.events for panel in panels):
         raise ConfigError("a timeline needs at least one event, got none")
@@ -173,17 +173,17 @@ def _draw_thin(
 ) -> None:
     spans = [((e.start_s - origin) * 1e3, e.duration_s * 1e3) for e in events if e.kind == kind]
     if spans:
-        # An outline of the same colour, or transfers of some microseconds would vanish.
+        # The outline keeps transfers of a few microseconds visible.
         box = (row + _COMPUTE_HEIGHT / 2 - 0.02, _NETWORK_HEIGHT)
         ax.broken_barh(spans, box, facecolor=colour, edgecolor=colour, linewidth=0.3)
 
 
 def merged(events: Iterable[TraceEvent], *, gap_s: float) -> tuple[Bar, ...]:
-    """Join events that follow each other in one stage of one request, into bars that can be read.
+    """Join consecutive events of one stage and one request into bars.
 
     Args:
-        events: Of one rank, in any order.
-        gap_s: The longest pause that is drawn over.
+        events: Events of one rank, in any order.
+        gap_s: Longest gap between joined events.
     """
     bars: list[Bar] = []
     for event in sorted(events, key=lambda event: (event.start_s, event.stop_s)):
@@ -197,7 +197,7 @@ def merged(events: Iterable[TraceEvent], *, gap_s: float) -> tuple[Bar, ...]:
 
 
 def _colours(panels: Sequence[Panel], kinds: Mapping[str, str]) -> Mapping[str, str]:
-    """Kind of stage -> colour, for the kinds that occur, in order of first appearance."""
+    """Return kind of stage -> colour, for the kinds that occur, in order of first appearance."""
     events = sorted(
         (event for panel in panels for event in panel.events if event.kind == "compute"),
         key=lambda event: event.start_s,
@@ -235,7 +235,7 @@ def _stop(events: Iterable[TraceEvent]) -> float:
 
 
 def _import_figure() -> Any:
-    """Return matplotlib's `Figure`; drawn without pyplot, so no window and no global state."""
+    """Return matplotlib's `Figure`; without pyplot there is no window and no global state."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

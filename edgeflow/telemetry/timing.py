@@ -1,4 +1,4 @@
-"""Measuring how long requests take: medians with their range, and rivals in turn."""
+"""Measure how long requests take: medians with their range, and rivals in turn."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def in_turn(
     warmup: int = 1,
     on_round: Callable[[int, int], None] = lambda done, total: None,
 ) -> Mapping[str, list[T]]:
-    """Call each rival once a round, so that whatever else the machine does meets all of them alike.
+    """Call each rival once per round, so that other load on the machine affects all of them alike.
 
     Args:
         rivals: Name -> one request.
-        rounds: That are counted.
-        warmup: Rounds before, that are not.
-        on_round: Told how many rounds are done, of how many.
+        rounds: Number of counted rounds.
+        warmup: Number of rounds before these, which are not counted.
+        on_round: Called with the number of finished rounds and the number of all.
 
     Returns:
-        What each rival returned in the rounds that are counted, in order.
+        Name -> the rival's results in the counted rounds, in order.
     """
     found: dict[str, list[T]] = {name: [] for name in rivals}
     for index in range(warmup + rounds):
@@ -75,7 +75,7 @@ def time_in_turn(
     clock: Callable[[], float] = time.perf_counter,
     on_round: Callable[[int, int], None] = lambda done, total: None,
 ) -> Mapping[str, Timing]:
-    """Call rivals `in_turn` and return how long each took, by ``clock``, in seconds."""
+    """Call rivals `in_turn` and return how long each took, measured by ``clock``, in seconds."""
     timed = {name: partial(_seconds, request, clock) for name, request in rivals.items()}
     found = in_turn(timed, rounds=rounds, warmup=warmup, on_round=on_round)
     return {name: Timing.of(seconds) for name, seconds in found.items()}

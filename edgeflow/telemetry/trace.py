@@ -1,7 +1,7 @@
-"""One trace schema for the simulator and the runtime, so that predicted and observed lie side by side.
+"""One trace schema for predictions, the simulator and workers, so that their traces can be compared.
 
-A trace is a sequence of `TraceEvent`, in any order. Times are seconds from the start of the trace, on one
-clock: whoever gathers events of several machines brings them to one clock first.
+A trace is a sequence of `TraceEvent` in any order. Times are seconds from the start of the trace, on one
+clock: code that gathers events of several machines converts them to one clock first.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ Kind = Literal["compute", "send", "receive", "assemble"]
 
 KINDS: Final[tuple[Kind, ...]] = ("compute", "send", "receive", "assemble")
 
-#: Rank of the process that brings the inputs and takes the outputs.
+#: Rank of the process that sends the inputs and receives the outputs.
 CLIENT: Final = -1
 
 
 class TraceEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that one rank did, or waited for.
+    """An action of one rank, or a wait.
 
     Attributes:
         rank: The device; -1 is the client.
-        lane: What of the device was busy, for example ``cpu`` or ``network``. Events of one lane do not
-            overlap within one request.
-        name: What people read: an operator, or a tensor and its peer.
+        lane: The part of the device that was busy, for example ``cpu`` or ``network``. Events of one lane do
+            not overlap within one request.
+        name: Displayed name: an operator, or a tensor and its peer.
         kind: ``compute`` runs kernels, ``assemble`` copies or sums, ``send`` and ``receive`` move a tensor.
-            A ``receive`` covers the wait for its frame.
-        stage: Name of the plan's stage that it belongs to.
+            A ``receive`` includes the wait for its frame.
+        stage: Name of the plan's stage.
         start_s: From the start of the trace.
         stop_s: From the start of the trace; not before ``start_s``.
         request: Number of the request.
@@ -52,7 +52,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rank_name(rank: int, rank_names: Mapping[int, str] | Sequence[str] = ()) -> str:
-    """Return what people call a rank: its device's name, ``client``, or ``rank 3`` where nobody says.
+    """Return the displayed name of a rank: its device's name, ``client``, or for instance ``rank 3``.
 
     Examples:
         >>> rank_name(0, ["nuc", "pi4"]), rank_name(-1), rank_name(3)
@@ -68,7 +68,7 @@ def rank_name(rank: int, rank_names: Mapping[int, str] | Sequence[str] = ()) -> 
 
 
 def requests(events: Iterable[TraceEvent]) -> tuple[int, ...]:
-    """Return the numbers of the requests that occur, in order."""
+    """Return the numbers of all requests in the trace, in order."""
     return tuple(sorted({event.request for event in events}))
 
 
@@ -85,9 +85,9 @@ def only_request(events: Iterable[TraceEvent], request: int) -> tuple[TraceEvent
 def chrome_trace(
     events: Iterable[TraceEvent], rank_names: Mapping[int, str] | Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return a trace in the Chrome trace event format: a process a device, a thread a lane.
+    """Return a trace in the Chrome trace event format: one process per device, one thread per lane.
 
-    Times are microseconds there. The client stands above the devices.
+    Times are in microseconds. The client comes before the devices.
     """
     ordered = sorted(events, key=lambda event: (event.start_s, event.rank, event.lane, event.name))
     lanes = sorted({(event.rank, event.lane) for event in ordered})
@@ -122,7 +122,7 @@ def write_chrome_trace(
     """Write a trace that Perfetto and Chrome's ``about:tracing`` open.
 
     Args:
-        path: Where to; its folder must exist.
+        path: The file to write; its folder must exist.
         events: In any order.
         rank_names: Names of the devices, by rank or in rank order.
     """

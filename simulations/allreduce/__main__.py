@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def measure(devices: tuple[int, ...], tokens: tuple[int, ...]) -> list[Row]:
-    """Return a row for each network, number of devices, size and way to sum."""
+    """Return a row for each network, number of devices, size and kind of all-reduce."""
     rows: list[Row] = []
     for (bandwidth, latency), count, length in itertools.product(NETWORKS, devices, tokens):
         cluster = network_only(Cluster.local([1.0] * count, bandwidth=bandwidth, latency=latency))
@@ -66,7 +66,7 @@ def measure(devices: tuple[int, ...], tokens: tuple[int, ...]) -> list[Row]:
 
 
 def network_only(cluster: Cluster) -> Cluster:
-    """Return the cluster with devices that compute in no time: what is left is the network."""
+    """Return the cluster with devices that compute in no time, so that only the network counts."""
     fast = {"flops_per_second": 1e18, "memory_bandwidth_bytes_per_s": 1e18, "overhead_s": 0.0}
     devices = tuple(msgspec.structs.replace(device, **fast) for device in cluster.devices)
     return msgspec.structs.replace(cluster, devices=devices)
@@ -99,7 +99,7 @@ def _graph(tokens: int, pairs: int) -> ModelGraph:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Seconds over the size of the message: a row of panels a network, a panel a number of devices."""
+    """Plot seconds over message size: one row of panels per network, one panel per number of devices."""
     networks = list(dict.fromkeys((row["bandwidth"], row["latency"]) for row in rows))
     counts = list(dict.fromkeys(row["devices"] for row in rows))
     colour = colours(REDUCES)

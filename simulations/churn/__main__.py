@@ -1,4 +1,4 @@
-"""A bad quarter of an hour: devices slow down, go and come back; see README.md.
+"""Latencies while devices slow down, are lost and join; see README.md.
 
 python -m simulations.churn [--output FOLDER] [--small]
 """
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def run(scenario: Scenario, *, seed: int, strategy: str) -> Mapping[str, SimulationReport]:
-    """Return what requests saw without anybody watching, and with the policy in the loop."""
+    """Return the reports without and with the policy."""
     example = zoo.build(MODEL)
     graph = ef.capture(example.module, example.args, name=MODEL)
     cluster = Cluster.local(SPEEDS, bandwidth="1 Gbit/s", latency="0.2 ms")
@@ -66,7 +66,7 @@ def run(scenario: Scenario, *, seed: int, strategy: str) -> Mapping[str, Simulat
 
 
 def table(reports: Mapping[str, SimulationReport]) -> list[Row]:
-    """Return a row for all of a run, and one for each change of plans."""
+    """Return a row for the whole run, and one per change of plans."""
     rows: list[Row] = []
     for name, report in reports.items():
         rows.append(
@@ -90,7 +90,7 @@ def table(reports: Mapping[str, SimulationReport]) -> list[Row]:
 
 
 def draw(path: Path, scenario: Scenario, reports: Mapping[str, SimulationReport]) -> None:
-    """Mean latency of the requests that arrived in each two seconds, and what happened when."""
+    """Plot the mean latency of requests by arrival, in bins of two seconds, with the scenario's changes."""
     made = figure(10, 2.5 * len(reports))
     for ax, (name, report) in zip(
         made.subplots(len(reports), 1, sharex=True, sharey=True, squeeze=False)[:, 0],

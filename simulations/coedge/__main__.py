@@ -1,4 +1,4 @@
-"""What does a deadline cost in energy, and who takes part? See README.md.
+"""What does a deadline cost in energy, and which devices take part? See README.md.
 
 python -m simulations.coedge [--output FOLDER] [--small]
 """
@@ -106,7 +106,7 @@ def threshold(cluster: Cluster, deepest: Sequence[int]) -> list[Row]:
 
 
 def chain(height: int) -> ModelGraph:
-    """Convolutions of 3x3 and three pools, whose last map has so many rows."""
+    """Return a chain of 3x3 convolutions and three pools whose last map has ``height`` rows."""
     layers: list[nn.Module] = [nn.Conv2d(3, _CHANNELS, 3, padding=1), nn.ReLU()]
     for _ in range(3):
         layers += [nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]

@@ -1,4 +1,4 @@
-"""What do fused tiles save in memory, and what do they repeat? See README.md.
+"""How much memory do fused tiles save, and how much work do they repeat? See README.md.
 
 python -m simulations.deepthings [--output FOLDER] [--small]
 """

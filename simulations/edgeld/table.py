@@ -22,7 +22,7 @@ from edgeflow.sharding.region import split_interval
 from edgeflow.units import parse_bandwidth
 
 LEADER = 0
-#: So much faster than anything else that it takes no time.
+#: So fast that it takes practically no time.
 _FREE = 1e15
 _OWN_LINKS = {"upload_bytes_per_s": _FREE, "download_bytes_per_s": _FREE}
 #: Columns: EdgeLD cuts the width of feature maps.

@@ -30,9 +30,9 @@ MIXES: Final = {
     "8 unequal boards": (0.08, 0.08, 0.04, 0.04, 0.04, 0.04, 0.02, 0.02),
 }
 BANDWIDTHS = ("1 Mbit/s", "5 Mbit/s", "20 Mbit/s", "100 Mbit/s", "1 Gbit/s")
-#: Memory of every device, of what one needs that runs the whole model.
+#: Memory of every device, as a share of the memory that the whole model needs.
 MEMORIES = (1.5, 0.6, 0.3)
-#: Requests, and how many of them are under way for each device: enough that none idles for want of work.
+#: Requests, and requests in flight per device: enough to keep every device busy.
 REQUESTS: Final = 200
 IN_FLIGHT: Final = 4
 
@@ -79,7 +79,7 @@ def measure(
 
 
 def answered(graph: ModelGraph, cluster: Cluster, strategy: str, requests: int) -> Row:
-    """Plan for throughput, and simulate requests that never cease."""
+    """Plan for throughput, and simulate a saturated stream of requests."""
     figures = ("throughput_per_s", "predicted_per_s", "latency_s", "devices", "bottleneck")
     try:
         plan = ef.plan(graph, cluster, strategy=strategy, objective="throughput")
@@ -102,7 +102,7 @@ def answered(graph: ModelGraph, cluster: Cluster, strategy: str, requests: int) 
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Throughput over bandwidth: a row of panels a model and mix, a column a memory."""
+    """Plot throughput over bandwidth: one row of panels per model and mix, one column per memory."""
     lines = list(dict.fromkeys((row["model"], row["mix"]) for row in rows))
     memories = distinct(rows, "memory")
     colour = colours(STRATEGIES)

@@ -1,4 +1,4 @@
-"""Tiles dealt out beforehand, or claimed while they run, when a device is slower than planned? See README.md.
+"""Tiles assigned beforehand, or claimed at run time, when a device is slower than planned? See README.md.
 
 python -m simulations.stealing [--output FOLDER] [--small]
 """
@@ -24,7 +24,7 @@ SPEED: Final = 0.0875
 GRID: Final = (5, 5)
 DEVICES = (2, 4, 6)
 BANDWIDTHS = ("1 Mbit/s", "10 Mbit/s", "100 Mbit/s", "1 Gbit/s")
-#: How many times slower the last device is than it was planned to be.
+#: Factors by which the last device is slower than planned.
 SLOWNESS = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 #: Way -> whether borders are reused, whether tiles are claimed, whether the plan knows of the slow device.
 WAYS: Final = {
@@ -88,7 +88,7 @@ def _cluster(speeds: list[float], bandwidth: str) -> Cluster:
 
 
 def _plan(cluster: Cluster, grid: tuple[int, int], layers: int, *, reuse: bool, claims: bool) -> Plan:
-    """The first layers of YOLOv2 in tiles; what remains of the graph runs on the gateway."""
+    """Return a plan with the first layers of YOLOv2 in tiles; the rest of the graph runs on the gateway."""
     task = Task(graph=graph(), cluster=cluster, cost=CostModel(cluster=cluster))
     stages = tiled(task, length(layers), grid, reuse=reuse, claims=claims)
     plan = Plan(Decision(graph=graph(), cluster=cluster, stages=stages), Weighed(strategy="deepthings"))

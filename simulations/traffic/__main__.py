@@ -1,4 +1,4 @@
-"""How many bytes do ways to cut the same convolutions move, and what do they repeat? See README.md.
+"""How many bytes do splits of the same convolutions move, and how much work do they repeat? See README.md.
 
 python -m simulations.traffic [--output FOLDER] [--small]
 """

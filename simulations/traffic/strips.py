@@ -1,4 +1,4 @@
-"""Traffic and repeated work of VGG-16 in equal strips, in each pattern of the literature.
+"""Traffic and repeated work of VGG-16 in equal strips, for each published pattern.
 
 Four ways to cut the convolutions of VGG-16 (images of 224x224, float32, N equal devices): gathered and
 scattered around every convolution, as MoDNN does; halos exchanged between neighbours, as CoEdge does; fused

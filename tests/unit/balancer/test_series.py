@@ -18,14 +18,23 @@ def noisy(rng: random.Random, level: float, *, sigma: float, outliers: float) ->
     return level + rng.gauss(0, sigma) + late
 
 
-@given(st.integers(0, 10_000), st.floats(0.0, 0.4), st.floats(0.0, 0.05))
-def test_stationary_noise_is_no_step(seed: int, sigma: float, outliers: float) -> None:
-    rng, series = random.Random(seed), Series()
-    for _ in range(300):
-        series.add(noisy(rng, 1.0, sigma=sigma, outliers=outliers))
-    # A step would leave few values; noise leaves as many as are kept.
-    assert len(series) == 101
-    assert abs(series.level - 1.0) < 0.02 + 0.6 * sigma
+@pytest.mark.parametrize(
+    ("sigma", "outliers"), [(0.0, 0.0), (0.05, 0.05), (0.2, 0.0), (0.2, 0.05), (0.4, 0.0), (0.4, 0.05)]
+)
+def test_stationary_noise_is_rarely_a_step(sigma: float, outliers: float) -> None:
+    """A step drops values, noise drops none. Five standard errors are rarely, but sometimes, exceeded."""
+    num_stepped = 0
+    for seed in range(60):
+        rng, series = random.Random(seed), Series()
+        has_stepped = False
+        for number in range(1, 301):
+            before = len(series)
+            series.add(noisy(rng, 1.0, sigma=sigma, outliers=outliers))
+            has_stepped |= len(series) < min(before + 1, 101)
+            assert len(series) <= number
+        num_stepped += has_stepped
+        assert abs(series.level - 1.0) < 0.02 + 0.6 * sigma
+    assert num_stepped <= 2
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 0.2), st.sampled_from([0.4, 1.1, -0.7, 2.3]))

@@ -1,52 +1,22 @@
-"""A stream of requests: each is counted once, as answered, failed or changed, and it ends in time."""
+"""The lines of a stream's events."""
 
 from __future__ import annotations
 
-import time
-from types import SimpleNamespace
-from typing import Any
-
-import numpy as np
-import pytest
-
-from edgeflow.cli.stream import stream
+from edgeflow.balancer import Decision
+from edgeflow.cli.stream import line
+from edgeflow.demo.stream import Failure, Second
 
 
-def session(*decisions: Any) -> Any:
-    devices = [SimpleNamespace(name="fast"), SimpleNamespace(name="slow")]
-    plan = SimpleNamespace(cluster=SimpleNamespace(devices=devices), devices=(0, 1))
-    return SimpleNamespace(plan=plan, decisions=decisions)
+def test_a_second_says_how_many_answers_how_long_and_from_where() -> None:
+    said = line(Second(3.2, (0.002, 0.004, 0.009), ("fast", "slow")))
+    assert said == "    3 s     3 answers, median   4.0 ms, longest   9.0 ms  on fast, slow"
+    assert line(Second(1.0, (), ("fast",))) == "    1 s  no answer yet  on fast"
 
 
-def test_each_request_is_counted_once(capsys: pytest.CaptureFixture[str]) -> None:
-    made = [np.ones(2), np.ones(2), None, np.full(2, 1.1), np.ones(2) + 1e-6]
-    calls = 0
-
-    def request() -> Any:
-        nonlocal calls
-        calls += 1
-        time.sleep(0.02)
-        found = made[calls - 1] if calls <= len(made) else np.ones(2)
-        if found is None:
-            raise RuntimeError("it broke")
-        return found
-
-    started_s = time.monotonic()
-    seen = stream(session(), request, seconds=0.3)
-
-    assert time.monotonic() - started_s < 2.0
-    assert (seen.failed, seen.changed) == (1, 1)
-    assert seen.answered == calls - 1
-    assert "failed: it broke" in capsys.readouterr().out
+def test_a_failure_says_why() -> None:
+    assert line(Failure(12.4, RuntimeError("it broke"))) == "   12 s  failed: it broke"
 
 
-def test_each_second_and_each_switch_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    switch = SimpleNamespace(verdict="switch", explain=lambda: "because of a gain")
-    kept = SimpleNamespace(verdict="keep", explain=lambda: "nothing to gain")
-
-    stream(session(kept, switch), lambda: time.sleep(0.05) or np.zeros(1), seconds=1.2)
-
-    said = capsys.readouterr().out
-    assert said.count("because of a gain") == 1
-    assert "nothing to gain" not in said
-    assert "answers, median" in said and "on fast, slow" in said
+def test_a_switch_is_explained() -> None:
+    made = Decision(time_s=1.0, verdict="switch", reason="a gain of 50%", before_s=2.0, after_s=1.0)
+    assert line(made).strip() == made.explain()

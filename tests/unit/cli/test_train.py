@@ -100,13 +100,13 @@ def test_the_digits_are_counted_and_learnt_without_being_told_how_many(tmp_path:
     [
         (("--data", "mnist"), 3, "unknown data set 'mnist'"),
         (("--method", "magic"), 3, "unknown method 'magic'; there are 11: lps, orca"),
-        (("--data", "cifar-10"), 3, "cifar-10 needs the folder that its files lie in"),
+        (("--data", "cifar-10"), 3, "cifar-10 needs the folder of its files"),
         (("--known", "11"), 3, "11 known classes do not fit 10 classes"),
         (("--label-ratio", "1"), 3, "label_ratio is 1.0"),
         (("--trainable-blocks", "-1"), 3, "trainable_blocks is -1"),
         (("--seeds", "a"), 2, "expected numbers such as"),
-        (("--ablations",), 2, "goes with --table"),
-        (("--table", "--estimate-classes", "9"), 2, "goes with neither --table nor --ray"),
+        (("--ablations",), 2, "--ablations needs --table"),
+        (("--table", "--estimate-classes", "9"), 2, "excludes --table and --ray"),
         (("--method", "magic", "--estimate-classes", "9"), 3, "unknown method 'magic'"),
     ],
 )

@@ -53,9 +53,9 @@ def test_missing_fashion_mnist_says_how_to_get_it(tmp_path: Path) -> None:
     [
         (lambda raw: raw[:-1], r"has 5 elements, its sizes \[2, 3\] say 6"),
         (lambda raw: raw + b"x", "has 7 elements"),
-        (lambda raw: b"\x00\x00\x0d" + raw[3:], "is no IDX file of bytes: it begins with 00 00 0d"),
+        (lambda raw: b"\x00\x00\x0d" + raw[3:], "is not an IDX file of bytes: it begins with 00 00 0d"),
         (lambda raw: raw[:6], "ends within its sizes, after 6 bytes"),
-        (lambda raw: b"", "is no IDX file"),
+        (lambda raw: b"", "is not an IDX file"),
     ],
 )
 def test_damaged_idx_files_are_refused(
@@ -72,7 +72,7 @@ def test_half_a_gzip_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(_idx(np.arange(6)))[:-6])
 
-    with pytest.raises(ConfigError, match="is no whole gzip file"):
+    with pytest.raises(ConfigError, match="is not a complete gzip file"):
         data.read_idx(path)
 
 
@@ -110,7 +110,7 @@ def test_cifar_100_binary_has_two_labels_of_which_the_fine_one_counts(tmp_path: 
 def test_a_torn_cifar_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test_batch.bin").write_bytes(bytes(3072))
 
-    with pytest.raises(ConfigError, match="3072 bytes are no whole number of records of 3073"):
+    with pytest.raises(ConfigError, match="3072 bytes are not a multiple of the record size 3073"):
         data.load("cifar-10", "test", folder=tmp_path)
 
 
