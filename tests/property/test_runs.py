@@ -77,14 +77,8 @@ def test_no_plan_beats_the_lower_bound_and_auto_beats_them_all(seed: int) -> Non
 
     best = ef.plan(graph, cluster, strategy="auto", cost=cost)
 
-<<<<<<< HEAD
-    assert best.lower_bound_s is not None
-    for strategy, rival in random_plans(seed).items():
-=======
     assert 0 < best.lower_bound_s <= best.predicted_latency_s * (1 + 1e-9)
-    for strategy in _STRATEGIES:
-        rival = ef.plan(graph, cluster, strategy=strategy, cost=cost)
->>>>>>> words1
+    for strategy, rival in random_plans(seed).items():
         assert rival.predicted_latency_s >= best.lower_bound_s * (1 - 1e-9), strategy
         assert best.predicted_latency_s <= rival.predicted_latency_s * (1 + 1e-9), strategy
 
