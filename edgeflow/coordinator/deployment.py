@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeflow.balancer import Planner, Rebalancer, Thresholds
 from edgeflow.coordinator.answers import MAX_WAITING, check_timeout
 from edgeflow.coordinator.client import WorkerClient
-from edgeflow.coordinator.launcher import Elsewhere
+from edgeflow.coordinator.launcher import Elsewhere, Launcher
 from edgeflow.coordinator.members import Watch
 from edgeflow.coordinator.processes import LocalLauncher, LocalWorkers
 from edgeflow.coordinator.session import Care, Network, Session
@@ -31,6 +31,8 @@ def deploy(
     workers: Sequence[str] | None = None,
     *,
     local: bool = False,
+    launcher: Launcher | None = None,
+    network: Network | None = None,
     threads: int = 1,
     executor: str = AUTO,
     timeout_s: float = 60.0,
@@ -53,6 +55,8 @@ def deploy(
             them too. Devices that the plan does not use are not contacted.
         local: Start worker processes on this machine instead, with the memory of the cluster's devices; they
             end with the session.
+        launcher: Instead of both, what gives the workers' addresses, and is closed with the session.
+        network: How workers are reached; by default by ``transport``, showing them ``access``.
         threads: Threads that compute, of each local worker.
         executor: Back end of local workers; by default the best that is installed.
         timeout_s: Of each control call, and of each request.
@@ -62,17 +66,17 @@ def deploy(
         access: Certificates and join token to show to running workers; local ones have a token of their own.
         max_waiting: Requests that may wait for a worker; one more is refused with `OverloadedError`.
         replan: Makes another plan of a graph (the one that takes requests at that time) for the workers that
-            are there, under what is believed of them, when one is lost or joins. None: a lost worker ends the
-            session's requests. (`edgeflow.deploy` gives the planner, with the plan's own strategy and
-            objective.)
-        balance: Re-plan also when devices or links change their speed, and that pays.
+            are up, under the latest estimates of their speed, when one is lost or joins. None: a lost worker
+            ends the session's requests. (`edgeflow.deploy` gives the planner, with the plan's own strategy
+            and objective.)
+        balance: Re-plan also when devices or links change their speed, if that pays.
         cost: Costs that the plan was made with; the roofline of the devices by default.
         watch: How closely workers are watched.
         status_file: Where the session writes what it is doing, for ``edgeflow top``; needs ``replan``.
 
     Raises:
         ConfigError: If the arguments do not fit each other or the cluster.
-        WorkerUnreachableError: If a worker is not there; the message names it and the time waited.
+        WorkerUnreachableError: If a worker does not answer; the message names it and the time waited.
         ClusterError: If a worker cannot take its part.
 
     Examples:
@@ -92,9 +96,9 @@ def deploy(
             status_file=status_file,
         )
     elif balance:
-        raise ConfigError("to balance, the session needs to be told how to replan")
-    if local == (workers is not None):
-        raise ConfigError("give either the addresses of workers, or local=True")
+        raise ConfigError("to balance, the session needs a planner: give replan")
+    if sum((local, workers is not None, launcher is not None)) != 1:
+        raise ConfigError("give one of: the addresses of workers, local=True, or a launcher")
     # Devices that may be used later must be reachable and, if local, run.
     ranks = (
         sorted(plan.cluster.ranks)
@@ -102,35 +106,18 @@ def deploy(
         else sorted({rank for way in plan.ways for rank in way.programs if rank != CLIENT})
     )
     if workers is not None:
-        return Session(
-            plan,
-            Elsewhere(_addresses(plan, workers, ranks)),
-            network=_network(transport, access),
-            timeout_s=timeout_s,
-            max_waiting=max_waiting,
-            cost=cost,
-            care=care,
+        launcher = Elsewhere(_addresses(plan, workers, ranks))
+    elif launcher is None:
+        # Other users of this machine can reach the workers' ports, but do not know their token.
+        access = Access(token=secrets.token_urlsafe(32))
+        launcher = _launched(
+            plan, ranks, threads=threads, executor=executor, is_unequal=emulate_speeds, access=access
         )
-    executor = resolve_executor(executor)
-    if threads < 1:
-        raise ConfigError(f"threads must be at least 1, got {threads}")
-    devices = plan.cluster.devices
-    speeds = plan.cluster.relative_speeds if emulate_speeds else (1.0,) * len(plan.cluster.devices)
-    # Other users of this machine can reach the workers' ports, but do not know their token.
-    own = Access(token=secrets.token_urlsafe(32))
-    processes = LocalWorkers(
-        {rank: speeds[rank] for rank in ranks},
-        threads=threads,
-        executor=executor,
-        memory_bytes={rank: plan.cluster.devices[rank].memory_bytes for rank in ranks},
-        token=own.token,
-    )
-    launcher = LocalLauncher(processes, {rank: devices[rank].name for rank in ranks})
     try:
         return Session(
             plan,
             launcher,
-            network=_network(transport, own),
+            network=network or _network(transport, access),
             timeout_s=timeout_s,
             max_waiting=max_waiting,
             cost=cost,
@@ -139,6 +126,24 @@ def deploy(
     except BaseException:
         launcher.close()
         raise
+
+
+def _launched(
+    plan: Plan, ranks: Sequence[int], *, threads: int, executor: str, is_unequal: bool, access: Access
+) -> LocalLauncher:
+    """Start a worker process on this machine for each rank."""
+    if threads < 1:
+        raise ConfigError(f"threads must be at least 1, got {threads}")
+    devices = plan.cluster.devices
+    speeds = plan.cluster.relative_speeds if is_unequal else (1.0,) * len(devices)
+    workers = LocalWorkers(
+        {rank: speeds[rank] for rank in ranks},
+        threads=threads,
+        executor=resolve_executor(executor),
+        memory_bytes={rank: devices[rank].memory_bytes for rank in ranks},
+        token=access.token,
+    )
+    return LocalLauncher(workers, {rank: devices[rank].name for rank in ranks})
 
 
 def _network(choice: str, access: Access | None) -> Network:
