@@ -70,7 +70,7 @@ class Work(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         family: One of `FAMILIES`.
         dtype: In which it computes: of a product, the dtype of its activations, whatever that of its weights
             (float32 activations with int8 weights are multiplied in float32); elsewhere the widest float that
-            it reads or writes, or where there is none, the widest integer.
+            it reads or writes, or if there is none, the dtype of its result.
         num_steps: Local calls.
         flops: Floating-point operations.
         weight_bytes: Bytes of the second operand of a product: the filter of a convolution, the matrix of a
@@ -147,7 +147,9 @@ def compute_dtype(kernel: Kernel) -> str:
         first = next((arguments[key] for key in _FIRST_OPERANDS if key in arguments), None)
         # The last step of a convolution may read what an earlier one has padded.
         return dtypes[first.tensor] if isinstance(first, Slice) else next(iter(dtypes.values()))
-    return max(dtypes.values(), key=lambda dtype: (dtype in FLOATS, DTYPE_BITS[dtype], dtype))
+    floats = [dtype for dtype in dtypes.values() if dtype in FLOATS]
+    # Without floats the result decides: indices, which are wide, only say where to read.
+    return max(floats, key=lambda dtype: (DTYPE_BITS[dtype], dtype)) if floats else list(dtypes.values())[-1]
 
 
 def dtypes_of(kernel: Kernel) -> dict[str, str]:

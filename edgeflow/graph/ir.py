@@ -25,8 +25,8 @@ from edgeflow.errors import GraphError
 
 Array = npt.NDArray[Any]
 
-#: Dtypes that arrays hold, by torch's names; numpy lacks bfloat16, which ml_dtypes adds. Weights may also have
-#: the packed dtypes of `edgeflow.dtypes`.
+#: Dtypes that arrays hold, by torch's names; numpy lacks bfloat16, which ml_dtypes adds. Weights may have the
+#: packed dtypes of `edgeflow.dtypes` too.
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
