@@ -20,7 +20,7 @@ _BANDWIDTH: Final = {
     **{f"{p}bps": f / 8 for p, f in _DECIMAL.items()},
     **{f"{p}B/s": f for p, f in {**_DECIMAL, **_BINARY}.items()},
 }
-_FLOPS: Final = {f"{p}FLOP/s": f for p, f in _DECIMAL.items()}
+_FLOPS: Final = {f"{p}{name}/s": f for name in ("FLOP", "OP") for p, f in _DECIMAL.items()}
 _ENERGY: Final = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12, "kJ": 1e3}
 _POWER: Final = {"W": 1.0, "mW": 1e-3, "kW": 1e3}
 
@@ -77,7 +77,7 @@ def parse_bandwidth(text: str | float, *, what: str = "bandwidth") -> float:
 
 
 def parse_flops_per_second(text: str | float, *, what: str = "speed") -> float:
-    """Return FLOP/s: ``"40 GFLOP/s"`` is 4e10; 1 multiply-add is 2 FLOPs."""
+    """Return FLOP/s: ``"40 GFLOP/s"`` is 4e10, and so is ``"40 GOP/s"``; 1 multiply-add is 2 FLOPs."""
     return _parse(text, _FLOPS, what=what, example="40 GFLOP/s")
 
 

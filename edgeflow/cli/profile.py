@@ -41,7 +41,11 @@ def profile(
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="For operators; a slow device leaves some of them out.")
+        float,
+        typer.Option(
+            min=0.1,
+            help="For fp32 operators; a slow device skips some. Other dtypes take a quarter of it each.",
+        ),
     ] = 20.0,
     learn: Annotated[
         bool, typer.Option("--learn", help="Also train boosted trees on the samples; needs scikit-learn.")
@@ -96,7 +100,7 @@ def _measure(
 
 
 def _summary(found: ProfileFile) -> dict[str, object]:
-    """What there is to know without the samples and the trees."""
+    """Return the profile without the samples and the trees."""
     learned = found.profile.learned
     summary: dict[str, object] = {
         "profile": msgspec.structs.replace(found.profile, learned=None),
@@ -140,11 +144,16 @@ def _print(found: ProfileFile) -> None:
             f"to {peer.name} ({peer.address}): {format_seconds(peer.latency_s)}, "
             f"{format_bandwidth(peer.bandwidth_bytes_per_s)} ({peer.method})"
         )
-    table = Table("family", "samples", "median error", box=None, pad_edge=False)
-    for column in table.columns[1:]:
+    for dtype, rate in made.rates:
+        ratio = rate / made.flops_per_second
+        say(f"{format_flops(rate)}/s on large products in {dtype}, {ratio:.2f} times the rate of float32")
+    table = Table("family", "dtype", "samples", "median error", box=None, pad_edge=False)
+    for column in table.columns[2:]:
         column.justify = "right"
     for family in made.families:
-        table.add_row(family.family, str(family.num_samples), f"{100 * family.median_error:.1f} %")
+        table.add_row(
+            family.family, family.dtype, str(family.num_samples), f"{100 * family.median_error:.1f} %"
+        )
     say_table(table)
     learned = made.learned
     if learned is not None:

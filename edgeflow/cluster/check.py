@@ -1,4 +1,4 @@
-"""Checks of a cluster's parts; each error shows the wrong number."""
+"""Checks of a cluster's parts; error messages show the wrong value."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from edgeflow.cluster.device import Device
 from edgeflow.cluster.network import Link, Segment
+from edgeflow.dtypes import DTYPE_BITS
 from edgeflow.errors import ConfigError
 
 
@@ -20,9 +21,9 @@ def check_parts(
     """Check the parts of a cluster, each by itself and against the devices' names.
 
     Raises:
-        ConfigError: If there are no devices, or two of one name or two links of one pair; a quantity is not
-            positive or not finite; a link or a segment names a device that does not exist; or a device is in
-            two media or two uplinks.
+        ConfigError: If there are no devices; two devices share a name, or two links a pair; a quantity is not
+            positive or not finite; a rate has an unknown dtype; a link or a segment names an unknown
+            device; or a device is in two media or two uplinks.
     """
     if not devices:
         raise ConfigError(f"cluster {name!r} has no devices")
@@ -44,6 +45,14 @@ def _check_device(device: Device) -> None:
     what = f"device {device.name!r}"
     for key in ("flops_per_second", "memory_bytes", "memory_bandwidth_bytes_per_s"):
         _positive(getattr(device, key), f"{what}: {key}")
+    for dtype, rate in device.rates or ():
+        if dtype not in DTYPE_BITS:
+            raise ConfigError(
+                f"{what}: no dtype {dtype!r} for a rate; known: {', '.join(sorted(DTYPE_BITS))}"
+            )
+        if dtype == "float32":
+            raise ConfigError(f"{what}: the rate of float32 is flops_per_second (`speed`), not one of rates")
+        _positive(rate, f"{what}: rates[{dtype!r}]")
     for key in ("upload_bytes_per_s", "download_bytes_per_s"):
         if getattr(device, key) is not None:
             _positive(getattr(device, key), f"{what}: {key}")

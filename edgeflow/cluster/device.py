@@ -1,4 +1,4 @@
-"""A device: its rates, its memory, what it spends, and what was measured on it."""
+"""A device: its rates, its memory, its energy constants, and its measured profile."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Unique in the cluster.
         flops_per_second: Sustained fp32 rate on large convolutions and matrix products.
-        memory_bytes: What edgeflow may use.
-        memory_bandwidth_bytes_per_s: Sustained rate at which operators stream tensors.
-        overhead_s: Time to start one operator.
-        power_idle_w, power_compute_w: Watts at rest, and on top of that while computing.
-        joules_per_flop: On top of that, per operation; for devices whose energy is known by the operation.
-        joules_per_byte_sent, joules_per_byte_received: What its network interface spends.
+        rates: ``(dtype, sustained rate of multiply-adds in it)``, in operations per second. A dtype that is
+            missing is assumed to run at the fp32 rate: narrower tensors then save memory traffic only.
+        memory_bytes: Memory that edgeflow may use.
+        memory_bandwidth_bytes_per_s: Sustained rate at which operators stream tensors of any dtype.
+        overhead_s: Seconds to start one operator.
+        power_idle_w, power_compute_w: Watts when idle, and additional watts while computing.
+        joules_per_flop: Additional energy per operation, of any dtype; 0 where power covers it.
+        joules_per_byte_sent, joules_per_byte_received: Energy of its network interface.
         upload_bytes_per_s, download_bytes_per_s: Rates of its network interface; None: as fast as its links.
-        profile: What was measured on it; None: costs follow from the rates above.
+        profile: Its measured profile; None: costs follow from the rates above.
     """
 
     name: str
@@ -43,3 +45,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     upload_bytes_per_s: float | None = None
     download_bytes_per_s: float | None = None
     profile: DeviceProfile | None = None
+    rates: tuple[tuple[str, float], ...] | msgspec.UnsetType = msgspec.UNSET  # is left out of JSON when unset
+
+    def rate(self, dtype: str) -> float:
+        """Return the operations per second in a dtype; the fp32 rate where its own is unknown."""
+        return next((rate for name, rate in self.rates or () if name == dtype), self.flops_per_second)

@@ -2,23 +2,27 @@
 
 name: home
 source: nuc                 # where requests arrive; default: the first device
-network: {bandwidth: 1 Gbit/s, latency: 0.2 ms}    # of pairs that nothing else names, or `none`
+network: {bandwidth: 1 Gbit/s, latency: 0.2 ms}    # of all pairs without an entry below, or `none`
 devices:
   nuc: {speed: 60 GFLOP/s, memory: 8 GiB}
   pi4: {preset: pi4, memory: 2 GiB}           # a board in round figures, see `edgeflow profile --presets`
-  box: {profile: box.json, memory: 6 GiB}     # what `edgeflow profile` measured there, beside this file
-links:                      # pairs that differ; both directions unless one_way is true
+  box: {profile: box.json, memory: 6 GiB}     # written there by `edgeflow profile`; a path from this file
+  npu: {speed: 60 GFLOP/s, memory: 8 GiB, rates: {int8: 240 GOP/s, bf16: 120 GFLOP/s}}
+links:                      # pairs with a link of their own; both directions unless one_way is true
   - {between: [nuc, pi4], bandwidth: 100 Mbit/s, latency: 2 ms}
 disconnected:               # pairs without a link, in either direction
   - [pi4, box]
-media:                      # all transfers of the members take turns
+media:                      # shared media: transfers of all members take turns
   wifi: {members: [pi4], bandwidth: 80 Mbit/s, latency: 2 ms, relayed: true}
-uplinks:                    # the members reach the others through one interface
+uplinks:                    # members reach all other devices through one interface
   host1: {members: [nuc, box], bandwidth: 1 Gbit/s}
 
-A device may further have: memory_bandwidth, overhead, nic (or upload and download), power_idle,
-power_compute, energy_per_flop, energy_per_byte_sent, energy_per_byte_received. What is said in the file goes
-before the profile, and that before the preset.
+Further keys of a device: memory_bandwidth, overhead, nic (or upload and download), power_idle,
+power_compute, energy_per_flop, energy_per_byte_sent, energy_per_byte_received. Values in the file override
+the profile, which overrides the preset.
+
+`speed` is the fp32 rate. `rates` gives the rates of other dtypes by name (int8, uint8, bfloat16 or bf16,
+float16 or fp16 ...). A dtype without a rate is assumed to compute at the fp32 rate; a profile has its own.
 """
 
 from __future__ import annotations
@@ -47,7 +51,10 @@ from edgeflow.yaml_ import read_yaml
 
 _NO_NETWORK: Final = (None, "none")
 
-#: Key of a device -> (field, how to read it); those that may stand in a file, a preset or both.
+#: Short names of dtypes in cluster files.
+_SHORT: Final[Mapping[str, str]] = {"bf16": "bfloat16", "fp16": "float16"}
+
+#: Key of a device in a file or a preset -> (field of `Device`, parser).
 _QUANTITIES: Final[Mapping[str, tuple[str, Callable[..., float]]]] = {
     "speed": ("flops_per_second", parse_flops_per_second),
     "memory": ("memory_bytes", parse_bytes),
@@ -64,7 +71,7 @@ _QUANTITIES: Final[Mapping[str, tuple[str, Callable[..., float]]]] = {
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """Read the fields of a `Cluster` from a cluster file.
+    """Return the fields of a `Cluster` from a cluster file.
 
     Raises:
         ConfigError: If the file, or a profile that it names, is missing, is not YAML (JSON), or has an
@@ -100,7 +107,7 @@ def parse_fields(data: Any, *, default_name: str = "cluster", folder: Path = Pat
 
 def _device(name: object, value: Any, folder: Path) -> Device:
     what = f"devices.{name}"
-    known = {*_QUANTITIES, "preset", "profile", "nic"}
+    known = {*_QUANTITIES, "preset", "profile", "nic", "rates"}
     given = dict(_mapping(value, what, required=set(), optional=known))
     preset = _text(given.pop("preset"), f"{what}.preset") if "preset" in given else None
     file = _text(given.pop("profile"), f"{what}.profile") if "profile" in given else None
@@ -109,12 +116,16 @@ def _device(name: object, value: Any, folder: Path) -> Device:
     profile = None if file is None else _profile(folder / file, what)
     if profile is not None and "speed" in given:
         raise ConfigError(f"{what}: its speed is measured in {file}; leave out speed, or the profile")
+    if profile is not None and "rates" in given:
+        raise ConfigError(f"{what}: its rates are measured in {file}; leave out rates, or the profile")
+    rates = _rates(given.pop("rates"), f"{what}.rates") if "rates" in given else ()
     _expand_nic(given, what)
     keys = {**_preset_keys(preset), **given}
     fields: dict[str, Any] = {
         _QUANTITIES[key][0]: _QUANTITIES[key][1](text, what=f"{what}.{key}") for key, text in keys.items()
     }
     if profile is not None:
+        rates = profile.rates
         fields["flops_per_second"] = profile.flops_per_second
         if "memory_bandwidth" not in given:
             fields["memory_bandwidth_bytes_per_s"] = profile.memory_bandwidth_bytes_per_s
@@ -123,10 +134,21 @@ def _device(name: object, value: Any, folder: Path) -> Device:
     for key in ("memory", "speed"):
         if _QUANTITIES[key][0] not in fields:
             raise ConfigError(f"{what}: missing key {key!r}")
-    # A device that says nothing of its memory is taken to be as slow there as it is in arithmetic.
+    # Without a memory bandwidth, assume that it is in proportion to the speed.
     relative = fields["flops_per_second"] / REFERENCE_FLOPS_PER_SECOND
     fields.setdefault("memory_bandwidth_bytes_per_s", relative * REFERENCE_MEMORY_BANDWIDTH)
-    return Device(name=str(name), profile=profile, **fields)
+    return Device(name=str(name), profile=profile, rates=rates or msgspec.UNSET, **fields)
+
+
+def _rates(value: Any, what: str) -> tuple[tuple[str, float], ...]:
+    """Return ``(dtype, rate)``, in operations per second; `edgeflow.cluster.check` checks names and signs."""
+    rates: dict[str, float] = {}
+    for key, text in _mapping(value, what).items():
+        dtype = _SHORT.get(key, key)
+        if dtype in rates:
+            raise ConfigError(f"{what}: {dtype} is given twice")
+        rates[dtype] = parse_flops_per_second(text, what=f"{what}.{key}")
+    return tuple(sorted(rates.items()))
 
 
 def _preset_keys(preset: str | None) -> dict[str, Any]:

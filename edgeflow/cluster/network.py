@@ -1,9 +1,9 @@
-"""Links, and what transfers take turns at: network interfaces, uplinks and shared media.
+"""Links, and the resources that transfers queue for: network interfaces, uplinks and shared media.
 
 One mechanism for every kind of network: a transfer of n bytes visits *resources* in order. At each it waits
 for its turn, then occupies it for n / rate seconds; its first byte goes on as soon as its turn begins.
 
-switch          each device has an interface of its own; what it sends and what it takes in are two resources
+switch          each device has its own interface; sending and receiving are two resources
 shared medium   all transfers of its members take turns (the airtime of Wi-Fi)
 uplink          members reach the rest through one interface (machines of one host), itself two resources
 """
@@ -40,7 +40,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
             between a member and a device outside take turns, each direction on its own.
         members: Names of devices; at least one.
         bandwidth_bytes_per_s: Sustained rate; of an uplink, each direction.
-        latency_s: Added to that of the link, once.
+        latency_s: Added once to the latency of the link.
         is_relayed: Of a medium: a transfer between two members passes an access point, so it is on the air
             twice.
     """
@@ -93,11 +93,11 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turns(msgspec.Struct):
-    """One resource: transfers take turns at it in the order in which their first bytes reach it.
+    """Turns at one resource, given in the order in which first bytes reach it.
 
     Attributes:
-        free_s: When the last turn that was given ends.
-        busy_s: Length of all turns.
+        free_s: End of the last turn.
+        busy_s: Total length of all turns.
     """
 
     free_s: float = 0.0
@@ -105,16 +105,16 @@ class Turns(msgspec.Struct):
 
 
 class Transit(msgspec.Struct):
-    """A transfer on its way: the one rule by which it walks its hops, for predictions and simulations.
+    """A transfer under way: the rule that moves it along its hops, in predictions and simulations.
 
-    Of two transfers that reach a resource at the same moment the one with the lower tag is to be moved first;
-    whoever keeps the agenda sees to that.
+    Of two transfers that reach a resource at the same moment the caller must move the one with the lower tag
+    first.
 
     Attributes:
         hops: The resources on its path, in order; at least one.
         num_bytes: Its size.
-        position: The hop that its first byte comes to next.
-        last_byte_s: When its last byte gets there, as far as what lies behind it decides that.
+        position: Index of the next hop of its first byte.
+        last_byte_s: Earliest time at which its last byte reaches that hop, given the hops before it.
     """
 
     hops: tuple[Hop, ...]
@@ -128,21 +128,21 @@ class Transit(msgspec.Struct):
         return self.position == len(self.hops)
 
     def move(self, now_s: float, turns: Turns) -> float:
-        """Let the first byte, which reaches the next resource now, take its turn there.
+        """Pass the next resource, which the first byte reaches at ``now_s``.
 
         Args:
-            turns: Of that resource.
+            turns: The turns of that resource.
 
         Returns:
-            When the first byte reaches the resource behind it; when the last byte has arrived, if it was the
-            last one (`has_left`).
+            When the first byte reaches the following resource; after the last resource (`has_left`), when the
+            last byte arrives.
         """
         hop = self.hops[self.position]
         start_s = max(now_s, turns.free_s)
         occupied_s = hop.occupied_s(self.num_bytes, start_s)
         turns.busy_s += occupied_s
         turns.free_s = stop_s = start_s + occupied_s
-        # It has not left before its last byte has come.
+        # The turn cannot end before the last byte has come.
         self.last_byte_s = max(stop_s, self.last_byte_s) + hop.delay_s
         self.position += 1
         return self.last_byte_s if self.position == len(self.hops) else start_s + hop.delay_s

@@ -12,7 +12,7 @@ from edgeflow.cluster.cluster import Cluster, Link
 def part_of(cluster: Cluster, present: Collection[str], *, cut: Collection[tuple[str, str]] = ()) -> Cluster:
     """Return the part of a cluster that consists of the devices named, in the order of the whole.
 
-    Where the device that requests arrive at is not among them, the first one that is stands for it.
+    If the source device is not among them, the first remaining device becomes the source.
 
     Args:
         cut: Pairs that cannot reach each other, in either direction.

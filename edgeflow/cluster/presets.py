@@ -1,11 +1,13 @@
-"""Boards that many people have, in round figures, each with its source, until you measure your own.
+"""Common boards in round figures, each with its source; measure your own with `edgeflow profile`.
 
-`edgeflow profile` replaces them. They describe the processor, all of its cores; a Jetson's GPU is not used by
-edgeflow. Where nothing better is known a figure is *estimated*, and says so.
+Figures are of all cores of the processor; edgeflow does not use a Jetson's GPU. A figure without a published
+source is marked *estimated*.
 
-Speeds: published are rates of double precision Linpack (HPL), not of convolutions in fp32. Single precision
-is twice as fast at best, and convolutions reach about half of that best, so the rate of HPL itself stands in:
-*estimated from* HPL.
+Speeds are in fp32, but published rates are of double precision Linpack (HPL). Single precision is at best
+twice as fast, and convolutions reach about half of that, so the HPL rate stands for both: *estimated from*
+HPL.
+Presets have no rates of other dtypes: none is published for these boards on comparable work, so those are
+assumed to equal the fp32 rate (`edgeflow.cluster.device.Device.rates`).
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: As cluster files name it.
-        title: For people.
-        speed, memory, ...: As a cluster file says them; see `edgeflow.cluster.file`.
-        sources: Key -> where its figure is from.
+        title: Full name, for display.
+        speed, memory, ...: Values of the keys of a cluster file; see `edgeflow.cluster.file`.
+        sources: Key -> source of its figure.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     sources: Mapping[str, str]
 
     def keys(self) -> dict[str, str]:
-        """What a cluster file would say of such a device."""
+        """Return the keys of a cluster file for such a device."""
         return {
             key: getattr(self, key)
             for key in (

@@ -1,7 +1,7 @@
 """Energy: modelled from a device's constants, or measured by the counters that some machines have.
 
-Every figure says which of the two it is. Readers take the root of the file system, so that they can be tried
-without the hardware.
+Every figure says whether it is modelled or measured. Readers take the root of the file system, so that tests
+need no hardware.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Source = Literal["modelled", "measured"]
 
 
 class DeviceEnergy(msgspec.Struct, frozen=True, kw_only=True):
-    """What one device spends on one request, in joules.
+    """Energy of one device for one request, in joules.
 
     Attributes:
-        idle_j: For being switched on while the request runs; the same whether it takes part or not.
-        compute_j: On top of that, for kernels, copies and frames.
-        network_j: For bytes sent and received.
-        source: Where the figures are from.
+        idle_j: Idle energy while the request runs, whether or not the device takes part.
+        compute_j: Additional energy of kernels, copies and frames.
+        network_j: Energy of bytes sent and received.
+        source: Whether the figures are modelled or measured.
     """
 
     idle_j: float = 0.0
@@ -40,7 +40,7 @@ class DeviceEnergy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def active_j(self) -> float:
-        """What would not have been spent without the request."""
+        """Energy without the idle part."""
         return self.compute_j + self.network_j
 
 
@@ -50,8 +50,10 @@ def modelled(
     """Energy of a device by its constants: idle and compute power, joules per operation and per byte.
 
     Args:
-        elapsed_s: How long the request takes.
-        busy_s: How long the device's processor works for it.
+        elapsed_s: Duration of the request.
+        busy_s: Seconds that the device's processor works for it.
+        flops: Operations of any dtype.
+        sent_bytes, received_bytes: Bytes on the wire, in the frames' own dtypes.
     """
     return DeviceEnergy(
         idle_j=device.power_idle_w * elapsed_s,
@@ -134,7 +136,7 @@ class Ina3221Reader:
 
 
 def find_energy_reader(root: Path = Path("/")) -> EnergyReader | None:
-    """Return a meter of this machine; None where there is none, or it must not be read."""
+    """Return a meter of this machine; None if it has none, or may not be read."""
     for kind in (RaplReader, Ina3221Reader):
         try:
             return kind(root)

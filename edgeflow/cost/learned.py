@@ -1,7 +1,7 @@
-"""A learned latency model: boosted trees on what a profile's terms leave unexplained.
+"""A learned latency model: boosted trees on the residuals of a profile's terms.
 
-The trees predict ``log(measured / fitted)`` of a kernel from its features, so that outside of what was
-measured the fitted terms still decide. Training needs scikit-learn (the extra ``train``); the result is plain
+The trees predict ``log(measured / fitted)`` of a kernel from its features, so that outside of the measured
+range the fitted terms still decide. Training needs scikit-learn (the extra ``train``); the result is plain
 data within the profile, evaluated by `edgeflow.cost.kernels`, so that planners and workers do not.
 
 References:
@@ -23,7 +23,7 @@ from edgeflow.cluster.profile import DeviceProfile, LearnedModel, Tree
 from edgeflow.cost.kernels import Sample, fit_families, learned_factor, learned_features, profile_s
 from edgeflow.errors import ConfigError
 
-#: Fewer samples teach nothing.
+#: Fewer samples are too few to train on.
 _MIN_SAMPLES: Final = 50
 _NUM_FOLDS: Final = 5
 
@@ -37,7 +37,7 @@ def learn(profile: DeviceProfile, samples: Sequence[Sample], *, seed: int = 0) -
     """Train on a profile's samples.
 
     Args:
-        profile: Without a learned model.
+        profile: A profile without a learned model.
 
     Raises:
         ConfigError: If scikit-learn is not installed, or there are too few samples.
@@ -97,7 +97,7 @@ def _fit(inputs: Any, target: Any, seed: int) -> Any:
     regressor = HistGradientBoostingRegressor(
         max_iter=120, learning_rate=0.08, max_leaf_nodes=12, min_samples_leaf=8, random_state=seed
     )
-    # So few samples are slower on several threads, and much slower where others compute as well.
+    # For so few samples several threads are slower, much slower on a busy machine.
     with threadpool_limits(limits=1):
         return regressor.fit(inputs, target)
 

@@ -2,7 +2,8 @@
 
 Compute, from the weakest knowledge to the strongest:
 
-1. a roofline of the device's rates: the time to start the calls, plus the longer of arithmetic and traffic;
+1. a roofline of the device's rates: the time to start the calls, plus the longer of arithmetic (at the rate
+   of the dtype that the kernel computes in) and traffic;
 2. the device's profile, where it has one: measured curves by family of operators (`edgeflow.cost.kernels`),
    perhaps with a learned correction;
 3. operators of this very graph, measured whole; a slice takes its share of that, as the profile has it;
@@ -27,7 +28,7 @@ from edgeflow.cluster.device import Device
 from edgeflow.cluster.profile import DeviceProfile, MessageCost
 from edgeflow.cost.kernels import profile_s
 from edgeflow.cost.runs import MeasuredRuns
-from edgeflow.cost.work import Work, work_of
+from edgeflow.cost.work import Work, compute_dtype, dtypes_of, work_of
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES
 from edgeflow.plan.encoding import ENCODING_PASSES
@@ -46,10 +47,12 @@ class Measurement(msgspec.Struct, frozen=True):
     """One whole operator, as measured on a reference device.
 
     Attributes:
-        seconds: Alone, less what any `Compute` takes to start (`CostModel.measured_start_s`).
-        work: What it does; None: slices are taken to cost by FLOPs and bytes alone.
-        elements: That it writes: by these a slice is told that neither computes nor moves anything, as far
-            as can be known (a view, which a back end may have to copy). 0: unknown.
+        seconds: Its duration alone, less the start of a `Compute` (`CostModel.measured_start_s`).
+        work: Its work; None: slices are assumed to cost by FLOPs and bytes alone.
+        elements: Elements written; used to scale slices of operators without FLOPs and bytes (a view, which
+            a back end may have to copy). 0: unknown.
+        dtypes: `Kernel.dtypes` of the measured kernel; kernels of other dtypes do not use it, for
+            example those of the same model captured in another precision.
     """
 
     seconds: float
@@ -57,26 +60,35 @@ class Measurement(msgspec.Struct, frozen=True):
     num_bytes: int
     work: Work | None = None
     elements: int = 0
+    dtypes: tuple[tuple[str, str], ...] = ()
+
+    def holds_for(self, kernel: Kernel) -> bool:
+        """Whether a kernel of the operator has the dtypes that were measured."""
+        if kernel.dtypes == self.dtypes:
+            return True
+        # A slice may read fewer tensors than the whole.
+        measured = dict(self.dtypes)
+        return all(measured.get(name, "float32") == dtype for name, dtype in dtypes_of(kernel).items())
 
 
 class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """Costs on one cluster.
+    """Costs of kernels, copies and frames on one cluster.
 
     Attributes:
-        cluster: Whose devices and links are meant.
-        measured: Operator name -> its measurement; may be empty, or lack operators.
-        measured_runs: The same operators in runs, where these were measured.
-        measured_start_s: What a `Compute` takes there, whatever its kernels.
-        measured_flops_per_second: Rate that `Device.flops_per_second` gives to the device on which
-            ``measured`` was taken; other devices scale from it.
-        reference: Profile of that device; used for devices without one of their own, scaled like
-            ``measured``.
-        message_overhead_s: Processor time per frame on each side, where a device's profile does not say.
-        message_s_per_byte: The same, per byte on top of it.
+        cluster: The devices and links.
+        measured: Operator name -> its measurement; operators may be missing.
+        measured_runs: Measured runs of the same operators, if there are any.
+        measured_start_s: Seconds to start a `Compute` on the measured device, whatever its kernels.
+        measured_flops_per_second: `Device.flops_per_second` of the device on which ``measured`` was taken;
+            other devices scale from it.
+        measured_rates: `Device.rates` of that device.
+        reference: Profile of that device; used for devices without a profile, scaled like ``measured``.
+        message_overhead_s: Processor seconds per frame on each side, for devices whose profile has none.
+        message_s_per_byte: Processor seconds per byte, in addition.
         corrections: Device name -> family -> factor on its kernels' seconds; `ANY_FAMILY` for the rest.
         contention: Factor on kernels' seconds in stages that several devices compute at once: 1 where each
-            is a machine of its own, more where they share one (`edgeflow.measure_contention`). When requests
-            are many, that is all of them (`edgeflow.cost.timeline.Prediction.busy_s`).
+            device is its own machine, more where devices share one (`edgeflow.measure_contention`). Under
+            load it applies to all stages (`edgeflow.cost.timeline.Prediction.busy_s`).
     """
 
     cluster: Cluster
@@ -84,6 +96,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     measured_runs: MeasuredRuns | None = None
     measured_start_s: float = 0.0
     measured_flops_per_second: float = 0.0
+    measured_rates: tuple[tuple[str, float], ...] = ()
     reference: DeviceProfile | None = None
     message_overhead_s: float = MESSAGE_OVERHEAD_S
     message_s_per_byte: float = 0.0
@@ -108,10 +121,10 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                     )
 
     def kernel_s(self, rank: int, kernel: Kernel, *, factor: float = 1.0) -> float:
-        """Seconds of one kernel on a device.
+        """Return the seconds of one kernel on a device.
 
         Args:
-            factor: Of `factors`, for a kernel that is not alone.
+            factor: From `factors`, for a kernel that runs together with others.
         """
         device = self.cluster.devices[rank]
         known = self.measured.get(kernel.operator)
@@ -123,10 +136,10 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def kernels_s(
         self, rank: int, kernels: Sequence[Kernel], *, among: Sequence[str] | None = None
     ) -> list[float]:
-        """Seconds of each of these kernels when they are run together.
+        """Return the seconds of each of these kernels when they run together.
 
         Args:
-            among: Operators that are run together, where these are more than those of the kernels.
+            among: All operators that run together, if there are more than those of the kernels.
         """
         if self.measured_runs is None:
             return [self.kernel_s(rank, kernel) for kernel in kernels]
@@ -134,7 +147,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return [self.kernel_s(rank, kernel, factor=factors.get(kernel.operator, 1.0)) for kernel in kernels]
 
     def compute_s(self, rank: int, kernels: Sequence[Kernel], *, is_shared: bool = False) -> float:
-        """Seconds of a `Compute` of these kernels: to start it, and of each of them beside the others.
+        """Return the seconds of a `Compute` of these kernels: its start, and each kernel beside the others.
 
         Args:
             is_shared: Whether other devices compute at the same time.
@@ -145,16 +158,17 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.contention * seconds if is_shared else seconds
 
     def start_s(self, rank: int) -> float:
-        """Seconds of a `Compute` beside those of its kernels; a profile has them in its kernels."""
+        """Return the seconds to start a `Compute`; 0 with a profile, whose kernels include the start."""
         device = self.cluster.devices[rank]
         if not self.measured_start_s or device.profile is not None:
             return 0.0
-        return self._correction(device, ANY_FAMILY) * self._slowness(device) * self.measured_start_s
+        slowness = self.measured_flops_per_second / device.flops_per_second
+        return self._correction(device, ANY_FAMILY) * slowness * self.measured_start_s
 
     def factors(self, operators: Sequence[str]) -> Mapping[str, float]:
-        """Operator -> the part that it takes of what it takes alone, when these are run together.
+        """Return operator -> its time when these run together / its time alone.
 
-        Those that it is not known of are left out: they take what they take alone.
+        Operators without measured runs are left out; their factor is 1.
         """
         return self.measured_runs.factors(operators) if self.measured_runs is not None else {}
 
@@ -163,27 +177,32 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ) -> float:
         if device.profile is not None:
             return profile_s(device.profile, work)
-        if known is not None:
+        if known is not None and known.holds_for(kernel):
             share = self._share(device, kernel, work, known)
             if share is not None:
-                return self._slowness(device) * known.seconds * share * factor
+                return self._slowness(device, work.dtype) * known.seconds * share * factor
         if self.reference is not None:
-            return self._slowness(device) * profile_s(self.reference, work)
+            return self._slowness(device, work.dtype) * profile_s(self.reference, work)
         return _roofline_s(device, kernel)
 
-    def _slowness(self, device: Device) -> float:
+    def _slowness(self, device: Device, dtype: str) -> float:
+        """Rate of the measured device / rate of ``device``; by float32 unless both know ``dtype``'s."""
+        if self.measured_rates and device.rates:
+            measured, own = dict(self.measured_rates), dict(device.rates)
+            if dtype in measured and dtype in own:
+                return measured[dtype] / own[dtype]
         return self.measured_flops_per_second / device.flops_per_second
 
     def _share(self, device: Device, kernel: Kernel, work: Work, whole: Measurement) -> float | None:
-        """The part of a whole operator's time that a slice of it takes; None where that is unknown."""
+        """Return a slice's time / its whole operator's time; None where that is unknown."""
         if self.reference is not None and whole.work is not None:
             all_of_it = profile_s(self.reference, whole.work)
             if all_of_it > 0:
                 return profile_s(self.reference, work) / all_of_it
             return written_elements(kernel) / whole.elements if whole.elements else None
-        # Arithmetic and traffic one after the other: a slice that reads all of the weights is not cheap.
+        # Add arithmetic and traffic: a slice that reads all of the weights is not cheap.
         byte_s = 1 / device.memory_bandwidth_bytes_per_s
-        flop_s = 1 / device.flops_per_second
+        flop_s = 1 / device.rate(work.dtype)
         all_of_it = whole.flops * flop_s + whole.num_bytes * byte_s
         if all_of_it > 0:
             return (kernel.flops * flop_s + kernel.num_bytes * byte_s) / all_of_it
@@ -196,7 +215,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return factors.get(family, factors.get(ANY_FAMILY, 1.0))
 
     def assemble_s(self, rank: int, instruction: Assemble, itemsize: int) -> float:
-        """Seconds to copy or sum the parts of a buffer."""
+        """Return the seconds to copy or sum the parts of a buffer."""
         moved = sum(part.region.num_elements for part in instruction.parts) * itemsize
         device = self._device(rank)
         profile = device.profile
@@ -205,7 +224,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return device.overhead_s + 2 * moved / device.memory_bandwidth_bytes_per_s
 
     def message_s(self, rank: int, num_bytes: int = 0) -> float:
-        """Processor seconds that one frame costs on a rank's side, sent or received: the dearer of both."""
+        """Return the processor seconds of one frame on a rank's side: of sending or receiving, the larger."""
         if rank < 0:
             return 0.0
         cost = self.message_cost(rank)
@@ -215,11 +234,11 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         )
 
     def send_s(self, rank: int, frame: Send, within: Region) -> float:
-        """Processor seconds that a rank spends to send a frame.
+        """Return the processor seconds that a rank spends to send a frame.
 
         Args:
-            within: Region of the buffer that the frame is cut from; if it is not contiguous there, it has
-                to be packed.
+            within: Region of the buffer that the frame is cut from; a frame that is not contiguous in it
+                has to be packed.
         """
         if rank < 0:
             return 0.0
@@ -231,7 +250,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return seconds + self._encoding_s(rank, frame) if frame.encoding else seconds
 
     def receive_s(self, rank: int, frame: Receive) -> float:
-        """Processor seconds that a rank spends to receive a frame."""
+        """Return the processor seconds that a rank spends to receive a frame."""
         if rank < 0:
             return 0.0
         cost = self.message_cost(rank)
@@ -240,7 +259,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return seconds + self._encoding_s(rank, frame) if frame.encoding else seconds
 
     def _encoding_s(self, rank: int, frame: Send | Receive) -> float:
-        """Seconds to make a frame narrower, or to undo that: passes over the array as it is in memory."""
+        """Return the seconds to encode or decode a frame: passes over the array as it is in memory."""
         whole = frame.region.num_elements * NUMPY_DTYPES[frame.dtype].itemsize
         device = self._device(rank)
         return (
@@ -250,12 +269,12 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def instruction_s(
         self, rank: int, instruction: Instruction, program: Program, shared: Container[str] = ()
     ) -> float:
-        """Processor seconds of one instruction of a rank's program; waiting is not in it.
+        """Return the processor seconds of one instruction of a rank's program, without waiting.
 
         Args:
             shared: Stages that other ranks compute at the same time (`edgeflow.plan.program.shared_stages`).
         """
-        if isinstance(instruction, Receive):  # the most frequent first: planning asks this by the million
+        if isinstance(instruction, Receive):  # the most frequent first: planning calls this millions of times
             return self.receive_s(rank, instruction)
         if isinstance(instruction, Send):
             is_token = instruction.buffer < 0
@@ -271,7 +290,7 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.cluster.devices[rank if rank >= 0 else self.cluster.source_rank]
 
     def message_cost(self, rank: int) -> MessageCost:
-        """What frames cost a device's processor: by its profile, else the model's own figures."""
+        """Return a device's processor cost of frames: its profile's, else the model's own."""
         return self._message_costs[rank]
 
     @cached_property
@@ -289,13 +308,14 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def written_elements(kernel: Kernel) -> int:
-    """Elements of all that a kernel makes."""
+    """Return the number of elements that a kernel writes."""
     return sum(region.num_elements for tensor, region in kernel.outputs if tensor)
 
 
 def _roofline_s(device: Device, kernel: Kernel) -> float:
+    rate = device.rate(compute_dtype(kernel)) if device.rates else device.flops_per_second
     return device.overhead_s * len(kernel.steps) + max(
-        kernel.flops / device.flops_per_second, kernel.num_bytes / device.memory_bandwidth_bytes_per_s
+        kernel.flops / rate, kernel.num_bytes / device.memory_bandwidth_bytes_per_s
     )
 
 
@@ -310,7 +330,7 @@ def is_contiguous(region: Region, within: Region) -> bool:
         >>> is_contiguous(whole.replace(1, Interval(1, 3)), whole)
         False
     """
-    is_whole = True  # of the dims after the one looked at
+    is_whole = True  # whether the region covers all dims after the current one
     for inner, outer in zip(reversed(region.intervals), reversed(within.intervals), strict=True):
         if not is_whole and inner.length != 1:
             return False

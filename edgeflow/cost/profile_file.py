@@ -1,6 +1,6 @@
-"""Profiles as files: what a cluster needs of a device, and the measurements that it was fitted to.
+"""Profile files (JSON): a device profile and the measurements that it was fitted to.
 
-JSON. `edgeflow.cluster.file` reads the condensed part alone; the samples are for whoever fits something else.
+`edgeflow.cluster.file` reads the profile only; the samples serve other fits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from edgeflow.errors import ConfigError
 
 
 class PeerLink(msgspec.Struct, frozen=True, kw_only=True):
-    """The network to one worker, as it was measured.
+    """The measured network to one worker.
 
     Attributes:
-        method: How.
+        method: How it was measured.
     """
 
     address: str
@@ -29,7 +29,7 @@ class PeerLink(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProfileFile(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that `edgeflow profile` found out."""
+    """The results of `edgeflow profile`."""
 
     format: str = PROFILE_FORMAT
     profile: DeviceProfile

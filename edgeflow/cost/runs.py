@@ -1,16 +1,15 @@
-"""What operators cost beside their neighbours: measured runs, and the cheapest way to cover others by them.
+"""Costs of operators that run together: measured runs, and the cheapest cover of other runs by them.
 
-Back ends fuse: an activation is done by the convolution before it, a layout that convolutions like is kept
-from one to the next, a sum is done in passing. So operators that are run together take less than each alone,
-and how much less is not known of any one of them. It is measured on *runs* of consecutive operators, from all
-of them down to pairs; what was not measured is covered by what was:
+Back ends fuse: a convolution applies the activation after it, convolutions pass on the layout that suits
+them, and sums join other kernels. So operators take less time together than alone, by an amount that cannot
+be measured per operator. It is measured on *runs* of consecutive operators, from all of them down to pairs.
+Other runs are covered by measured ones:
 
-* operators together take no longer than in parts that were measured (what the parts have at their borders
-  falls away), and
-* a part takes no longer than the run that holds it,
+* operators together take no longer than in measured parts (the costs at the borders of parts vanish), and
+* a part takes no longer than a run that contains it,
 
-so the cheapest runs that cover it are an estimate from above; what was measured itself costs what it took.
-The time of a run is shared out between its operators in proportion to what they take alone, as *factors*.
+so the cheapest cover is an upper estimate; a measured run costs its measured time. The time of a run is
+divided among its operators in proportion to their times alone, as *factors*.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from edgeflow.errors import ConfigError
 
 
 class Span(NamedTuple):
-    """Operators ``[start, stop)`` of an order, run together."""
+    """Operators ``[start, stop)`` of an order, and their seconds together."""
 
     start: int
     stop: int
@@ -35,7 +34,7 @@ class Span(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Operators ``[start, stop)`` that are covered by one span, and the factor on what they take alone."""
+    """Operators ``[start, stop)`` covered by one span, and the factor on their times alone."""
 
     start: int
     stop: int
@@ -47,8 +46,8 @@ class MeasuredRuns(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     Attributes:
         operators: In the order in which they ran.
-        alone_s: Of each of them, run alone.
-        spans: Of several operators; what was not measured may be missing.
+        alone_s: Seconds of each operator alone.
+        spans: Measured runs of several operators.
 
     Examples:
         Two operators that are fused, of three that take a second each alone:
@@ -77,9 +76,9 @@ class MeasuredRuns(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 raise ConfigError(f"durations of runs must be positive and finite, got {seconds:g}")
 
     def factors(self, operators: Sequence[str]) -> Mapping[str, float]:
-        """Return what each of these operators takes when they are run together, by what it takes alone.
+        """Return operator -> its time when these run together / its time alone.
 
-        Operators that are not known have none. Answers are remembered.
+        Unknown operators are left out. Results are cached.
         """
         key = tuple(operators)
         known = self._factors.get(key)
@@ -135,7 +134,7 @@ class MeasuredRuns(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def least(self) -> Mapping[str, float]:
-        """Operator -> the least factor that it has, whatever it is run with."""
+        """Operator -> its least factor over all spans."""
         before = self._alone_before
         found = [1.0] * len(self.operators)
         for span in self.spans:
@@ -161,7 +160,7 @@ class MeasuredRuns(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def _holding(self) -> Sequence[Sequence[Span]]:
-        """For each position, the spans that hold it; of those, none that ends sooner and takes longer."""
+        """For each position, the spans that contain it, without those that end sooner and take longer."""
         holding: list[list[Span]] = [
             [Span(position, position + 1, seconds)] for position, seconds in enumerate(self.alone_s)
         ]

@@ -35,18 +35,18 @@ from edgeflow.telemetry import TraceEvent
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request is expected to cost.
+    """The predicted cost of one request.
 
     Attributes:
-        latency_s: From its arrival to its whole answer.
+        latency_s: Seconds from its arrival to its complete answer.
         compute_s: Rank -> seconds of its kernels.
-        transferred_bytes: Over links between devices, and between the client and devices on other hosts.
+        transferred_bytes: Bytes over links between devices, and between the client and other hosts.
         num_messages: Frames over those links.
         busy_s: Resource -> seconds that one of many requests occupies it: ``processor:<device>`` (kernels,
             copies and frames), and the network's, for example ``egress:<device>`` or ``medium:<name>``.
             When requests are many, all devices of the plan compute at once.
-        energy: Rank -> modelled energy, of every device of the cluster, idle ones too.
-        events: The timeline, if it was asked for.
+        energy: Rank -> modelled energy, of all devices of the cluster, idle ones included.
+        events: The timeline, if requested.
     """
 
     latency_s: float
@@ -59,7 +59,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def period_s(self) -> float:
-        """Least time between two answers when many requests are under way: that of the busiest resource."""
+        """Least time between two answers under load: the busy time of the busiest resource."""
         return max(self.busy_s.values(), default=0.0)
 
     @property
@@ -74,7 +74,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def active_energy_j(self) -> float:
-        """The same without what the devices spend at rest."""
+        """The same without idle energy."""
         return sum(item.active_j for item in self.energy.values())
 
 
@@ -82,7 +82,7 @@ def predict(plan: Plan | Decision, cost: CostModel | None = None, *, with_events
     """Predict one request of a plan on an idle cluster.
 
     Raises:
-        InfeasiblePlanError: If it sends something between devices that have no link.
+        InfeasiblePlanError: If it sends a frame between devices that have no link.
     """
     return predict_programs(plan.programs, cost or CostModel(cluster=plan.cluster), with_events=with_events)
 
@@ -97,11 +97,11 @@ def predict_programs(
     """Predict one request of lowered programs.
 
     Args:
-        is_one_of_many: Whether there are other ways to answer, whose devices compute at the same time when
-            requests are many.
+        is_one_of_many: Whether the plan has other ways to answer, whose devices compute at the same time
+            under load.
 
     Raises:
-        InfeasiblePlanError: If one sends something to a device that it has no link to.
+        InfeasiblePlanError: If one sends a frame to a device that it has no link to.
         InvalidPlanError: If the programs wait for each other in a circle.
     """
     kind = _ClaimingClockwork if any(program.has_claims for program in programs.values()) else _Clockwork
@@ -109,7 +109,7 @@ def predict_programs(
 
 
 class _Transfer(msgspec.Struct):
-    """A frame on its way."""
+    """A frame under way."""
 
     frame: Send
     transit: Transit
@@ -185,12 +185,12 @@ class _Clockwork:
     def _schedule(self, time: float, what: int | _Transfer) -> None:
         """Let a rank go on at ``time``, or a frame reach its next resource.
 
-        Of what happens at one moment, ranks go first, then frames in the order of their tags.
+        At equal times ranks go first, then frames in the order of their tags.
         """
         heapq.heappush(self._agenda, (time, what.frame.tag if isinstance(what, _Transfer) else -1, what))
 
     def _advance(self, rank: int) -> None:
-        """Run instructions until one waits. Nothing that is still to happen elsewhere changes their times."""
+        """Run instructions until one waits. No later event on another rank changes their times."""
         program, arrived = self._programs[rank], self._arrived
         instructions = program.instructions
         for index in range(self._next[rank], len(instructions)):
@@ -253,7 +253,7 @@ class _Clockwork:
 
 
 class _ClaimingClockwork(_Clockwork):
-    """The same where tasks are claimed: which instructions a rank runs is found out on the way."""
+    """A clockwork for programs with claims: the instructions that a rank runs are decided on the way."""
 
     def __init__(
         self, programs: Mapping[int, Program], cost: CostModel, with_events: bool, is_one_of_many: bool
@@ -291,14 +291,14 @@ class _ClaimingClockwork(_Clockwork):
         self._then[rank] = self._walks[rank].next()
 
     def _has_come(self, rank: int, receives: tuple[Receive, ...]) -> bool:
-        """Whether one of these frames is there; if none is, the rank waits for them."""
+        """Return whether one of these frames has arrived; if not, let the rank wait for them."""
         if any(item.tag in self._arrived for item in receives):
             return True
         self._parked |= dict.fromkeys((item.tag for item in receives), rank)
         return False
 
     def _arrive(self, frame: Send, time: float) -> None:
-        # Not before its time: which frame comes first decides here.
+        # Deliver at its time only: the order of arrivals decides which task is claimed.
         self._schedule(time, _Transfer(frame, Transit((), frame.num_bytes)))
 
     def _pass(self, time: float, transfer: _Transfer) -> None:

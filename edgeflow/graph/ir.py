@@ -20,11 +20,13 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow.dtypes import bytes_of
 from edgeflow.errors import GraphError
 
 Array = npt.NDArray[Any]
 
-#: Names of dtypes are torch's, without the prefix; numpy lacks bfloat16, which ml_dtypes adds.
+#: Dtypes that arrays hold, by torch's names; numpy lacks bfloat16, which ml_dtypes adds. Weights may have the
+#: packed dtypes of `edgeflow.dtypes` too.
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
@@ -58,11 +60,12 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def itemsize(self) -> int:
-        return NUMPY_DTYPES[self.dtype].itemsize
+        """Bytes of one element on its own; of 4-bit dtypes a whole byte, so for many use `num_bytes`."""
+        return bytes_of(1, self.dtype)
 
     @property
     def num_bytes(self) -> int:
-        return self.num_elements * self.itemsize
+        return bytes_of(self.num_elements, self.dtype)
 
 
 class TensorRef(msgspec.Struct, frozen=True, tag="tensor"):

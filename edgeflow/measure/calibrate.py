@@ -1,4 +1,4 @@
-"""Measure a graph's operators on this machine, so that predictions start from what was seen."""
+"""Measure a graph's operators on this machine, as the basis of predictions."""
 
 from __future__ import annotations
 
@@ -44,24 +44,23 @@ def calibrate(
 ) -> CostModel:
     """Return a cost model in which this machine is the fastest device of ``cluster``.
 
-    Every operator is timed on its whole input, in passes over the graph, so that it finds in the caches what
-    it finds in a request; the median counts. Then runs of operators are timed, from all of them down to
-    pairs (`edgeflow.measure.runs`): they say what an operator takes beside its neighbours, with which
-    the back end fuses it. Then slices of the operators are timed, and a profile is fitted to them: it says
-    what share of an operator's time a slice takes. Last, frames are sent over the loopback interface: what
-    they cost the processor stands for every device.
+    Every operator is timed on its whole input, in its own dtypes, in passes over the graph, so that caches
+    are as in a request; the median counts. Then runs of operators are timed, from all of them down to pairs
+    (`edgeflow.measure.runs`), since back ends fuse neighbours. Then slices of the operators are timed, and a
+    profile is fitted to them: it gives a slice's share of its operator's time. Last, frames are sent over
+    the loopback interface; their processor cost is used for every device.
 
     Args:
         args: Inputs, as the module takes them.
         kwargs: Keyword inputs, as the module takes them.
-        threads: That one operator may use.
-        executor: Back end to measure; the one that the workers run, by default the best that is installed.
+        threads: Threads per operator.
+        executor: Back end to measure, as on the workers; by default the best that is installed.
         repeats: Timed passes over the graph.
-        slices_s: Time for slices, at most; 0 measures none, and slices are taken to cost by FLOPs and bytes.
-        runs_s: Time for runs of operators, at most, the longest ones first; 0 measures none, and operators
-            are taken to cost alone and together the same.
-        frames: Whether to measure frames; without, they cost what `CostModel` assumes.
-        on_operator: Told how many operators, runs and slices are done, of how many.
+        slices_s: Most seconds for slices; with 0 the cost of slices follows from FLOPs and bytes.
+        runs_s: Most seconds for runs of operators, longest runs first; with 0 operators are assumed to cost
+            the same together as alone.
+        frames: Whether to measure frames; if not, `CostModel` assumes their cost.
+        on_operator: Called with the number of operators, runs and slices done, and their total.
 
     Raises:
         ConfigError: If the inputs do not fit the graph.
@@ -73,7 +72,7 @@ def calibrate(
     count, clock = len(whole.kernels), clock_for(threads)
     with threads_restored():
         backend = make_executor(executor, threads=threads)
-        # How many runs there are depends on where the time is; until that is known none is counted.
+        # The number of runs depends on the operators' times; until these are known no run is counted.
         seconds, start_s = _passes(
             program,
             weights_of(graph, program),
@@ -111,11 +110,12 @@ def calibrate(
             num_bytes=kernel.num_bytes,
             work=work_of(kernel),
             elements=written_elements(kernel),
+            dtypes=kernel.dtypes,
         )
         for kernel, taken in zip(whole.kernels, alone_s, strict=True)
     }
     runs = MeasuredRuns(operators=tuple(measured), alone_s=tuple(alone_s), spans=spans) if spans else None
-    fastest = max(device.flops_per_second for device in cluster.devices)
+    fastest = max(cluster.devices, key=lambda device: device.flops_per_second)
     message = measure_frames() if frames else None
     return CostModel(
         cluster=cluster,
@@ -124,7 +124,8 @@ def calibrate(
         measured=measured,
         measured_runs=runs,
         measured_start_s=start_s,
-        measured_flops_per_second=fastest,
+        measured_flops_per_second=fastest.flops_per_second,
+        measured_rates=fastest.rates or (),
         reference=condense(graph.name, samples) if samples else None,
     )
 
@@ -141,7 +142,7 @@ def _passes(
     """Run the program once to warm up and ``repeats`` times for the clock.
 
     Returns:
-        Operator -> its seconds, without what a `Compute` takes to start; that.
+        Operator -> its seconds less the start of a `Compute`; the seconds of that start.
     """
     runnable = executor.prepare(program, weights)
     computes = [item for item in program.instructions if isinstance(item, Compute)]
@@ -167,7 +168,7 @@ def _passes(
 
 
 def _one_by_one(graph: ModelGraph, whole: StageKernels) -> Program:
-    """A program that runs each operator, whole, as an instruction of its own, named like the operator."""
+    """Return a program with one `Compute` per whole operator, named like the operator."""
     made = [name for op in graph.operators for name in op.used_outputs]
     numbers = {name: number for number, name in enumerate((*graph.inputs, *made))}
     computes = []

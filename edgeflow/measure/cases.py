@@ -1,26 +1,32 @@
-"""What is measured: operators of the shapes that CNNs and Transformers have, whole and in slices."""
+"""Cases to measure: operators with shapes of CNNs and Transformers, whole and in slices."""
 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from edgeflow.errors import ConfigError
-from edgeflow.graph.ir import ModelGraph, Operator, Structure, Symbol, TensorRef, TensorSpec
-from edgeflow.measure.kernels import Case
+from edgeflow.errors import ConfigError, EdgeflowError
+from edgeflow.graph.ir import NUMPY_DTYPES, ModelGraph, Operator, Structure, Symbol, TensorRef, TensorSpec
+from edgeflow.kernels.base import Executor
+from edgeflow.measure.kernels import Case, prepare_case
 from edgeflow.sharding.region import Interval, Region
 from edgeflow.sharding.rules import contraction_size, rule_of
 
-#: Parts of a dim that slices take; small ones are where efficiency falls.
+#: Dtypes besides fp32 in which products are measured, if the back end runs them. int8 products are not among
+#: them: no operator that workers run computes them.
+DTYPES: Final = ("bfloat16", "float16")
+
+#: Shares of a dim that slices take; efficiency falls in small ones.
 _PARTS: Final = (0.55, 0.25, 0.1)
 _INNER_PARTS: Final = (0.5, 0.2)
 
 
 def slices(graph: ModelGraph, operator: Operator) -> Iterator[Case]:
-    """One operator whole, in a part of each dim of its output, and as partial sums."""
+    """Yield one operator whole, in parts of each dim of its output, and as partial sums."""
     shape = graph.specs[operator.first_output].shape
     whole = Region.full(shape)
     yield Case(graph, operator.name, whole)
@@ -36,7 +42,7 @@ def slices(graph: ModelGraph, operator: Operator) -> Iterator[Case]:
 
 
 def graph_cases(graph: ModelGraph) -> list[Case]:
-    """Slices of every operator of a graph that differs from those before it, in an order that is fixed."""
+    """Return slices of every distinct operator of a graph, in a fixed order."""
     seen: set[object] = set()
     cases: list[Case] = []
     for operator in graph.operators:
@@ -49,7 +55,7 @@ def graph_cases(graph: ModelGraph) -> list[Case]:
 
 
 def _kind_of(graph: ModelGraph, operator: Operator) -> object:
-    """What the duration of an operator depends on: its call, with shapes in the place of tensors."""
+    """Return all that an operator's duration depends on: its call, with shapes and dtypes for tensors."""
 
     def plain(value: Any) -> object:
         if isinstance(value, TensorRef):
@@ -60,13 +66,40 @@ def _kind_of(graph: ModelGraph, operator: Operator) -> object:
 
 
 def device_cases() -> list[Case]:
-    """A few hundred slices of typical operators, in an order that is fixed and mixes everything.
+    """Return a few hundred slices of typical fp32 operators, shuffled in a fixed order.
 
-    So the first ones, where a slow device does not get through all of them, are a fair sample.
+    A slow device measures the first ones only; shuffled, these are a fair sample.
     """
     cases = [case for graph in _operators() for case in slices(graph, graph.operators[0])]
     random.Random(0).shuffle(cases)
     return cases
+
+
+def product_cases(dtype: str, executor: Executor) -> list[Case]:
+    """Return slices of the convolutions and products in a dtype that a back end runs, in a fixed order.
+
+    Each operator is run once to find out; those that fail are left out.
+    """
+    cases = [
+        case
+        for graph in (*_convolutions(dtype), *_products(dtype))
+        if _runs(graph, executor)
+        for case in slices(graph, graph.operators[0])
+    ]
+    random.Random(0).shuffle(cases)
+    return cases
+
+
+def _runs(graph: ModelGraph, executor: Executor) -> bool:
+    operator = graph.operators[0]
+    # The least region: only whether the back end has the kernel is of interest.
+    shape = graph.specs[operator.first_output].shape
+    case = Case(graph, operator.name, Region.full(shape).replace(len(shape) - 2, Interval(0, 1)))
+    try:
+        prepare_case(case, executor).run_s(time.perf_counter)
+    except (EdgeflowError, RuntimeError):  # NotImplementedError and the back ends' own are RuntimeErrors
+        return False
+    return True
 
 
 def _operators() -> Iterator[ModelGraph]:
@@ -75,7 +108,7 @@ def _operators() -> Iterator[ModelGraph]:
     yield from _others()
 
 
-def _convolutions() -> Iterator[ModelGraph]:
+def _convolutions(dtype: str = "float32") -> Iterator[ModelGraph]:
     for c_in, c_out, size, kernel, stride in (
         (3, 64, 224, 7, 2),
         (3, 32, 112, 3, 2),
@@ -88,7 +121,7 @@ def _convolutions() -> Iterator[ModelGraph]:
         (256, 256, 28, 3, 2),
         (48, 96, 30, 5, 1),
     ):
-        yield _conv(c_in, c_out, size, kernel=kernel, stride=stride)
+        yield _conv(c_in, c_out, size, kernel=kernel, stride=stride, dtype=dtype)
     for c_in, c_out, size, stride in (
         (24, 96, 56, 1),
         (64, 256, 56, 1),
@@ -101,7 +134,7 @@ def _convolutions() -> Iterator[ModelGraph]:
         (2048, 512, 7, 1),
         (512, 1024, 28, 2),
     ):
-        yield _conv(c_in, c_out, size, kernel=1, stride=stride)
+        yield _conv(c_in, c_out, size, kernel=1, stride=stride, dtype=dtype)
     for channels, size, kernel, stride in (
         (32, 112, 3, 1),
         (96, 56, 3, 2),
@@ -110,10 +143,12 @@ def _convolutions() -> Iterator[ModelGraph]:
         (960, 7, 5, 1),
         (96, 56, 7, 1),
     ):
-        yield _conv(channels, channels, size, kernel=kernel, stride=stride, groups=channels)
+        yield _conv(channels, channels, size, kernel=kernel, stride=stride, groups=channels, dtype=dtype)
 
 
-def _conv(c_in: int, c_out: int, size: int, *, kernel: int, stride: int, groups: int = 1) -> ModelGraph:
+def _conv(
+    c_in: int, c_out: int, size: int, *, kernel: int, stride: int, groups: int = 1, dtype: str = "float32"
+) -> ModelGraph:
     return operator_graph(
         "aten.conv2d.default",
         {"input": (1, c_in, size, size)},
@@ -121,10 +156,11 @@ def _conv(c_in: int, c_out: int, size: int, *, kernel: int, stride: int, groups:
         stride=(stride, stride),
         padding=(kernel // 2, kernel // 2),
         groups=groups,
+        dtype=dtype,
     )
 
 
-def _products() -> Iterator[ModelGraph]:
+def _products(dtype: str = "float32") -> Iterator[ModelGraph]:
     for tokens, inner, columns in (
         (1, 2048, 1000),
         (16, 256, 1024),
@@ -139,15 +175,20 @@ def _products() -> Iterator[ModelGraph]:
             "aten.linear.default",
             {"input": (1, tokens, inner)},
             {"weight": (columns, inner), "bias": (columns,)},
+            dtype=dtype,
         )
     for heads, rows, inner, columns in ((12, 128, 64, 128), (8, 196, 32, 196), (4, 64, 64, 64)):
         yield operator_graph(
-            "aten.matmul.default", {"self": (1, heads, rows, inner), "other": (1, heads, inner, columns)}
+            "aten.matmul.default",
+            {"self": (1, heads, rows, inner), "other": (1, heads, inner, columns)},
+            dtype=dtype,
         )
     for heads, tokens, size in ((12, 197, 64), (12, 64, 64), (8, 320, 32), (4, 128, 32)):
         operand = (1, heads, tokens, size)
         yield operator_graph(
-            "aten.scaled_dot_product_attention.default", {"query": operand, "key": operand, "value": operand}
+            "aten.scaled_dot_product_attention.default",
+            {"query": operand, "key": operand, "value": operand},
+            dtype=dtype,
         )
 
 
@@ -184,19 +225,21 @@ def operator_graph(
     target: str,
     inputs: dict[str, tuple[int, ...]],
     weights: dict[str, tuple[int, ...]] | None = None,
+    *,
+    dtype: str = "float32",
     **values: Any,
 ) -> ModelGraph:
-    """A graph of one operator: arguments that are tensors by shape, the others by value or default.
+    """Return a graph of one operator: tensors of ``dtype`` by shape, other arguments by value or default.
 
     Raises:
-        ConfigError: If torch is not installed: defaults and the result's shape are asked of it.
+        ConfigError: If torch, which knows the defaults and the shape of the result, is not installed.
     """
     try:
         from edgeflow.graph.aten import overload
     except ImportError as error:
         raise ConfigError("a profile of this device needs torch, which is not installed here") from error
     weights = weights or {}
-    specs = {name: TensorSpec(shape=shape) for name, shape in {**inputs, **weights}.items()}
+    specs = {name: TensorSpec(shape=shape, dtype=dtype) for name, shape in {**inputs, **weights}.items()}
     function = overload(target)
     arguments: list[tuple[str, Any]] = []
     for argument in function._schema.arguments:
@@ -210,7 +253,7 @@ def operator_graph(
             arguments.append((name, tuple(default) if isinstance(default, list) else default))
     assert not values, f"{target} has no arguments {sorted(values)}"
     operator = Operator(name="operator", target=target, arguments=tuple(arguments), outputs=("result",))
-    specs["result"] = TensorSpec(shape=_result_shape(operator, specs))
+    specs["result"] = TensorSpec(shape=_result_shape(operator, specs), dtype=dtype)
     generator = np.random.default_rng(0)
     one = Structure(kind="tensor")
     return ModelGraph(
@@ -219,14 +262,17 @@ def operator_graph(
         specs=specs,
         inputs=tuple(inputs),
         outputs=("result",),
-        weights={name: generator.standard_normal(shape, dtype=np.float32) for name, shape in weights.items()},
+        weights={
+            name: generator.standard_normal(shape, dtype=np.float32).astype(NUMPY_DTYPES[dtype], copy=False)
+            for name, shape in weights.items()
+        },
         input_structure=Structure(kind="tuple", items=(one,) * len(inputs)),
         output_structure=one,
     )
 
 
 def _result_shape(operator: Operator, specs: dict[str, TensorSpec]) -> tuple[int, ...]:
-    """Found by running the call on tensors without values."""
+    """Run the call on tensors without values and return the shape of its result."""
     import torch
 
     from edgeflow.graph.aten import call_overload, overload, symbol_value

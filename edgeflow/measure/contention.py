@@ -1,4 +1,4 @@
-"""How much longer workers take that share a machine, while all of them compute."""
+"""Measure the slowdown of workers that share a machine while all of them compute."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgeflow.errors import ConfigError
 from edgeflow.net.security import Access
 from edgeflow.plan.plan import Plan
 
-#: Rounds that count; one before them does not.
+#: Timed rounds, after one to warm up.
 _ROUNDS: Final = 5
 
 

@@ -1,4 +1,4 @@
-"""Measure this machine: operators, copies, frames, memory, and its energy where it counts that."""
+"""Measure this machine: operators, copies, frames, memory, and energy where the machine has a meter."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from edgeflow.cluster.profile import Conditions, DeviceProfile, MeasuredPower, M
 from edgeflow.cost.energy import EnergyReader, find_energy_reader
 from edgeflow.cost.kernels import Sample, fit_families
 from edgeflow.cost.profile_file import PeerLink, ProfileFile
-from edgeflow.kernels import AUTO, make_executor
+from edgeflow.kernels import AUTO, Executor, make_executor
 from edgeflow.kernels.threads import threads_restored
-from edgeflow.measure.cases import device_cases
+from edgeflow.measure.cases import DTYPES, device_cases, product_cases
 from edgeflow.measure.frames import CopyCost, measure_copies, measure_frames
 from edgeflow.measure.host import conditions, free_memory_bytes
-from edgeflow.measure.kernels import clock_for, measure
+from edgeflow.measure.kernels import Clock, clock_for, measure
 from edgeflow.measure.peers import measure_peer
 from edgeflow.net.security import Access
 
-#: Seconds for operators; the rest takes a few more.
+#: Seconds for fp32 operators; everything else takes some more.
 OPERATORS_S: Final = 20.0
 
 _IDLE_S: Final = 1.0
+
+#: Share of the seconds of fp32 that each further dtype gets.
+_DTYPE_SHARE: Final = 0.25
 
 #: Kernels of fewer FLOPs say nothing about a device's sustained rate.
 _LARGE_FLOPS: Final = 50_000_000
@@ -44,14 +47,15 @@ def profile_device(
     """Measure this machine.
 
     Args:
-        threads: That one operator may use.
-        executor: Back end to measure; the one that the worker runs, by default the best that is installed.
-        budget_s: For operators; on a slow device a part of them is left out.
+        threads: Threads per operator.
+        executor: Back end to measure, as on the worker; by default the best that is installed.
+        budget_s: Seconds for fp32 operators; a slow device skips some of them. Each further dtype that the
+            back end runs gets a quarter of it in addition.
         peers: Addresses of running workers, to which the network is measured.
-        transport: What carries the frames to them, as those of a plan later; see `edgeflow.deploy`.
-        access: What is shown to them.
-        name: Of the device; the host's by default.
-        on_case: Told how many operators are done, of how many.
+        transport: Transport of the frames to them, as later in a plan; see `edgeflow.deploy`.
+        access: Certificates and join token to show to them.
+        name: Name of the device; by default the host's.
+        on_case: Called with the number of operators done, and their total.
 
     Raises:
         WorkerUnreachableError: If a peer does not answer.
@@ -69,12 +73,12 @@ def profile_device(
 
     def moved(done: int, total: int) -> None:
         if reader is not None:
-            reader.energy_j()  # counters run over, and meters want to be read often
+            reader.energy_j()  # counters overflow, and power meters must be sampled often
         on_case(done, total)
 
     with threads_restored():
         backend = make_executor(executor, threads=threads)
-        samples = measure(device_cases(), backend, budget_s=budget_s, clock=clock_for(threads), on_case=moved)
+        samples = _measure_dtypes(backend, budget_s, clock_for(threads), moved)
     power = None
     if reader is not None:
         busy_w = (reader.energy_j() - start_j) / (time.monotonic() - start_s)
@@ -91,6 +95,27 @@ def profile_device(
     return ProfileFile(profile=profile, samples=samples, peers=links)
 
 
+def _measure_dtypes(
+    executor: Executor, budget_s: float, clock: Clock, on_case: Callable[[int, int], None]
+) -> tuple[Sample, ...]:
+    """Measure all families in fp32, and products in every other dtype in which the back end runs them."""
+    groups = [(device_cases(), budget_s)]
+    groups += [(product_cases(dtype, executor), _DTYPE_SHARE * budget_s) for dtype in DTYPES]
+    total, before = sum(len(cases) for cases, _ in groups), 0
+    samples: list[Sample] = []
+    for cases, share_s in groups:
+        if cases:
+            samples += measure(
+                cases,
+                executor,
+                budget_s=share_s,
+                clock=clock,
+                on_case=lambda done, _, before=before: on_case(before + done, total),  # type: ignore[misc]
+            )
+            before += len(cases)
+    return tuple(samples)
+
+
 def condense(
     name: str,
     samples: Sequence[Sample],
@@ -103,15 +128,22 @@ def condense(
 ) -> DeviceProfile:
     """Fit a profile to samples.
 
-    The device's rate is the median on convolutions and products that are large enough to run at full
-    efficiency; where none of these was measured, the best of the others.
+    The device's rate is the median over fp32 convolutions and products that are large enough to run at full
+    efficiency; where none of these was measured, the best of the other samples. A dtype's rate is the same
+    median in that dtype; where none was measured, it has no rate.
     """
-    large = [item.work.flops / item.seconds for item in samples if item.work.flops >= _LARGE_FLOPS]
-    any_rates = [item.work.flops / item.seconds for item in samples]
+    large: dict[str, list[float]] = {}
+    for item in samples:
+        if item.work.flops >= _LARGE_FLOPS:
+            large.setdefault(item.work.dtype, []).append(item.work.flops / item.seconds)
+    single = [item for item in samples if item.work.dtype == "float32"] or samples
+    rates = {dtype: statistics.median(large[dtype]) for dtype in sorted(large)}
+    any_rates = [item.work.flops / item.seconds for item in single]
     streams = [item.work.num_bytes / item.seconds for item in samples]
     return DeviceProfile(
         name=name,
-        flops_per_second=statistics.median(large) if large else max(any_rates),
+        flops_per_second=rates.get("float32") or max(any_rates),
+        rates=tuple(item for item in rates.items() if item[0] != "float32"),
         memory_bandwidth_bytes_per_s=1 / copy.stream_s_per_byte if copy else max(streams),
         memory_bytes=memory_bytes,
         families=fit_families(samples),
@@ -124,7 +156,7 @@ def condense(
 
 
 def _power_w(reader: EnergyReader | None, seconds: float) -> float:
-    """Average power while nothing of ours runs."""
+    """Return the average power while this process is idle."""
     if reader is None:
         return 0.0
     start_s, start_j = time.monotonic(), reader.energy_j()

@@ -1,4 +1,4 @@
-"""What frames and copies cost this machine's processor."""
+"""Measure the processor cost of frames and copies on this machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from edgeflow.net.transport.tcp import TcpTransport
 from edgeflow.net.wire import Frame, Header, Kind
 from edgeflow.rank.pages import PagePool
 
-#: Sizes of payloads, and how many frames of each are sent.
+#: Payload size and number of frames.
 _SIZES: Final = ((1 << 10, 150), (1 << 18, 40), (1 << 21, 12))
 _TIMEOUT_S: Final = 20.0
-#: Read between frames: what a core has to itself does not hold it, nor does it a layer's weights.
+#: Bytes read between frames: more than the private caches of a core, as a layer's weights are.
 _DISPLACING_BYTES: Final = 16 << 20
 #: Small, within caches, beyond them.
 _COPY_SIZES: Final = (1 << 10, 1 << 18, 96 << 20)
@@ -43,12 +43,12 @@ class CopyCost(NamedTuple):
 def measure_frames(transport: Transport | None = None) -> MessageCost:
     """Send frames to ourselves over the loopback interface, one at a time.
 
-    Counted is the processor time of both sides, kernel included, and each is taken to have half of it. Before
-    each frame something else runs through the caches, as kernels do in a request: a frame right behind
+    The processor time of both sides, system calls included, is measured, and half of it assigned to each.
+    Before each frame other data displaces the caches, as kernels do in a request: a frame right after
     another costs less than half.
 
     Args:
-        transport: What carries them; by default tcp, as between workers that can reach each other's ports.
+        transport: Transport of the frames; by default tcp, as between workers that reach each other's ports.
 
     Raises:
         EdgeflowError: If the loopback interface cannot be used.
@@ -108,7 +108,7 @@ def _frame_s(connection: Connection, inbox: _Inbox, size: int, count: int) -> fl
 
 
 def displacer() -> Callable[[], object]:
-    """Return what runs something else through the caches, as kernels do between the frames of a request."""
+    """Return a function that displaces the caches, as kernels do between the frames of a request."""
     return np.ones(_DISPLACING_BYTES, np.uint8).max
 
 

@@ -1,4 +1,4 @@
-"""What this machine is, and what it is doing just now."""
+"""Describe this machine: its processor, load and free memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeflow.versions import installed_version
 
 
 def conditions(threads: int) -> Conditions:
-    """Describe the machine, for whoever reads a profile later."""
+    """Return the machine and its current load, for readers of a profile."""
     return Conditions(
         processor=processor_name(),
         num_cores=os.cpu_count() or 0,
@@ -26,7 +26,7 @@ def conditions(threads: int) -> Conditions:
 
 
 def processor_name(root: Path = Path("/")) -> str:
-    """The board's name where it has one (Raspberry Pi, Jetson), else the processor's."""
+    """Return the board's name if it has one (Raspberry Pi, Jetson), else the processor's."""
     try:
         board = (root / "proc/device-tree/model").read_text(encoding="utf-8").rstrip("\0\n ")
         if board:
@@ -42,5 +42,5 @@ def processor_name(root: Path = Path("/")) -> str:
 
 
 def free_memory_bytes() -> int:
-    """Memory that can be had without swapping."""
+    """Return the bytes of memory available without swapping."""
     return int(psutil.virtual_memory().available)

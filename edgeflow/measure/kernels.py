@@ -1,8 +1,7 @@
 """Measure kernels on this machine, the way that a worker runs them.
 
-Kernels are timed in rounds: each once, then each once more. So a kernel finds in the caches what it finds
-in a model's run: its input, which is touched just before, and hardly anything of its weights, which others
-have displaced since.
+Kernels are timed in rounds: each once, then each once more. So caches are as in a run of the model:
+they hold the kernel's input, touched just before, and little of its weights, displaced by other kernels.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from edgeflow.plan.stage_kernels import StageKernels, stage_kernels
 from edgeflow.sharding.cut import Slice, Step
 from edgeflow.sharding.region import Interval, Region
 
-#: Operands that kernels of one round hold at once; several times any cache, a part of any memory.
+#: Bytes of the operands of one round; several times larger than caches, smaller than any memory.
 ROUND_BYTES: Final = 128 << 20
 
-#: Timed runs of one kernel, where time allows.
+#: Most timed runs of one kernel.
 MAX_RUNS: Final = 9
 
 
@@ -36,10 +35,10 @@ Clock = Callable[[], float]
 
 
 def clock_for(threads: int) -> Clock:
-    """Return what to time kernels by: where one thread computes, its processor time.
+    """Return the clock to time kernels by: for one thread, its processor time.
 
-    That leaves out what other processes of a busy machine take in between; several threads have no such
-    clock, so there a busy machine is measured slower than it is.
+    Processor time excludes other processes of a busy machine. Several threads have no such clock, so with
+    them a busy machine is measured slower than it is.
     """
     return time.thread_time if threads == 1 else time.perf_counter
 
@@ -111,7 +110,7 @@ def measure(
 
 
 def net_s(seconds: float, base_s: float) -> float:
-    """What kernels took, without the run around them; no less than a clock can tell from nothing."""
+    """Return the seconds of kernels without the overhead of the run, and at least the clock's resolution."""
     return max(1e-7, seconds - base_s)
 
 
@@ -183,8 +182,13 @@ def prepare(graph: ModelGraph, made: StageKernels, executor: Executor) -> Prepar
     )
 
 
+def prepare_case(case: Case, executor: Executor) -> Prepared:
+    """Compile the kernels of a case."""
+    return prepare(case.graph, _made(case), executor)
+
+
 def kernel_of(case: Case) -> Kernel:
-    """The kernel that a case measures."""
+    """Return the kernel that a case measures."""
     return _made(case).kernels[-1]
 
 
@@ -200,7 +204,7 @@ def _made(case: Case) -> StageKernels:
 
 
 def _made_up(buffer: Buffer) -> Array:
-    """Values of no meaning, but none that are slow to compute with (subnormal, not a number)."""
+    """Return arbitrary values without subnormals and NaN, which are slow to compute with."""
     dtype = NUMPY_DTYPES[buffer.dtype]
     if dtype.kind == "b":
         return np.ones(buffer.region.shape, dtype)
@@ -211,11 +215,11 @@ def _made_up(buffer: Buffer) -> Array:
 
 
 class StartProbe:
-    """What a `Compute` takes to start: that of one kernel of next to no work, without the kernel.
+    """Measures the start of a `Compute`: the time of one with a tiny kernel, less that kernel.
 
-    A run with kernels is more than one without: there is a session to call. What one of the kernels takes is
-    the difference between a chain of several and one. A request calls each session once, and by then others
-    have displaced it from the caches; so there are many of both, which take turns.
+    An empty `Compute` would not do: it calls no session. The time of one tiny kernel follows from the
+    difference between a chain of several and a single one. A request calls each session once, when others
+    have displaced it from the caches; so many copies of both chains take turns.
     """
 
     _LONG: Final = 5
@@ -229,7 +233,7 @@ class StartProbe:
         self._array = _made_up(Buffer("x", _FEW, "float32"))
 
     def run(self) -> None:
-        """Time the one whose turn it is."""
+        """Time the next chain."""
         length, runnable = next(self._turns)
         buffers = {0: self._array}
         start = self._clock()
@@ -238,19 +242,19 @@ class StartProbe:
 
     @property
     def start_s(self) -> float:
-        """By the medians of what was timed; zero before that."""
+        """Seconds by the medians of all runs; zero before the first."""
         if not all(self._seconds.values()):
             return 0.0
         short_s, long_s = (statistics.median(found) for found in self._seconds.values())
         return max(0.0, short_s - max(0.0, long_s - short_s) / (self._LONG - 1))
 
 
-#: So few elements that work on them takes no time.
+#: So few elements that computing on them takes no time.
 _FEW: Final = Region.full((8,))
 
 
 def _chain(executor: Executor, length: int) -> Runnable:
-    """A `Compute` of so many kernels that no back end makes fewer of."""
+    """Return a `Compute` of ``length`` kernels that no back end fuses away."""
     names = ["x", *(f"y{number}" for number in range(length))]
     kernels = tuple(
         Kernel(
@@ -268,7 +272,7 @@ def _chain(executor: Executor, length: int) -> Runnable:
 
 
 def run_base_s(executor: Executor, clock: Clock) -> float:
-    """Seconds of a `Compute` that has no kernels: what a run costs beside them."""
+    """Return the seconds of a `Compute` without kernels: the overhead of a run."""
     spec = Buffer("x", Region.full((8,)), "float32")
     compute = Compute(stage="empty", kernels=(), inputs=(("x", 0),), outputs=())
     runnable = executor.prepare(Program(rank=0, instructions=(compute,), buffers=(spec,)), {})

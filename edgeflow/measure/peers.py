@@ -43,7 +43,7 @@ _FIRST_BYTES: Final = 64 << 10
 _MAX_BYTES: Final = 16 << 20
 #: Frames grow until one takes this long, so that latency does not count.
 _LONG_ENOUGH_S: Final = 0.2
-#: Of a duration something is the network's, however much frames are said to cost.
+#: Least share of a duration that is the network's, however much frames cost.
 _LEAST_LEFT: Final = 0.1
 
 _RANK: Final = 0
@@ -61,13 +61,13 @@ def measure_peer(
     access: Access | None = None,
     message: MessageCost | None = None,
 ) -> PeerLink:
-    """Measure the way to one worker.
+    """Measure the network to one worker.
 
     Args:
-        timeout_s: Of each call, and of each frame.
-        transport: What carries the frames; see `edgeflow.net.transport.routes`.
-        access: What is shown to it.
-        message: What frames cost the processors here; theirs is taken to be the same.
+        timeout_s: Deadline of each call and of each frame.
+        transport: Transport of the frames; see `edgeflow.net.transport.routes`.
+        access: Certificates and join token to show to it.
+        message: Processor cost of frames here; the worker's is assumed to be equal.
 
     Raises:
         WorkerUnreachableError: If it does not answer within ``timeout_s``.
@@ -100,7 +100,7 @@ def measure_peer(
 
 
 def _ping(exchange: _Exchange) -> float:
-    """Return the median round trip, with something else to do before each."""
+    """Return the median round trip, with caches displaced before each."""
     displace = displacer()
     seconds = []
     for _ in range(_NUM_PINGS):
@@ -110,7 +110,7 @@ def _ping(exchange: _Exchange) -> float:
 
 
 def _less(seconds: float, known_s: float) -> float:
-    """What is left of a duration without a part of it; on one host that may be next to nothing."""
+    """Return a duration less a known part, and at least a share of it: on one host little may remain."""
     return max(seconds - known_s, _LEAST_LEFT * seconds)
 
 
@@ -158,16 +158,16 @@ def _answering(
 
 
 def _forget(client: WorkerClient, epoch: int, timeout_s: float) -> None:
-    """Take the program off the worker; one that is gone has forgotten it, or will."""
+    """Remove the program from the worker; a worker that has gone drops it by itself."""
     try:
         client.abort(epoch, timeout_s=timeout_s)
     except EdgeflowError:
-        # What was measured, or went wrong before, says more.
+        # The measurement, or an earlier error, matters more.
         return
 
 
 def _program(size: int) -> Program:
-    """Take a frame of ``size`` bytes and send back its first."""
+    """Return a program that receives ``size`` bytes and sends back the first."""
     whole = Region.full((size,))
     return Program(
         rank=_RANK,
@@ -189,18 +189,18 @@ def _program(size: int) -> Program:
 
 
 class _Answers:
-    """What comes back from a worker, or why nothing does."""
+    """Answers of a worker, or the error that ended them."""
 
     def __init__(self, where: str) -> None:
         self._where = where
         self._arrived: queue.SimpleQueue[Frame | EdgeflowError] = queue.SimpleQueue()
 
     def wait(self, timeout_s: float) -> None:
-        """Return when the next answer is there.
+        """Wait for the next answer.
 
         Raises:
-            WorkerUnreachableError: If there is none in time, or the connection has ended.
-            EdgeflowError: What the worker says has failed.
+            WorkerUnreachableError: If none comes in time, or the connection has ended.
+            EdgeflowError: The failure that the worker reports.
         """
         try:
             found = self._arrived.get(timeout=timeout_s)

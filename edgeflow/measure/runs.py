@@ -1,10 +1,9 @@
-"""Runs of consecutive operators: which are measured, in which order, and how long they take.
+"""Choose and time runs of consecutive operators.
 
-All operators, halves, quarters, down to pairs: each part is divided near the middle of its time where the
-fewest bytes cross. Beside these, at every level, the two neighbours that lie on either side of a border: what
-a stage of a plan holds seldom begins and ends where a half of a half does. Runs that do not overlap are timed
-in one pass, so that each finds in the caches what it finds in a request, and a pass costs no more than the
-model.
+Runs are all operators, halves, quarters, down to pairs: each part is divided near the middle of its time
+where the fewest bytes cross. At every level, runs across each border are added, since stages of a plan seldom
+begin and end at these borders. Runs that do not overlap are timed in one pass, so that caches are as in a
+request and a pass takes no longer than the model.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from edgeflow.plan.stage_kernels import StageKernels
 from edgeflow.sharding.cut import iter_slices
 from edgeflow.sharding.region import Region
 
-#: Timed runs in a pass, at least; a median of fewer says little.
+#: Least number of timed repetitions of a pass; a median of fewer is unreliable.
 _MIN_RUNS: Final = 3
-#: More than the last level of caches of nearly any machine holds.
+#: Larger than nearly any last-level cache.
 _DISPLACING_BYTES: Final = 64 << 20
-#: A part is divided after this share of its time at the earliest, and after the rest of it at the latest.
+#: Each half of a divided part has at least this share of its time, where operators allow.
 _LEAST_SHARE: Final = 0.25
 
 #: Positions ``[start, stop)`` of operators.
@@ -49,10 +48,10 @@ def measure_runs(
     """Time runs of a graph's operators, pass by pass, as many as the budget allows.
 
     Args:
-        whole: What makes all results of all operators, in order.
-        budget_s: After it no new pass is begun.
-        base_s: What a `Compute` takes to start, which is left out.
-        on_run: Told how many runs are done.
+        whole: Kernels of all operators, whole, in order.
+        budget_s: No pass begins after so many seconds.
+        base_s: Seconds to start a `Compute`, which are subtracted.
+        on_run: Called with the number of runs done.
     """
     deadline_s = time.perf_counter() + budget_s
     # A pass may be short, and would find its own weights in the caches the second time.
@@ -76,10 +75,10 @@ def measure_runs(
 
 
 def run_passes(graph: ModelGraph, alone_s: Sequence[float]) -> list[list[Bounds]]:
-    """Return runs of two and more operators in passes of such that do not overlap, the longest ones first.
+    """Return runs of two or more operators in passes of non-overlapping runs, longest runs first.
 
     Args:
-        alone_s: Of each operator, in order.
+        alone_s: Seconds of each operator alone, in order.
     """
     passes: list[list[Bounds]] = []
     taken: list[int] = []
@@ -107,7 +106,7 @@ def _by_level(graph: ModelGraph, alone_s: Sequence[float]) -> Iterator[Bounds]:
 
 
 def _halves(graph: ModelGraph, before: Sequence[float], part: Bounds) -> list[Bounds]:
-    """Divide a part in the middle of its time, or near it, where fewer bytes cross."""
+    """Divide a part near the middle of its time where the fewest bytes cross."""
     start, stop = part
     if stop - start < 2:
         return [part]
@@ -120,9 +119,9 @@ def _halves(graph: ModelGraph, before: Sequence[float], part: Bounds) -> list[Bo
 
 
 def run_of(graph: ModelGraph, whole: StageKernels, start: int, stop: int) -> StageKernels:
-    """A part of a stage of all operators that makes all of their results whole.
+    """Return the kernels of some consecutive operators, which make all of their results whole.
 
-    Whole even where those behind it need a part only, as they are when they are measured alone.
+    Results are whole even where later operators need only a part, as when each is measured alone.
     """
     kernels = whole.kernels[start:stop]
     inside = {kernel.operator for kernel in kernels}

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from edgeflow.dtypes import bytes_of
 from edgeflow.graph.ir import NUMPY_DTYPES
 from edgeflow.plan.encoding import wire_bytes
 from edgeflow.sharding.cut import Step
@@ -22,7 +23,7 @@ from edgeflow.sharding.region import Region
 CLIENT: Final = -1
 
 
-class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One operator's local computation.
 
     Attributes:
@@ -31,6 +32,8 @@ class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         outputs: (tensor, region) of each output, in order; the tensor is "" where nothing reads it.
         flops: Floating-point operations.
         num_bytes: Bytes read and written, weights included.
+        dtypes: ``(tensor, dtype)`` of every tensor that is not float32, indices and masks included. Empty for
+            a kernel of float32 tensors, indices (int32, int64) and masks only.
     """
 
     operator: str
@@ -38,6 +41,7 @@ class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     outputs: tuple[tuple[str, Region], ...]
     flops: int
     num_bytes: int
+    dtypes: tuple[tuple[str, str], ...] = ()
 
 
 class Receive(msgspec.Struct, frozen=True, gc=False, tag="receive", kw_only=True):
@@ -211,7 +215,7 @@ class WeightSlice(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def num_bytes(self) -> int:
-        return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
+        return bytes_of(self.region.num_elements, self.dtype)
 
 
 class Buffer(msgspec.Struct, frozen=True, gc=False):
@@ -223,7 +227,7 @@ class Buffer(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def num_bytes(self) -> int:
-        return self.region.num_elements * NUMPY_DTYPES[self.dtype].itemsize
+        return bytes_of(self.region.num_elements, self.dtype)
 
 
 class Program(msgspec.Struct, frozen=True, gc=False, kw_only=True):

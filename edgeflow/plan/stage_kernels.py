@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from edgeflow.dtypes import bytes_of
 from edgeflow.errors import InvalidPlanError
 from edgeflow.graph.forms import forms_of
 from edgeflow.graph.ir import ModelGraph, Operator
@@ -173,6 +174,7 @@ def _local(graph: ModelGraph, op: Operator, cut: Cut) -> _Local:
         outputs=outputs,
         flops=cut.flops,
         num_bytes=_traffic(graph, op, slices, outputs),
+        dtypes=_dtypes(graph, slices, outputs),
     )
     return _Local(kernel, tuple(activations), tuple(weights))
 
@@ -187,6 +189,7 @@ def _like(local: _Local, op: Operator, names: Mapping[str, str]) -> _Local:
             outputs=tuple([(names[name], region) for name, region in kernel.outputs]),
             flops=kernel.flops,
             num_bytes=kernel.num_bytes,
+            dtypes=tuple([(names[name], dtype) for name, dtype in kernel.dtypes]),
         ),
         tuple([(names[name], region) for name, region in local.activations]),
         tuple([WeightSlice(names[item.tensor], item.region, item.dtype) for item in local.weights]),
@@ -206,10 +209,27 @@ def _traffic(
     rule = rule_of(op)
     if rule.is_view:
         return 0
-    written = sum(region.num_elements * graph.specs[name].itemsize for name, region in outputs if name)
+    written = sum(bytes_of(region.num_elements, graph.specs[name].dtype) for name, region in outputs if name)
     if rule.is_lookup:
         return 2 * written
-    return written + sum(item.region.num_elements * graph.specs[item.tensor].itemsize for item in slices)
+    return written + sum(
+        bytes_of(item.region.num_elements, graph.specs[item.tensor].dtype) for item in slices
+    )
+
+
+#: Dtypes of kernels in single precision: their values, indices and masks.
+_SINGLE: Final = frozenset({"float32", "int64", "int32", "bool"})
+
+
+def _dtypes(
+    graph: ModelGraph, slices: tuple[Slice, ...], outputs: tuple[tuple[str, Region], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Return `Kernel.dtypes`."""
+    names = dict.fromkeys([item.tensor for item in slices] + [name for name, _ in outputs if name])
+    dtypes = [(name, graph.specs[name].dtype) for name in names]
+    if all(dtype in _SINGLE for _, dtype in dtypes):
+        return ()
+    return tuple([(name, dtype) for name, dtype in dtypes if dtype != "float32"])
 
 
 def _peak_bytes(graph: ModelGraph, made: list[tuple[Operator, _Local]], kept: set[str]) -> int:

@@ -36,6 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             memory_bandwidth_bytes_per_s=2**30,
             memory_bytes=2**31,
             families=fit_families(SAMPLES),
+            rates=(("bfloat16", 2e9),),
             message=MessageCost(send_s=1e-4, receive_s=2e-4),
             power=MeasuredPower(idle_w=3.0, busy_w=7.5, meter="rapl"),
             conditions=Conditions(processor="Some CPU", num_cores=4, num_threads=2, torch="2.13.0"),
@@ -67,6 +68,8 @@ def test_it_says_what_was_measured_under_what_conditions(asked: list[dict[str, A
     for said in (
         "box: Some CPU, 2 of 4 cores, torch 2.13.0, load 0 when measuring began",
         "1.0 GFLOP/s on large products, 1.00 GiB/s of memory, 2.00 GiB free",
+        "2.0 GFLOP/s on large products in bfloat16, 2.00 times the rate of float32",
+        "float32 ",
         "a frame costs 100 µs to send and 200 µs to receive",
         "power, measured by rapl: 3.0 W before, 7.5 W while measuring",
         "to pi (pi2:7070): 2.0 ms, 100 Mbit/s (ping)",
@@ -92,6 +95,8 @@ def test_it_is_saved_with_its_samples(asked: list[dict[str, Any]], tmp_path: Pat
     shown = json.loads(result.stdout)
     assert shown["profile"]["name"] == "box"
     assert shown["num_samples"] == 60
+    assert shown["profile"]["rates"] == [["bfloat16", 2e9]]
+    assert shown["profile"]["families"][0]["dtype"] == "float32"
 
 
 def test_learning_says_its_error_on_samples_held_out(asked: list[dict[str, Any]], tmp_path: Path) -> None:

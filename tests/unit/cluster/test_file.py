@@ -130,3 +130,29 @@ def test_every_cluster_file_of_the_project_can_be_read(path: Path) -> None:
 
 def test_there_are_cluster_files() -> None:
     assert DEPLOYED
+
+
+def test_rates_of_other_dtypes_by_long_and_short_names(tmp_path: Path) -> None:
+    text = HOME.replace("memory: 8 GiB,", "memory: 8 GiB, rates: {int8: 240 GOP/s, bf16: 120 GFLOP/s},")
+
+    nuc, pi4 = load(tmp_path, text).devices
+
+    assert nuc.rates == (("bfloat16", 120e9), ("int8", 240e9))
+    assert (nuc.rate("int8"), nuc.rate("float16"), nuc.rate("float32")) == (240e9, 60e9, 60e9)
+    assert pi4.rate("int8") == pi4.flops_per_second
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ("{int9: 1 GOP/s}", "no dtype 'int9'"),
+        ("{int8: 0 GOP/s}", r"rates\['int8'\] must be positive"),
+        ("{float32: 1 GFLOP/s}", "float32"),
+        ("{bf16: 1 GFLOP/s, bfloat16: 1 GFLOP/s}", "bfloat16 is given twice"),
+        ("{int8: 1 GB/s}", "unknown unit"),
+        ("fast", "expected keys and values"),
+    ],
+)
+def test_rates_that_cannot_be(tmp_path: Path, rates: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, HOME.replace("memory: 8 GiB,", f"memory: 8 GiB, rates: {rates},"))

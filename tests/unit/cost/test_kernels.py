@@ -136,3 +136,33 @@ def test_the_solver_satisfies_the_conditions_of_an_optimum(seed: int) -> None:
     assert (x >= 0).all()
     assert np.abs(gradient[x > 0]).max(initial=0.0) < 1e-8
     assert gradient[x == 0].max(initial=0.0) < 1e-8
+
+
+def test_each_dtype_has_a_fit_and_a_missing_one_uses_that_of_fp32_with_its_own_bytes() -> None:
+    terms = (("weight_byte", 1e-9),)
+    single, half = (
+        FamilyCost(family="linear", terms=terms),
+        FamilyCost(family="linear", dtype="bfloat16", terms=(("flop", 1.0),)),
+    )
+    profile = DeviceProfile(
+        name="box",
+        flops_per_second=1e9,
+        memory_bandwidth_bytes_per_s=1e9,
+        memory_bytes=1,
+        families=(half, single),
+        rates=(("bfloat16", 2e9),),
+    )
+
+    assert profile_s(profile, Work(family="linear", flops=3, dtype="bfloat16")) == 3.0
+    assert profile_s(profile, Work(family="linear", weight_bytes=100, dtype="float16")) == pytest.approx(1e-7)
+    unmeasured = Work(family="gelu", flops=10**9, dtype="bfloat16")
+    assert profile_s(profile, unmeasured) == pytest.approx(0.5)
+
+
+def test_samples_of_two_dtypes_are_fitted_apart() -> None:
+    both = [Sample(Work(family="conv", flops=10, dtype=dtype), 1e-3) for dtype in ("float32", "bfloat16")]
+
+    assert [(item.family, item.dtype) for item in fit_families(both)] == [
+        ("conv", "bfloat16"),
+        ("conv", "float32"),
+    ]

@@ -47,3 +47,16 @@ def test_a_cluster_file_can_refer_to_it(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write profile"):
         save_profile(FOUND, tmp_path / "no" / "box.json")
+
+
+def test_a_profile_from_before_dtypes_is_one_of_fp32() -> None:
+    old = (
+        b'{"name":"box","flops_per_second":1e9,"memory_bandwidth_bytes_per_s":1e9,"memory_bytes":1,'
+        b'"families":[{"family":"conv","terms":[["flop",1e-10]],"num_samples":1,"median_error":0.1}]}'
+    )
+
+    profile = msgspec.json.decode(old, type=DeviceProfile)
+
+    assert profile.family("conv") == profile.family("conv", "bfloat16")
+    assert profile.families[0].dtype == "float32"
+    assert profile.rate("int8") == 1e9
