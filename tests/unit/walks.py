@@ -5,6 +5,7 @@ Each walk takes a generator and a number of events, and returns the machine; err
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -379,10 +380,8 @@ def registry(rng: random.Random, num_events: int, state: RegistryState | None = 
 
 
 def _quietly(function: Callable[..., object], *args: object) -> None:
-    try:
+    with contextlib.suppress(EdgeflowError):
         function(*args)
-    except EdgeflowError:
-        pass
 
 
 def _rank(rng: random.Random, num_events: int, state: RankState | None = None) -> RankState:
