@@ -91,9 +91,7 @@ class World:
         self.threads = VirtualThreads()
         self.owner = Owner()
         self.state = RankState()
-        self.rank = Rank(
-            self.state, self.owner, lock=self.threads.lock(), name="runs", threads=self.threads
-        )
+        self.rank = Rank(self.state, self.owner, lock=self.threads.lock(), name="runs", threads=self.threads)
         self.links = {CLIENT: Link(), 1: Link()}
         self.rank.open(4, program)
         self.rank.load(4, Doubling())
@@ -104,9 +102,7 @@ class World:
     def deliver(self, peer: int, request_id: int, tag: int, array: Array, *, epoch: int = 4) -> None:
         """Bring a frame as a transport does: by its header, then whole."""
         handler = self.rank.handler(epoch, peer)
-        frame = Frame(
-            kind=Kind.TENSOR, epoch=epoch, source=peer, request_id=request_id, tag=tag, array=array
-        )
+        frame = Frame(kind=Kind.TENSOR, epoch=epoch, source=peer, request_id=request_id, tag=tag, array=array)
         decoder = Decoder(max_payload_bytes=1 << 20, admit=handler.admit)
         arrived = [found for message in encode(frame) if (found := decoder.feed(message)) is not None]
         (found,) = arrived

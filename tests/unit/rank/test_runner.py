@@ -43,7 +43,9 @@ class World:
         #: Requests whose generator was closed before its end.
         self.closed: list[str] = []
 
-    def request(self, name: str, *waits: FrameKey, error: Exception | None = None) -> Generator[Any, Any, Any]:
+    def request(
+        self, name: str, *waits: FrameKey, error: Exception | None = None
+    ) -> Generator[Any, Any, Any]:
         """Wait for frames one after another; the answer is their sum."""
         total = np.zeros(1)
         try:
