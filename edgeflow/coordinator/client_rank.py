@@ -145,7 +145,8 @@ class ClientRank:
     def records(self, epoch: int) -> list[tuple[int, int, list[InstructionRecord]]]:
         """Return number, request id and records of the finished requests that are remembered.
 
-        Ids are those of the latest requests that began, so a record that is older than all of them is left out.
+        The ids are those of the latest requests that began: a record that is older than all of them is left
+        out.
         """
         entry = self._epochs.get(epoch)
         if entry is None:
