@@ -1,4 +1,4 @@
-"""What every launcher does: one suite, which a test of a launcher imports and gives a fixture ``launched``."""
+"""What every launcher does: one suite; a test of a launcher imports it and brings a fixture ``launched``."""
 
 from __future__ import annotations
 
