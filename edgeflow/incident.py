@@ -138,8 +138,9 @@ def load_incident(path: Path, kind: type[M]) -> Incident[M]:
         raise CodecError(f"{path} is an incident of {file.machine[:200]!r}, not of {_name(kind)!r}")
     known = _known(kind)
     state = decode(file.state, known)
-    if not isinstance(state, dict):
-        raise CodecError(f"{path}: the state is a {type(state).__name__}, not attributes by name")
+    # An attribute that the class has, a method above all, is not part of the state.
+    if not isinstance(state, dict) or any(not isinstance(name, str) or hasattr(kind, name) for name in state):
+        raise CodecError(f"{path}: {str(file.state)[:200]} is no state of a {kind.__name__}")
     machine = kind.__new__(kind)
     vars(machine).update(state)
     calls = []
@@ -209,7 +210,7 @@ def decode(data: Any, known: Mapping[str, type], depth: int = 0) -> Any:
         if tag in _PLAIN:
             return _PLAIN[tag](data, inner)
         return _made(known[str(tag)], content, inner)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CodecError(f"incident: {str(data)[:200]} is no value: {error}") from error
 
 
@@ -222,11 +223,16 @@ def _made(cls: type, content: Any, inner: Callable[[Any], Any]) -> Any:
     if issubclass(cls, msgspec.Struct):
         return cls(**{name: inner(item) for name, item in content.items()})
     made = cls.__new__(cls)
+    _set_fields(made, content, inner)
+    return made
+
+
+def _set_fields(made: Any, content: Mapping[str, Any], inner: Callable[[Any], Any]) -> None:
+    """Set the fields of an instance, also of a frozen one."""
     for name, item in content.items():
         if name.startswith("__"):
             raise ValueError(f"no field may be called {name}")
         object.__setattr__(made, name, inner(item))
-    return made
 
 
 def _decode_error(data: Mapping[str, Any], inner: Callable[[Any], Any]) -> BaseException:
@@ -235,8 +241,7 @@ def _decode_error(data: Mapping[str, Any], inner: Callable[[Any], Any]) -> BaseE
     if not (isinstance(cls, type) and issubclass(cls, Exception)):
         raise ValueError(f"{name} is no error of edgeflow")
     error: BaseException = cls.__new__(cls, *[str(item) for item in data["args"]])
-    for key, item in data["v"].items():
-        setattr(error, key, inner(item))
+    _set_fields(error, data["v"], inner)
     return error
 
 
@@ -263,8 +268,6 @@ def _name(cls: type) -> str:
 def _fields(value: object) -> list[str]:
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
-    if isinstance(value, msgspec.Struct):
-        return list(value.__struct_fields__)
     return [name for name in vars(value) if name != "journal"]
 
 

@@ -143,12 +143,17 @@ class ClientRank:
         return connection is not None and connection.is_carrying
 
     def records(self, epoch: int) -> list[tuple[int, int, list[InstructionRecord]]]:
-        """Return number, request id and records of the finished requests that are remembered."""
+        """Return number, request id and records of the finished requests that are remembered.
+
+        The ids are those of the latest requests that began: a record that is older than all of them is left
+        out.
+        """
         entry = self._epochs.get(epoch)
         if entry is None:
             return []
         records, _ = self._rank.records(epoch)
-        return [(number, entry.request_ids[number], items) for number, items in records]
+        ids = entry.request_ids
+        return [(number, ids[number], items) for number, items in records if number in ids]
 
     # Requests.
 

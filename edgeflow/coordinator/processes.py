@@ -156,6 +156,7 @@ class LocalWorkers:
             ended = self._processes.get(rank)
             if ended is None or ended.popen.poll() is None:
                 return None
+            ended.terminate()  # it has ended; this closes the pipe to it
             ended.stop(time.monotonic())
             process = self._processes[rank] = _Process(self._arguments[rank], self._environment)
         address = process.address(time.monotonic() + START_TIMEOUT_S)

@@ -140,7 +140,8 @@ class VirtualThreads:
         if not task.baton.acquire(timeout=STUCK_S):
             raise AssertionError(f"{task.name} got no baton in {STUCK_S:.0f} s: {self._state()}")
         if task.error is not None:
-            raise task.error
+            error, task.error = task.error, None
+            raise error
         return not task.is_timed_out
 
     def _hand_on(self) -> None:
@@ -150,8 +151,8 @@ class VirtualThreads:
                 if not self._tasks:
                     return
                 # The first thread is told; it is the test.
-                self._main.is_waiting = False
                 self._main.error = DeadlockError(f"every thread waits for ever: {self._state()}")
+                self._main.is_waiting = False
                 self._ready.append(self._main)
                 break
             time_s, _, task, wait = heapq.heappop(self._timers)
@@ -191,9 +192,9 @@ class _Event:
         return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
-        if not self._is_set:
-            self._threads.block(timeout, lambda task, wait: self._waiters.append((task, wait)))
-        return self._is_set
+        if self._is_set:
+            return True
+        return self._threads.block(timeout, lambda task, wait: self._waiters.append((task, wait)))
 
 
 class _Queue:
