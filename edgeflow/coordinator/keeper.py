@@ -21,16 +21,15 @@ from edgeflow.balancer import Question, Rebalancer
 from edgeflow.balancer.history import PROBES
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.cluster.device import Device
+from edgeflow.coordinator.blame import Blame
 from edgeflow.coordinator.control import ControlFactory
 from edgeflow.coordinator.epoch import Epoch
 from edgeflow.coordinator.launcher import Launcher
 from edgeflow.coordinator.measure import Measurements
 from edgeflow.coordinator.members import (
-    CLIENT_END,
     Change,
     Joined,
     Lost,
-    SetAside,
     Watch,
 )
 from edgeflow.coordinator.planning import Answer, Planning
@@ -42,9 +41,6 @@ from edgeflow.errors import (
     ConfigError,
     EdgeflowError,
     InfeasiblePlanError,
-    PeerLostError,
-    StalePlanError,
-    WorkerOutOfMemoryError,
     WorkerOverloadedError,
     WorkerUnreachableError,
 )
@@ -56,9 +52,6 @@ from edgeflow.threads import Crew, Thread, Threads
 logger = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
-
-#: Time for which a worker is left alone that ran out of memory, or had none for a new plan.
-_UNFIT_S = 20.0
 
 #: Tries to bring a plan onto the workers that are up, before waiting for a change.
 _TRIES = 6
@@ -172,9 +165,8 @@ class Keeper:
         self._addresses = addresses
         self._watch = watch
         self._is_balancing = is_balancing
+        self._blame = Blame(self._watchers, threads)
         #: Appended by other threads, taken out by this one.
-        self._news: deque[tuple[Epoch, int, EdgeflowError]] = deque()
-        self._reasons: list[str] = []
         self._joined: deque[str] = deque()
         self._needs_plan = False
         self._retry_s = 0.0
@@ -229,7 +221,7 @@ class Keeper:
 
     def on_trouble(self, epoch: Epoch, rank: int, error: EdgeflowError) -> None:
         """An epoch is lost: because of a connection, or of what a worker reports."""
-        self._news.append((epoch, rank, error))
+        self._blame.tell(epoch, rank, error)
         self._needs_plan = True
         self._wake.set()
 
@@ -241,7 +233,7 @@ class Keeper:
                     error = WorkerUnreachableError(
                         f"worker {self._addresses[device]} ({device}) was lost: {reason}"
                     )
-                    self._reasons.append(f"lost {device}")
+                    self._blame.reasons.append(f"lost {device}")
                     self._session.lose_device(device, error)
                     self._replacing.start(partial(self._replace_worker, device))
                 case Joined(device):
@@ -287,7 +279,7 @@ class Keeper:
 
     def _step(self) -> None:
         self._keep_up()
-        self._judge()
+        self._blame.judge()
         with self._lock:
             self._joined.extend(self._members.rested(self._threads.now()))
         if self._needs_plan:
@@ -317,36 +309,6 @@ class Keeper:
             case Question():
                 self._weigh(answer.about, answer.made)
 
-    def _judge(self) -> None:
-        """Find out which worker or link is to blame for the epochs that were lost."""
-        for epoch, rank, error in _all_of(self._news):
-            mine = epoch.device(rank)
-            if isinstance(error, WorkerOutOfMemoryError):
-                with self._lock:
-                    self._members.unfit(mine, self._threads.now(), _UNFIT_S)
-                self._reasons.append(f"{mine} ran out of memory")
-            elif isinstance(error, PeerLostError) and error.rank >= 0:
-                a, b = epoch.device(error.rank), epoch.device(error.peer)
-                self._part(a, b, str(error), is_certain=error.is_silent)
-            elif isinstance(error, StalePlanError):
-                self._reasons.append(f"{mine} has forgotten the plan")
-            else:
-                self._part(mine, CLIENT_END, str(error))
-
-    def _part(self, a: str, b: str, reason: str, *, is_certain: bool = False) -> None:
-        """Two ends have lost each other: find out whether one is gone, the link is, or one sends nonsense."""
-        if self._watchers.suspect(name for name in (a, b) if name != CLIENT_END):
-            return
-        with self._lock:
-            verdict = self._members.strike(a, b, self._threads.now(), is_certain=is_certain)
-        logger.warning("link.lost", extra={"a": a, "b": b, "verdict": str(verdict), "reason": reason})
-        if isinstance(verdict, SetAside):
-            self._reasons.append(f"{verdict.device} answers, and others lose it again and again")
-        elif b == CLIENT_END:
-            self._reasons.append(f"the connection with {a} broke")
-        else:
-            self._reasons.append(f"{a} and {b} lost each other")
-
     # A plan for the workers that are left.
 
     def _ask_for_recovery(self, tries: int) -> None:
@@ -369,21 +331,21 @@ class Keeper:
         if self._is_outdated(asked):
             self._ask_for_recovery(_TRIES)
             return
-        reason = ", ".join(dict.fromkeys(self._reasons)) or "the plan was lost"
+        reason = ", ".join(dict.fromkeys(self._blame.reasons)) or "the plan was lost"
         try:
             self._replace(made, reason)
         except (InfeasiblePlanError, ConfigError) as error:
             self._give_up(error)
         except EdgeflowError as error:
             logger.warning("recovery.failed", extra={"reason": str(error)})
-            self._blame(made, error)
-            self._judge()
+            self._blame.of_roll_out(made, error, self._session.blamed)
+            self._blame.judge()
             if asked.tries > 0 and not self._closed.is_set():
                 self._ask_for_recovery(asked.tries)
             else:
                 self._give_up(error)
         else:
-            self._reasons.clear()
+            self._blame.reasons.clear()
 
     def _is_outdated(self, asked: _Recovery) -> bool:
         """Return whether workers came or went while the plan was made."""
@@ -399,24 +361,6 @@ class Keeper:
         self._session.fail_waiting(
             ClusterError(f"no plan can be brought onto the workers that are left: {error}")
         )
-
-    def _blame(self, plan: Plan, error: EdgeflowError) -> None:
-        """Find out which worker or link made a roll-out fail."""
-        if isinstance(error, PeerLostError) and error.rank >= 0:
-            devices = plan.cluster.devices
-            a, b = devices[error.rank].name, devices[error.peer].name
-            self._part(a, b, str(error), is_certain=True)  # the connection was tried anew just now
-            return
-        gone = self._watchers.suspect(plan.cluster.devices[rank].name for rank in plan.devices)
-        blamed = self._session.blamed
-        if gone or blamed is None:
-            return
-        if isinstance(error, WorkerOverloadedError):
-            with self._lock:
-                self._members.unfit(blamed, self._threads.now(), _UNFIT_S)
-            self._reasons.append(f"{blamed} has no memory left")
-        elif not isinstance(error, StalePlanError):
-            self._part(blamed, CLIENT_END, str(error), is_certain=True)
 
     # A better plan than the running one.
 
@@ -472,7 +416,7 @@ class Keeper:
         except EdgeflowError as error:
             logger.warning("switch.failed", extra={"reason": str(error)})
             if not isinstance(error, WorkerOverloadedError):
-                self._blame(plan, error)
+                self._blame.of_roll_out(plan, error, self._session.blamed)
 
     def _replace(self, plan: Plan, reason: str) -> None:
         """Roll out a plan in place of the running one, unless another has replaced that already."""

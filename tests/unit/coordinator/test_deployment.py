@@ -34,7 +34,7 @@ def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 WORKERS = ["a:1", "b:2", "c:3"]
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "neither workers nor local": ({}, "give either the addresses of workers, or local=True"),
+    "neither workers nor local": ({}, "give one of: the addresses of workers, local=True, or a launcher"),
     "workers and local": ({"workers": WORKERS, "local": True}, "give either"),
     "a text": ({"workers": "a:1"}, "must be a list of addresses, got the text 'a:1'"),
     "too few": ({"workers": ["a:1"]}, "1 worker addresses for a cluster of 3 devices .device0, device1"),
@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "no transport 'pigeon'; known",
     ),
     "no time": ({"workers": WORKERS, "timeout_s": 0.0}, "timeout_s must be positive, got 0"),
-    "balance without a planner": ({"workers": WORKERS, "balance": True}, "needs to be told how to replan"),
+    "balance without a planner": ({"workers": WORKERS, "balance": True}, "needs needs a planner"),
     "no threads": ({"local": True, "threads": 0, "executor": "torch"}, "threads must be at least 1, got 0"),
     "a back end that there is not": ({"local": True, "executor": "abacus"}, "abacus"),
     "one address for two": (
