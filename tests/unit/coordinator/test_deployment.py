@@ -35,7 +35,7 @@ WORKERS = ["a:1", "b:2", "c:3"]
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "neither workers nor local": ({}, "give one of: the addresses of workers, local=True, or a launcher"),
-    "workers and local": ({"workers": WORKERS, "local": True}, "give either"),
+    "workers and local": ({"workers": WORKERS, "local": True}, "give one of"),
     "a text": ({"workers": "a:1"}, "must be a list of addresses, got the text 'a:1'"),
     "too few": ({"workers": ["a:1"]}, "1 worker addresses for a cluster of 3 devices .device0, device1"),
     "no port": ({"workers": ["a:1", "b", "c:3"]}, "worker address 'b' is not HOST:PORT"),
