@@ -268,6 +268,8 @@ def _name(cls: type) -> str:
 def _fields(value: object) -> list[str]:
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
+    if isinstance(value, msgspec.Struct):
+        return list(value.__struct_fields__)
     return [name for name in vars(value) if name != "journal"]
 
 

@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "no transport 'pigeon'; known",
     ),
     "no time": ({"workers": WORKERS, "timeout_s": 0.0}, "timeout_s must be positive, got 0"),
-    "balance without a planner": ({"workers": WORKERS, "balance": True}, "needs needs a planner"),
+    "balance without a planner": ({"workers": WORKERS, "balance": True}, "needs a planner"),
     "no threads": ({"local": True, "threads": 0, "executor": "torch"}, "threads must be at least 1, got 0"),
     "a back end that there is not": ({"local": True, "executor": "abacus"}, "abacus"),
     "one address for two": (
