@@ -201,9 +201,7 @@ def test_closing_in_the_middle_frees_workers_that_cannot_be_called(world: World)
     assert world.cluster.held_epochs == 0
 
 
-def test_a_slice_is_hashed_once_and_named_by_its_bytes(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slice_is_hashed_once_and_named_by_its_bytes(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeflow.coordinator import rollout
 
     hashed: list[Any] = []

@@ -55,9 +55,7 @@ class World:
             members = Members((device.name for device in self.cluster.devices), Watch(), 0.0)
 
         self.members = Watching.members
-        self.present = Present(
-            cast(Watchers, Watching), cast(Rebalancer, self.balancer), self.threads
-        )
+        self.present = Present(cast(Watchers, Watching), cast(Rebalancer, self.balancer), self.threads)
 
     def names(self) -> tuple[str, ...]:
         return tuple(device.name for device in self.present.cluster().devices)

@@ -68,9 +68,7 @@ class World:
             "program_json": encode(self.hand.program),
             "peers": {0: self.hand.worker_listener.address, 1: self.hand.peer_listener.address},
             "weights": [
-                pb.WeightContent(
-                    content_hash=content.content_hash, dtype=content.dtype, shape=content.shape
-                )
+                pb.WeightContent(content_hash=content.content_hash, dtype=content.dtype, shape=content.shape)
             ],
             "epoch_key": KEY,
             **fields,
@@ -187,9 +185,10 @@ def test_weights_begin_with_the_epoch_and_their_chunks_are_bounded(world: World)
     too_long = pb.LoadWeightsRequest(
         epoch=EPOCH, content_hash=world.hand.content.content_hash, data=bytes(CHUNK_BYTES + 1)
     )
-    assert "a chunk of 1,048,577 bytes, at most 1,048,576" in world.refused(
-        "LoadWeights", iter([pb.LoadWeightsRequest(epoch=EPOCH), too_long])
-    ).details
+    assert (
+        "a chunk of 1,048,577 bytes, at most 1,048,576"
+        in world.refused("LoadWeights", iter([pb.LoadWeightsRequest(epoch=EPOCH), too_long])).details
+    )
 
 
 @pytest.mark.parametrize(
