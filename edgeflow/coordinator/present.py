@@ -28,7 +28,7 @@ class Present:
 
     def forget_plans(self) -> None:
         """Forget the plans that are remembered: another graph runs now."""
-        self._plans.clear()
+        self._plans = {}  # not cleared: a planner that is at work still writes to the one before
 
     def cluster(self) -> Cluster:
         """Return the devices that may be used, without the links that are lost.
@@ -59,7 +59,8 @@ class Present:
         """
         cluster = self.cluster()
         key = repr((cluster, self._balancer.in_short(cluster)))
-        known = self._plans.get(key)
+        plans = self._plans
+        known = plans.get(key)
         if known is not None:
             return lambda: known
         with self._watchers.lock:
@@ -73,9 +74,9 @@ class Present:
 
         def make() -> Plan:
             plan = _first(makes)
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            self._plans[key] = plan
+            if len(plans) >= _MAX_PLANS:
+                plans.clear()
+            plans[key] = plan
             return plan
 
         return make

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from edgeflow.errors import ConfigError, EdgeflowError, PeerLostError
-from edgeflow.machine import Journal, Machine, Raised, recorded, without_traceback
+from edgeflow.machine import Journal, Machine, Raised, Word, recorded, without_traceback
 
 
-@dataclass(frozen=True)
-class Added:
+class Added(Word, frozen=True):
     name: str
     amount: int
 
 
-@dataclass(frozen=True)
-class Troubled:
+class Troubled(Word, frozen=True, gc=True):
     error: Exception
 
 

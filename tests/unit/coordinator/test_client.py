@@ -121,7 +121,9 @@ def test_the_clocks_offset_is_that_of_the_shortest_round_trip(
 
 def test_another_version_of_the_frame_format_is_refused(make: Any) -> None:
     client, _ = make(Describe=description(protocol_version=PROTOCOL_VERSION + 1, version="9.9"))
-    with pytest.raises(WorkerFailedError, match=r"\(rank 2\) \(edgeflow 9\.9\) speaks version"):
+    with pytest.raises(
+        WorkerFailedError, match=r"worker pi4:7070 \(rank 2\) \(edgeflow 9\.9\) speaks version"
+    ):
         client.describe(timeout_s=1.0)
 
 
