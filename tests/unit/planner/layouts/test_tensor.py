@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edgeflow.cluster.cluster import Cluster
 from edgeflow.graph.ir import ModelGraph
-from edgeflow.plan import Stage, verify_plan
-from edgeflow.plan.plan import Plan
+from edgeflow.plan import Stage
+from edgeflow.plan.decision import Decision
+from edgeflow.plan.verify import verify
 from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.layouts.build import draft
 from edgeflow.planner.layouts.layout import Layout, close
@@ -17,7 +18,7 @@ def stages_of(model: ModelGraph, layout: Layout) -> tuple[Stage, ...]:
     """Stages of the whole model in one layout, checked."""
     analysis = analysis_of(model)
     stages = close(analysis, draft(analysis, model.operators, layout))
-    verify_plan(Plan(graph=model, cluster=Cluster.local([1.0] * 4), stages=stages, strategy="test"))
+    verify(Decision(graph=model, cluster=Cluster.local([1.0] * 4), stages=stages))
     return stages
 
 
