@@ -130,7 +130,7 @@ def test_no_worker_holds_an_epoch_that_one_cannot_take(world: World, device: str
 
 def test_a_device_without_an_address_is_named(world: World) -> None:
     del world.cluster.addresses["device1"]
-    with pytest.raises(ConfigError, match="uses device 'device1', which .* has those of device0, device2"):
+    with pytest.raises(ConfigError, match=r"uses device 'device1', which .* has those of device0, device2"):
         world.open()
     assert world.cluster.held_epochs == 0
 

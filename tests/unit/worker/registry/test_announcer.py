@@ -145,5 +145,5 @@ def test_an_address_that_is_no_wildcard_is_what_others_reach(address: str) -> No
 
 
 def test_a_wildcard_of_which_nothing_leads_to_the_registry() -> None:
-    with pytest.raises(ConfigError, match="no way leads to nowhere:x: .*say --advertise HOST:PORT"):
+    with pytest.raises(ConfigError, match=r"no way leads to nowhere:x: .*say --advertise HOST:PORT"):
         reachable_address("0.0.0.0:7070", "nowhere:x")
