@@ -75,6 +75,9 @@ class Plain:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        return f"Plain({self.value})"
+
 
 KNOWN = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in (Colour, Pair, Frozen, Open, Plain)}
 

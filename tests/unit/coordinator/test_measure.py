@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import itertools
 from typing import Any, cast
 
 import pytest
@@ -136,7 +136,7 @@ def test_idle_devices_are_probed_as_often_as_the_watch_says(world: World) -> Non
             times.append(world.threads.now())
         world.threads.sleep(0.1)
     assert len(times) in (3, 4)
-    assert all(3.0 < b - a < 3.5 for a, b in pairwise(times))
+    assert all(3.0 < b - a < 3.5 for a, b in itertools.pairwise(times))
 
 
 def test_records_become_observations_once_and_count_as_load(world: World, plan: Plan) -> None:
