@@ -270,7 +270,7 @@ def test_an_epoch_without_a_key_is_not_prepared(guarded: Guarded, plan: ef.Plan,
         for w in program.weights
     ]
     try:
-        with pytest.raises(ConfigError, match="key of an epoch has 16 to 64 bytes"):
+        with pytest.raises(ConfigError, match="key of an epoch must have 16 to 64 bytes"):
             client.prepare(
                 5,
                 program,

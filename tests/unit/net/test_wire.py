@@ -175,7 +175,7 @@ def patched(offset: int, value: bytes, array: Array | None = None) -> bytes:
             next(wire.encode(tensor_frame(np.zeros(2, np.float32)))) + b"x",
             "9 payload bytes, the header says 8",
         ),
-        (next(wire.encode(tensor_frame(np.zeros(2, np.float32))))[:-1], "less than the header says"),
+        (next(wire.encode(tensor_frame(np.zeros(2, np.float32))))[:-1], "fewer than the header says"),
         (patched(56, b"\x02", np.array([True])), "neither 0 nor 1"),
     ],
 )
