@@ -1,4 +1,4 @@
-"""``edgeflow serve``: a model behind the Open Inference Protocol."""
+"""``edgeflow serve``: serve a model by the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -39,47 +39,49 @@ def serve(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Wait here for workers that `--join` this address, one for each device of the cluster.",
+            help="Run a registry at this address, and wait for workers that `--join` it.",
             show_default=False,
         ),
     ] = None,
     mdns: Annotated[
-        bool, typer.Option("--mdns", help="Wait for workers that announce themselves on the local network.")
+        bool, typer.Option("--mdns", help="Find workers that announce themselves on the local network.")
     ] = False,
     wait: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for workers.")] = "60 s",
     name: Annotated[
-        str | None, typer.Option(help="By which clients ask for the model. (default: its own)")
+        str | None, typer.Option(help="Name of the model for clients. (default: the model's own)")
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of HTTP; 0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Of gRPC; 0 takes a free one.")] = 8001,
+    host: Annotated[str, typer.Option(help="Address at which to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of HTTP; 0 chooses a free one.")] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of gRPC; 0 chooses a free one.")
+    ] = 8001,
     queue: Annotated[
-        int, typer.Option(min=1, help="Requests in flight; more are told that the server is overloaded.")
+        int, typer.Option(min=1, help="Limit of requests in flight; further ones are refused (HTTP 429).")
     ] = 64,
     batch: options.Batch = 1,
     batch_wait: Annotated[
         str, typer.Option(metavar="TIME", help="With --batch: how long a request waits for others.")
     ] = "2 ms",
-    timeout: Annotated[str, typer.Option(metavar="TIME", help="Of a request.")] = "60 s",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="Time limit of a request.")] = "60 s",
     identity: options.Identity = None,
     token_file: options.TokenFile = None,
     tls: Annotated[
         bool,
         typer.Option(
-            "--tls", help="Encrypt for clients too, who must show a certificate of the same authority."
+            "--tls", help="Use TLS for clients too; they must show a certificate of the same authority."
         ),
     ] = False,
     balance: Annotated[
-        bool, typer.Option("--balance", help="Re-plan when devices change their speed.")
+        bool, typer.Option("--balance", help="Re-plan when the speed of devices changes.")
     ] = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let clients of other hosts in, although nothing is encrypted.")
+        bool, typer.Option("--insecure", help="Admit clients from other hosts without encryption.")
     ] = False,
     seed: options.Seed = 0,
 ) -> None:
-    """Serve a model by a plan, over HTTP and gRPC, until it is interrupted or terminated.
+    """Serve a model over HTTP and gRPC until interrupted or terminated.
 
-    Both speak the Open Inference Protocol v2 (KServe, Triton); /metrics is for Prometheus.
+    Both servers speak the Open Inference Protocol v2 (KServe, Triton); /metrics is for Prometheus.
     """
     from edgeflow.coordinator.answers import default_in_flight
     from edgeflow.coordinator.batcher import Batcher
@@ -94,7 +96,7 @@ def serve(
     access = options.choose_access(identity, token_file)
     if tls and access.credentials is None:
         raise typer.BadParameter("--tls needs --identity")
-    # Certificates that are shown to workers alone protect nobody who comes from outside.
+    # Without --tls the certificates protect only the connections with workers, not those with clients.
     check_bind(f"{host}:{port}", insecure=insecure, access=access if tls else Access())
     timeout_s = parse_seconds(timeout, what="--timeout")
     wait_s = parse_seconds(wait, what="--wait")
@@ -110,7 +112,7 @@ def serve(
         cluster, speeds=speeds, bandwidth=bandwidth, latency=latency, memory=memory, plan=plan
     )
     subject = load_subject(model, seed=seed, input_shapes=shapes)
-    # Outputs are wanted as flat tensors, not as the class that the module returns.
+    # Sessions must return plain containers of tensors, not an instance of the module's output class.
     single = replace(subject.graph, unflatten=None)
     together = replace(subject.batch(batch), single=single) if batch > 1 else None
     subject = replace(subject, graph=single if together is None else together.graph)
@@ -124,7 +126,7 @@ def serve(
             found = stack.enter_context(
                 await_workers(needed, registry=registry, access=access, wait_s=wait_s, insecure=insecure)
             )
-            # Devices that the plan does not use are not contacted, but have a place in the list.
+            # The list needs an address for every device; those that the plan does not use are not contacted.
             addresses = [found.addresses.get(device, f"{device}:1") for device in devices]
         session = stack.enter_context(
             deployed(
@@ -157,7 +159,7 @@ def serve(
 
         def announce(http: str, grpc: str) -> None:
             say(f"serving {service.name} at {http} and grpc {grpc}")
-            note("interrupt it to stop")
+            note("press Ctrl-C to stop")
 
         serve_model(
             service,
@@ -172,8 +174,8 @@ def serve(
 
 
 def _join(session: Any, devices: Mapping[str, Device], name: str, address: str) -> None:
-    """A worker has come, or come back: let it take part if the cluster file says what it can do."""
+    """Let a worker that has joined or returned take part, if the cluster file describes its device."""
     if name in devices:
         session.join(address, devices[name])
     else:
-        note(f"{name} is not in the cluster file, so it is not used; there are {', '.join(sorted(devices))}")
+        note(f"{name} is not used: it is not in the cluster file, which has {', '.join(sorted(devices))}")

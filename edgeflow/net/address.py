@@ -1,4 +1,4 @@
-"""Addresses, as people write them: ``HOST:PORT``."""
+"""Parse, format and check addresses of the form ``HOST:PORT``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from edgeflow.net.security import Access
 
 
 def split_bind(bind: str) -> tuple[str, int]:
-    """Return host and port of an address to listen at; brackets around an IPv6 address are taken off.
+    """Return the host and port of ``bind``, without the brackets of an IPv6 address.
 
     Raises:
-        ConfigError: If it is malformed.
+        ConfigError: If ``bind`` is malformed.
 
     Examples:
         >>> split_bind("127.0.0.1:0"), split_bind("[::1]:7000")
@@ -25,7 +25,7 @@ def split_bind(bind: str) -> tuple[str, int]:
 
 
 def join_address(host: str, port: int) -> str:
-    """The opposite of `split_bind`."""
+    """Return ``HOST:PORT``, with brackets around an IPv6 address: the inverse of `split_bind`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -40,7 +40,11 @@ def with_port(address: str, port: int) -> str:
 
 
 def check_bind(bind: str, *, insecure: bool, access: Access | None = None) -> None:
-    """Raise `ConfigError` if ``bind`` lets other machines in unchecked and nobody said that this is fine."""
+    """Check that other machines reach ``bind`` only with certificates, or with the user's consent.
+
+    Raises:
+        ConfigError: If ``bind`` is not on loopback, ``access`` has no credentials, and not ``insecure``.
+    """
     host = bind.rpartition(":")[0].strip("[]")
     if insecure or host == "localhost" or (access is not None and access.credentials is not None):
         return
@@ -50,7 +54,7 @@ def check_bind(bind: str, *, insecure: bool, access: Access | None = None) -> No
         is_loopback = False
     if not is_loopback:
         raise ConfigError(
-            f"{bind} can be reached from other machines, and nothing is encrypted or checked; "
-            "give it certificates (--identity), bind to 127.0.0.1, "
-            "or say --insecure if the network is yours alone"
+            f"{bind} can be reached from other machines, and connections are neither encrypted nor "
+            "authenticated; use certificates (--identity), bind to 127.0.0.1, "
+            "or pass --insecure if nobody else uses the network"
         )

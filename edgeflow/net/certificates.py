@@ -1,8 +1,9 @@
-"""Making the certificates of a cluster: a small certificate authority, and one certificate a host.
+"""Make the certificates of a cluster: a small certificate authority, and one certificate per host.
 
-Everything lies in one folder: ``ca.pem`` and ``ca.key`` of the authority, ``NAME.pem`` and ``NAME.key`` of
-each host, ``token`` with a join token. A host needs ``ca.pem``, its own two files and the token; ``ca.key``
-stays where new hosts are signed. Keys are elliptic (P-256), made here, and written for the owner alone.
+All files are in one folder: ``ca.pem`` and ``ca.key`` of the authority, ``NAME.pem`` and ``NAME.key`` of
+each host, and the join token in ``token``. A host needs ``ca.pem``, its own two files and the token, while
+``ca.key`` stays on the machine that signs certificates. Keys are elliptic-curve keys (P-256); only their
+owner can read the files.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from edgeflow.net.security import CA_FILE
 CA_KEY_FILE: Final = "ca.key"
 TOKEN_FILE: Final = "token"
 
-#: Long enough to forget about, short enough to end.
+#: Default validity of the authority's certificate and of a host's.
 CA_DAYS: Final = 3650
 HOST_DAYS: Final = 397
 
-#: Clocks of small machines are off; a certificate is valid from a little before now.
+#: Clocks of small machines may be late, so certificates are valid from this long before now.
 _SKEW: Final = datetime.timedelta(hours=1)
 
 _HOST_NAME: Final = re.compile(
@@ -45,17 +46,17 @@ _Key = ec.EllipticCurvePrivateKey
 
 
 def make_authority(folder: Path, *, days: int = CA_DAYS, now: datetime.datetime | None = None) -> list[Path]:
-    """Make an authority and a join token in ``folder``; return the files.
+    """Make an authority and a join token in ``folder``; return the paths of the files.
 
     Raises:
-        ConfigError: If there is one already, or the folder cannot be written.
+        ConfigError: If one of the files exists, or the folder cannot be written.
     """
     start = _now(now)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "edgeflow"),
-            # The number tells apart authorities of several clusters.
+            # The random number distinguishes the authorities of different clusters.
             x509.NameAttribute(NameOID.COMMON_NAME, f"edgeflow CA {secrets.token_hex(4)}"),
         ]
     )
@@ -75,6 +76,7 @@ def make_authority(folder: Path, *, days: int = CA_DAYS, now: datetime.datetime 
 
 
 def has_authority(folder: Path) -> bool:
+    """Return whether ``folder`` holds the certificate or the key of an authority."""
     return (folder / CA_FILE).exists() or (folder / CA_KEY_FILE).exists()
 
 
@@ -86,14 +88,14 @@ def make_host(
     days: int = HOST_DAYS,
     now: datetime.datetime | None = None,
 ) -> list[Path]:
-    """Make the certificate of one host, signed by the authority in ``folder``; return the files.
+    """Make the certificate of one host, signed by the authority in ``folder``; return the paths of the files.
 
     Args:
-        name: Of the host; the files are called so. It is one of the names that the certificate is for.
-        addresses: Further names and IP addresses by which others reach the host.
+        name: Name of the host: names the files, and is valid for TLS like ``addresses``.
+        addresses: Further host names and IP addresses under which other machines dial the host.
 
     Raises:
-        ConfigError: If there is one already, there is no authority, or a name is none.
+        ConfigError: If one of the files exists, the authority cannot be read, or a name is invalid.
     """
     if name in _RESERVED or not _HOST_NAME.fullmatch(name):
         raise ConfigError(f"{name!r} cannot be the name of a host's certificate")
@@ -110,7 +112,7 @@ def make_host(
         _builder(subject, authority.subject, key, start, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
-        # A worker dials other workers, so each host is a client too.
+        # Workers dial each other, so each host is also a client.
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
             critical=False,
@@ -130,7 +132,7 @@ def make_host(
 
 
 def parse_host(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return name and further addresses of ``NAME[=ADDRESS,ADDRESS...]``.
+    """Return the name and the further addresses in ``NAME[=ADDRESS,ADDRESS...]``.
 
     Examples:
         >>> parse_host("pi4=192.168.1.20,pi4.local")
@@ -154,7 +156,7 @@ def _alternatives(addresses: Sequence[str]) -> list[x509.GeneralName]:
         except ValueError:
             pass
         if not _HOST_NAME.fullmatch(address):
-            raise ConfigError(f"{address!r} is neither an IP address nor the name of a host")
+            raise ConfigError(f"{address!r} is neither an IP address nor a host name")
         found.append(x509.DNSName(address))
     return found
 
@@ -163,7 +165,7 @@ def _builder(
     subject: x509.Name, issuer: x509.Name, key: _Key, start: datetime.datetime, days: int
 ) -> x509.CertificateBuilder:
     if days < 1:
-        raise ConfigError(f"a certificate is valid for at least 1 day, got {days}")
+        raise ConfigError(f"a certificate must be valid for at least 1 day, got {days}")
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -209,13 +211,13 @@ def _key_bytes(key: _Key) -> bytes:
 
 
 def _write(folder: Path, contents: dict[str, tuple[bytes, int]]) -> list[Path]:
-    """Write files, none of which may be there; keys are for the owner alone from their first byte on."""
+    """Write new files; each has its final mode when it is created, so that nobody else can read a key."""
     paths = [folder / name for name in contents]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in paths:
             if path.exists() or path.is_symlink():
-                raise ConfigError(f"{path} is there already and is not overwritten")
+                raise ConfigError(f"{path} already exists and is not overwritten")
         for path, (data, mode) in zip(paths, contents.values(), strict=True):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "wb") as file:

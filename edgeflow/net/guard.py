@@ -1,4 +1,4 @@
-"""The join token at the door of a gRPC server: calls without it end before their message is read."""
+"""Check the join token of every call to a gRPC server, before the call's first message is read."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from edgeflow.errors import AccessDeniedError
 from edgeflow.net.rpc_errors import abort
 from edgeflow.net.security import TOKEN_KEY, Access
 
-#: What an orchestrator asks, which has no token; it says that the server serves, nothing else.
+#: The health probe of an orchestrator, which has no token; it reveals only that the server is running.
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
 
 class TokenGuard(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Lets calls through that show the join token.
+    """Refuses calls without the join token.
 
     Args:
-        access: Holds the token; without one every call goes through.
-        open_methods: Full names of methods that need no token: what has another way to know its callers, or
-            says nothing.
+        access: Holds the token; if it holds none, every call is admitted.
+        open_methods: Full names of the methods that need no token, because they authenticate their callers
+            in another way, or reveal nothing.
     """
 
     def __init__(self, access: Access, *, open_methods: Collection[str] = (HEALTH_CHECK,)) -> None:
@@ -36,7 +36,7 @@ class TokenGuard(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         if handler_call_details.method in self._open:
             return continuation(handler_call_details)
         shown = [value for key, value in handler_call_details.invocation_metadata or () if key == TOKEN_KEY]
-        # Who shows several may be trying many at once.
+        # Several tokens in one call would let a caller try several guesses at once.
         if self._access.admits(shown[0] if len(shown) == 1 else None):
             return continuation(handler_call_details)
         return _REFUSAL
@@ -46,5 +46,5 @@ def _refuse(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[
     abort(context, AccessDeniedError("the join token is missing or wrong"))
 
 
-#: As a stream whatever the method is: a stream is answered before a message of it has been received.
+#: A stream handler, also for unary methods: gRPC starts it before the first message has been received.
 _REFUSAL: Final = grpc.stream_stream_rpc_method_handler(_refuse)

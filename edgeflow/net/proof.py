@@ -1,9 +1,10 @@
-"""The proof that a connection of the data plane belongs to the epoch that it names.
+"""Prove that a connection of the data plane belongs to the epoch that it names.
 
-The coordinator draws a key for each epoch and hands it to the epoch's workers in `Prepare`, a control call
-that only who has the join token can make. A hello carries a digest, keyed with it, of who dials whom in which
-epoch. So the number of an epoch, which logs and `Describe` show, opens nothing; a hello that was overheard is
-good for one rank of one worker only, and there an epoch takes one connection of each rank, once.
+The coordinator draws a key for each epoch and sends it to the epoch's workers in `Prepare`, a control call
+that needs the join token. A hello carries a digest, keyed with this key, of the epoch, the dialling rank and
+the dialled rank. So the number of an epoch, which logs and `Describe` show, is not enough to connect. An
+overheard hello is valid only from one rank to one other rank, and a worker accepts one connection from each
+rank per epoch.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ _FIELDS: Final = struct.Struct("<Qqq")
 
 
 def new_epoch() -> int:
-    """Return a number that no other deployment has: the time in milliseconds, then 20 random bits."""
+    """Return a practically unique number for an epoch: the time in milliseconds, then 20 random bits."""
     return (time.time_ns() // 1_000_000 << 20) | secrets.randbits(20)
 
 
 def new_key() -> bytes:
-    """Return a key for one epoch."""
+    """Return a random key for one epoch."""
     return secrets.token_bytes(_KEY_BYTES)
 
 
 def check_key(key: bytes) -> None:
-    """Raise `ConfigError` if ``key`` is too short to be a secret, or too long."""
+    """Raise `ConfigError` if ``key`` is too short to be secret, or too long."""
     if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
         raise ConfigError(
-            f"the key of an epoch has {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES} bytes, this one has {len(key)}"
+            f"the key of an epoch must have {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES} bytes, got {len(key)}"
         )
 
 
@@ -48,10 +49,10 @@ def prove(key: bytes, epoch: int, *, source: int, target: int) -> Hello:
 
 
 def check_proof(key: bytes, hello: Hello, *, target: int) -> None:
-    """Raise `AccessDeniedError` if whoever says ``hello`` to rank ``target`` does not have the key."""
+    """Raise `AccessDeniedError` if the sender of ``hello`` to rank ``target`` does not have the key."""
     if not hmac.compare_digest(hello.proof, _digest(key, hello.epoch, hello.rank, target)):
         raise AccessDeniedError(
-            f"epoch {hello.epoch}: who calls itself rank {hello.rank} has not proved that it belongs to it"
+            f"epoch {hello.epoch}: the caller has not proved that it is rank {hello.rank} of this epoch"
         )
 
 

@@ -1,11 +1,11 @@
-"""Encode our exceptions as gRPC status and metadata, and rebuild them on the other side.
+"""Encode edgeflow's exceptions as gRPC status and metadata, and rebuild them on the other side.
 
-An error crosses the wire as a status code, a sentence, and two trailing metadata: the name of the class and
-its fields as JSON. The other side raises the same class with the same sentence. In the data plane, where
-there is no status, the same description travels as the payload of a failure frame.
+An error crosses the wire as a status code, a message, and two trailing metadata entries: the name of the
+class and its fields as JSON. The other side raises the same class with the same message. In the data plane,
+which has no status, the same description is the payload of a failure or goodbye frame.
 
-What is not ours becomes INTERNAL with a neutral sentence: texts of foreign exceptions may hold paths and
-values that are none of the peer's business. They are logged where they happened.
+Every other exception becomes INTERNAL with a neutral message, because its text may hold paths and values that
+the peer must not see.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 CLASS_KEY: Final = "edgeflow-error"
 FIELDS_KEY: Final = "edgeflow-error-fields-bin"
 
-#: Longer sentences are cut: gRPC refuses more than 8 KiB of metadata, and the sentence is part of it.
+#: Longer messages are cut: gRPC refuses more than 8 KiB of metadata, and the message counts as metadata.
 MAX_MESSAGE_CHARS: Final = 2000
 
 _NEUTRAL: Final = "internal error; see the worker's log"
@@ -41,7 +41,7 @@ _BY_NAME: Final = {cls.__name__: cls for cls in STATUSES}
 
 
 class ErrorDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """An error of ours as plain data."""
+    """An `EdgeflowError` as plain data."""
 
     name: str
     message: str
@@ -49,7 +49,7 @@ class ErrorDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe(error: BaseException) -> ErrorDescription:
-    """Return ``error`` as plain data; what is not ours gets a neutral sentence."""
+    """Return ``error`` as plain data; one that is no `EdgeflowError` gets a neutral message."""
     if not isinstance(error, EdgeflowError):
         return ErrorDescription(name=WorkerFailedError.__name__, message=_NEUTRAL)
     cls = mapped_class(type(error))
@@ -62,12 +62,12 @@ def describe(error: BaseException) -> ErrorDescription:
 
 
 def rebuild(description: ErrorDescription, *, where: str = "") -> EdgeflowError:
-    """Return the error that ``description`` stands for.
+    """Return the error that ``description`` describes.
 
-    A class that this side does not know, or fields that do not fit it, become a `WorkerFailedError`.
+    An unknown class, or fields that the class does not take, make a `WorkerFailedError`.
 
     Args:
-        where: Who said so, put before the sentence: ``worker 10.0.0.2:7000 (rank 1)``.
+        where: The peer that sent it, put before the message: ``worker 10.0.0.2:7000 (rank 1)``.
     """
     message = f"{where}: {description.message}" if where else description.message
     cls = _BY_NAME.get(description.name)
@@ -84,7 +84,11 @@ def encode_description(description: ErrorDescription) -> bytes:
 
 
 def decode_description(data: bytes) -> ErrorDescription:
-    """Raises `CodecError` if ``data`` is no description."""
+    """Return the description in ``data``.
+
+    Raises:
+        CodecError: If ``data`` is not the JSON of a description.
+    """
     try:
         return msgspec.json.decode(data, type=ErrorDescription)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -105,13 +109,13 @@ def abort(context: grpc.ServicerContext, error: EdgeflowError) -> NoReturn:
 
 @contextlib.contextmanager
 def translated(context: grpc.ServicerContext) -> Iterator[None]:
-    """Turn what the body raises into the status of the call."""
+    """End the call with the status of any exception that the body raises."""
     try:
         yield
     except EdgeflowError as error:
         abort(context, error)
     except Exception as error:
-        # What abort() itself raised passes through; it has no message.
+        # The body may have called `abort`, which raises a bare Exception without a message.
         if type(error) is Exception and not error.args:
             raise
         logger.exception("rpc.failed")
@@ -119,11 +123,11 @@ def translated(context: grpc.ServicerContext) -> Iterator[None]:
 
 
 def from_rpc_error(error: grpc.RpcError, *, where: str, waited_s: float | None = None) -> EdgeflowError:
-    """Return our error for a failed call.
+    """Return the `EdgeflowError` for a failed call.
 
     Args:
-        where: Who was called, for the sentence.
-        waited_s: How long the caller waited, for the sentence.
+        where: The peer that was called, for the message.
+        waited_s: How long the caller waited, for the message.
     """
     metadata: dict[str, str | bytes] = dict(_call(error, "trailing_metadata") or ())
     details = str(_call(error, "details") or "no details")

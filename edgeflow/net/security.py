@@ -1,13 +1,13 @@
-"""Who may talk to whom: certificates of both ends (mutual TLS) and the join token.
+"""Access control: certificates of both ends (mutual TLS) and the join token.
 
-Certificates are made by ``edgeflow certs`` (`edgeflow.net.certificates`): one small certificate authority
-(CA) for a cluster, and one certificate a host, which is shown by whoever runs there, as server and as client
-alike. Both ends check the other's against the CA; the dialling end also checks that the name or IP address
-that it dialled is one that the certificate is for. Where no credentials are given nothing is encrypted, which
-is allowed on loopback, or where somebody said ``--insecure``.
+``edgeflow certs`` (`edgeflow.net.certificates`) makes the certificates: one small certificate authority
+(CA) per cluster, and one certificate per host, which each process of the host shows as server and as client.
+Both ends check the other's certificate against the CA; the dialling end also checks that the certificate is
+valid for the name or IP address that it dialled. Without credentials nothing is encrypted; this is allowed
+on loopback and with ``--insecure``.
 
-The join token is a secret that every control call carries in its metadata, so that a certificate alone, or
-loopback alone, is not enough to make a worker run something. It comes from a file or the environment, never
+The join token is a secret in the metadata of every control call, so that a certificate alone, or access to
+loopback alone, is not enough to make a worker run a program. It comes from a file or the environment, never
 from the command line, which every user of a machine can read.
 """
 
@@ -27,10 +27,10 @@ import grpc
 
 from edgeflow.errors import ConfigError
 
-#: File of the CA's certificate, in every folder of certificates.
+#: File name of the CA's certificate, in every folder of certificates.
 CA_FILE: Final = "ca.pem"
 
-#: Key of the join token in the metadata of a call.
+#: Metadata key of the join token in a call.
 TOKEN_KEY: Final = "edgeflow-token"
 
 #: Shorter tokens could be guessed.
@@ -41,7 +41,7 @@ IDENTITY_VARIABLE: Final = "EDGEFLOW_IDENTITY"
 TOKEN_VARIABLE: Final = "EDGEFLOW_TOKEN"
 TOKEN_FILE_VARIABLE: Final = "EDGEFLOW_TOKEN_FILE"
 
-#: What a process must not hand on to another one by accident.
+#: Variables that a process must not pass on to another process by accident.
 VARIABLES: Final = (IDENTITY_VARIABLE, TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
 
 
@@ -50,9 +50,9 @@ class Credentials:
     """The certificate of this host, its key, and the CA that it trusts; PEM files.
 
     Attributes:
-        ca: Certificate of the authority, which must have signed whatever the other end shows.
-        certificate: Of this host.
-        key: Private key of ``certificate``; only the owner may be able to read the file.
+        ca: Certificate of the authority that must have signed the other end's certificate.
+        certificate: Certificate of this host.
+        key: Private key of ``certificate``; only the owner may have access to the file.
     """
 
     ca: Path
@@ -64,7 +64,7 @@ class Credentials:
         """Return the credentials of the host ``name`` in a folder that ``edgeflow certs`` has written.
 
         Raises:
-            ConfigError: If a file is missing or unreadable, the key is readable by others or belongs to
+            ConfigError: If a file is missing or unreadable, or the key is readable by others or belongs to
                 another certificate.
         """
         folder = Path(directory)
@@ -76,7 +76,7 @@ class Credentials:
 
     @classmethod
     def of(cls, identity: Path | str) -> Self:
-        """Return the credentials ``FOLDER/NAME``, as the command line names them; see `load`."""
+        """Return the credentials named ``FOLDER/NAME``, as on the command line; see `load`."""
         path = Path(identity)
         return cls.load(path.parent, path.name)
 
@@ -86,17 +86,17 @@ class Credentials:
             _read(path)
         status = self.key.stat()
         mode = stat.S_IMODE(status.st_mode)
-        # What root lends to a service by its group (a secret of Kubernetes, a credential of systemd) is fine.
+        # Root may let a service read a key through its group (Kubernetes secrets, systemd credentials).
         is_lent = status.st_uid == 0 and os.geteuid() != 0
         if mode & (0o037 if is_lent else 0o077):
             raise ConfigError(
-                f"{self.key} can be read by others (mode {mode:04o}); make it yours alone: "
+                f"{self.key} is accessible to others (mode {mode:04o}); restrict it to its owner: "
                 f"chmod 600 {self.key}"
             )
         self.ssl_context(server=True)
 
     def server_credentials(self) -> grpc.ServerCredentials:
-        """Return what a gRPC server shows; it takes only clients whose certificate the CA has signed."""
+        """Return credentials of a gRPC server; it accepts only clients with a certificate of the CA."""
         return grpc.ssl_server_credentials(
             [(_read(self.key), _read(self.certificate))],
             root_certificates=_read(self.ca),
@@ -104,7 +104,7 @@ class Credentials:
         )
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Return what a gRPC client shows; it checks the server's certificate against the address dialled."""
+        """Return credentials of a gRPC client; it checks that the server's certificate fits the address."""
         return grpc.ssl_channel_credentials(
             root_certificates=_read(self.ca),
             private_key=_read(self.key),
@@ -112,20 +112,20 @@ class Credentials:
         )
 
     def ssl_context(self, server: bool) -> ssl.SSLContext:
-        """Return the same for plain sockets, TLS 1.3 only.
+        """Return a TLS 1.3 context for plain sockets.
 
-        A client passes the host that it dials, a name or an IP address without port and brackets, as
-        ``server_hostname`` to ``wrap_socket``; without one the connection is refused.
+        A client must pass the host that it dials, a name or an IP address without port and brackets, as
+        ``server_hostname``.
 
         Raises:
-            ConfigError: If the files are no certificates, or the key belongs to another one.
+            ConfigError: If the files are not valid certificates, or the key belongs to another certificate.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(self.ca)
-            # Without a password no prompt: a key that is encrypted is an error.
+            # The empty password makes an encrypted key an error; without it OpenSSL would prompt.
             context.load_cert_chain(self.certificate, self.key, password=lambda: b"")
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             reason = getattr(error, "reason", None) or error
@@ -135,7 +135,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What this process shows to others and asks of them: certificates, a join token, both, or neither."""
+    """The certificates and the join token that this process shows and demands; each may be absent."""
 
     credentials: Credentials | None = None
     token: str | None = field(default=None, repr=False)
@@ -148,12 +148,12 @@ class Access:
         *,
         environment: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return the access that options and environment describe; an option wins.
+        """Return the access that options and environment describe; options take precedence.
 
         Args:
-            identity: ``FOLDER/NAME`` of the certificate; else ``EDGEFLOW_IDENTITY``.
-            token_file: A file that holds the token; else ``EDGEFLOW_TOKEN_FILE``, else the token itself in
-                ``EDGEFLOW_TOKEN``.
+            identity: ``FOLDER/NAME`` of the certificate; default ``EDGEFLOW_IDENTITY``.
+            token_file: A file that holds the token; default ``EDGEFLOW_TOKEN_FILE``. Without a file,
+                ``EDGEFLOW_TOKEN`` holds the token itself.
             environment: `os.environ` if None.
 
         Raises:
@@ -173,32 +173,32 @@ class Access:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What a control call carries."""
+        """Metadata of a control call."""
         return () if self.token is None else ((TOKEN_KEY, self.token),)
 
     def admits(self, token: str | bytes | None) -> bool:
-        """Whether a caller that shows ``token`` may make control calls; takes as long for every token."""
+        """Return whether ``token`` permits control calls; the time taken reveals nothing about the token."""
         if self.token is None:
             return True
         shown = token.encode() if isinstance(token, str) else token or b""
-        # Digests have one length, so that not even the length of the right token can be timed.
+        # Digests have equal length, so the time of the comparison does not reveal the token's length either.
         return hmac.compare_digest(_digest(shown), _digest(self.token.encode()))
 
 
 def check_token(text: bytes, *, where: str) -> str:
-    """Return a join token, without the space around it.
+    """Return the join token in ``text``, without surrounding white space.
 
     Raises:
-        ConfigError: If it is too short or too long, or holds what metadata of a call cannot carry.
+        ConfigError: If it is too short or too long, or holds characters that call metadata cannot carry.
     """
     token = text.strip()
     if not MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
         raise ConfigError(
-            f"{where}: a join token has {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters, "
-            f"this one has {len(token)}; `edgeflow certs` makes one"
+            f"{where}: a join token must have {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters, "
+            f"got {len(token)}; `edgeflow certs` makes one"
         )
     if not all(0x21 <= byte <= 0x7E for byte in token):
-        raise ConfigError(f"{where}: a join token is printable ASCII without spaces")
+        raise ConfigError(f"{where}: a join token must be printable ASCII without spaces")
     return token.decode("ascii")
 
 

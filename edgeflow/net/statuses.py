@@ -46,7 +46,7 @@ STATUSES: Final[Mapping[type[EdgeflowError], Status]] = {
 
 
 def mapped_class(cls: type[EdgeflowError]) -> type[EdgeflowError]:
-    """Return the nearest base of ``cls`` that the table holds."""
+    """Return the nearest class in the table: ``cls`` itself, or a base of it."""
     return next(base for base in cls.__mro__ if base in STATUSES)
 
 

@@ -1,7 +1,7 @@
-"""Frames out of a stream of bytes: where the next bytes go, and which frames they complete; no socket.
+"""Read frames from a stream of bytes, without a socket: say where the next bytes go, yield complete frames.
 
-A payload of some size is read straight into the array that it becomes, so it is copied once, by the kernel.
-What is small goes through a scratch buffer together with its header and whatever follows, which saves calls.
+The rest of a payload that is not complete in the scratch buffer is read straight into its array, so only the
+kernel copies it. Small frames pass through the scratch buffer, several per system call.
 """
 
 from __future__ import annotations
@@ -22,27 +22,26 @@ from edgeflow.net.wire import (
     header_bytes,
 )
 
-#: What is read at once while no large payload is under way: a frame of 64 KiB with its header.
+#: Most bytes per read outside of a large payload: a frame of 64 KiB with its header.
 SCRATCH_BYTES: Final = (1 << 16) + MAX_HEADER_BYTES
 
 _NOTHING: Final = np.empty(0, np.uint8)
 
-#: Makes an array of a shape and a dtype, whatever is in it.
+#: Returns an uninitialised array of a shape and a dtype.
 Allocate = Callable[[tuple[int, ...], "np.dtype[Any]"], Array]
 
 
 class FrameReader:
-    """One direction of one connection.
+    """Reads the frames of one direction of one connection.
 
-    `admit` and `max_payload_bytes` may be changed between frames.
-
-    Use: read some bytes into `target`, say how many with `filled`, take the frames, again. The arrays of
-    frames are new, writable, and belong to the caller.
+    In a loop: read bytes into `target`, pass their number to `filled`, and take the frames that it yields.
+    Their arrays are new, writable, and belong to the caller. `admit` and `max_payload_bytes` may be changed
+    between frames.
 
     Args:
         max_payload_bytes: Limit of one frame.
         admit: Called with each header before its payload is allocated; raises to refuse it.
-        allocate: Makes the arrays.
+        allocate: Returns the arrays.
     """
 
     def __init__(
@@ -56,16 +55,16 @@ class FrameReader:
         self.max_payload_bytes = max_payload_bytes
         self._allocate = allocate
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
-        #: The bytes of the scratch that were read and not used yet.
+        #: Interval of the scratch buffer that has been read and not yet used.
         self._start = self._stop = 0
-        #: A payload that is read straight into its array, and what of it is missing.
+        #: A payload that is read straight into its array, and the part of the array still to be filled.
         self._header: Header | None = None
         self._array: Array = _NOTHING
         self._missing = memoryview(b"")
 
     @property
     def is_mid_frame(self) -> bool:
-        """Whether a frame has begun and not ended."""
+        """Whether a frame has begun and is not complete."""
         return self._header is not None or self._start < self._stop
 
     @property
@@ -77,8 +76,8 @@ class FrameReader:
         """Yield the frames that the ``count`` bytes now in `target` complete.
 
         Raises:
-            CodecError: If the bytes are malformed. The reader is of no further use then.
-            EdgeflowError: What `admit` raises.
+            CodecError: If the bytes are malformed. The reader cannot be used afterwards.
+            EdgeflowError: If `admit` raises it.
         """
         if self._header is None:
             self._stop += count
@@ -87,12 +86,12 @@ class FrameReader:
         self._missing = self._missing[count:]
         if not self._missing:
             header, array = self._header, self._array
-            # Nothing may refer to a finished array but who gets it: its memory is wanted again.
+            # Keep no reference to the finished array, so that its memory is free once its receiver drops it.
             self._header, self._array, self._missing = None, _NOTHING, memoryview(b"")
             yield _finished(header, array)
 
     def _scan(self) -> Iterator[Frame]:
-        """Take the frames, and at the end perhaps the beginning of one, out of the scratch."""
+        """Yield the frames in the scratch buffer; begin the last one if it is incomplete."""
         while True:
             data = self._scratch[self._start : self._stop]
             size = header_bytes(data)
@@ -102,7 +101,7 @@ class FrameReader:
             if self.admit is not None:
                 self.admit(header)
             array = self._allocate(header.shape, NUMPY_DTYPES[header.dtype])
-            # Not a memoryview of the array itself, whose dtype Python may not know.
+            # A view as uint8, because memoryview does not support every dtype (bfloat16).
             payload = memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # numpy's stubs
             here = min(len(payload), len(data) - size)
             payload[:here] = data[size : size + here]
@@ -111,7 +110,7 @@ class FrameReader:
                 self._header, self._array, self._missing = header, array, payload[here:]
                 break
             yield _finished(header, array)
-        # Bytes are left over where a header has not come to its end; they move to the front.
+        # The remaining bytes belong to an incomplete header; move them to the front.
         rest = self._stop - self._start
         if self._start and rest:
             self._scratch[:rest] = bytes(self._scratch[self._start : self._stop])

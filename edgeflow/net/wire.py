@@ -1,6 +1,6 @@
 """The frame format of the data plane: a fixed header, the shape, the raw payload.
 
-A frame is what one rank sends another: a region of a tensor, or a short notice (hello, failure, cancel).
+A frame carries a region of a tensor, or a short notice (hello, failure, cancel), from one rank to another.
 
     offset  size  field
     0       4     magic ``EFLW``
@@ -13,19 +13,19 @@ A frame is what one rank sends another: a region of a tensor, or a short notice 
     24      4     tag, unsigned
     28      4     source rank, signed (the client is -1)
     32      8     payload length in bytes, unsigned
-    40      4     XXH3 of the payload: the low half of the 64 bits
-    44      4     CRC-32 of the header: of what stands before this field, then of the shape
+    40      4     XXH3 of the payload: the low 32 of its 64 bits
+    44      4     CRC-32 of the header: of the bytes before this field, then of the shape
     48      8*n   shape, unsigned
     ...           payload, row-major, little-endian
 
-Everything is little-endian. The checksums are there because a wrong number is worse than none: TCP's own
-sum of 16 bits lets one in 65,536 broken segments pass, and none of it covers a machine's memory. That of the
-payload is XXH3, which is as fast as memory; zlib's CRC-32 took half as long as the system takes to send.
+Everything is little-endian. The checksums detect corrupted frames: TCP's checksum of 16 bits misses one in
+65,536 broken segments, and does not cover errors in a machine's memory. The payload's checksum is XXH3, which
+runs at memory speed; zlib's CRC-32 took half as long as the system takes to send.
 
 A frame travels as one or more messages: the first begins with the header, the others only continue the
-payload (`encode`), so that no message exceeds `CHUNK_BYTES`. `Decoder` puts them together again. The bytes
-come from other machines, so every field is checked before anything is allocated, and whatever is wrong is a
-`CodecError`.
+payload (`encode`), so that no message carries more than `CHUNK_BYTES` of payload. `Decoder` joins them again.
+The bytes come from other machines, so every field is checked before anything is allocated, and every
+malformed one raises `CodecError`.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ PROTOCOL_VERSION: Final = 3
 #: Payload bytes per message. Measured over gRPC: 64 KiB costs a third of the rate, 4 MiB and above half.
 CHUNK_BYTES: Final = 1 << 20
 
-#: A frame larger than this is refused; a connection may set its own, lower limit.
+#: Limit of a frame's payload; a connection may set a lower one.
 MAX_PAYLOAD_BYTES: Final = 1 << 32
 
-#: Notices (failures) are short.
+#: Limit of a notice's payload.
 MAX_NOTICE_BYTES: Final = 1 << 16
 
 MAX_NDIM: Final = 16
 
-#: Of the dims of a shape, multiplied, those that are 0 left out: numpy counts the bytes in 63 bits.
+#: Limit of the product of a shape's non-zero dims, because numpy counts bytes in 63 bits.
 _MAX_EXTENT: Final = 1 << 59
 
 _FIXED: Final = struct.Struct("<4sBBBBQQIiQI")
@@ -67,10 +67,10 @@ _FIXED_BYTES: Final = _FIXED.size + _SUM.size
 _NDIM_OFFSET: Final = 7
 _SHAPES: Final = tuple(struct.Struct(f"<{ndim}Q") for ndim in range(MAX_NDIM + 1))
 
-#: No header is longer.
+#: Length of the longest header.
 MAX_HEADER_BYTES: Final = _FIXED_BYTES + 8 * MAX_NDIM
 
-#: The code of a dtype on the wire; numbers are never reused.
+#: Code of each dtype on the wire; codes are never reused.
 _DTYPE_CODES: Final[dict[str, int]] = {
     "float32": 1,
     "float64": 2,
@@ -88,19 +88,19 @@ _CODE_OF_NUMPY: Final = {NUMPY_DTYPES[name]: code for name, code in _DTYPE_CODES
 
 
 class Kind(enum.IntEnum):
-    """What a frame is."""
+    """Kind of a frame."""
 
-    #: First on every connection: who dials, in which epoch; sent back as it came when it is accepted.
+    #: First frame of a connection: epoch and rank of the dialling side. Sent back unchanged to accept it.
     HELLO = 1
     #: A region of a tensor, identified by source rank and tag.
     TENSOR = 2
-    #: From a worker to the client: the request failed; the payload says why.
+    #: From a worker to the client: the request failed; the payload describes the error.
     FAILURE = 3
-    #: From the client to the workers: forget the request.
+    #: From the client to the workers: drop the request.
     CANCEL = 4
-    #: Last on a connection, where the transport has no such notice of its own: empty, or why it ends.
+    #: Last frame of a connection, for transports without an end notice: empty, or the reason of the end.
     GOODBYE = 5
-    #: Whether anybody is there, where the transport does not ask by itself; tag 0 asks, tag 1 answers.
+    #: Liveness check, for transports without one: tag 0 asks, tag 1 answers.
     PING = 6
 
 
@@ -109,14 +109,14 @@ _EMPTY: Final = np.empty(0, np.uint8)
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
-    """What one rank sends another.
+    """A message from one rank to another.
 
     Attributes:
-        kind: What it is.
-        epoch: The deployment that it belongs to.
+        kind: What the payload means.
+        epoch: Epoch that it belongs to.
         source: Rank of the sender.
-        request_id: The request that it belongs to; 0 in a hello.
-        tag: Which transfer of the program; unique in a plan.
+        request_id: Request that it belongs to; 0 in a hello.
+        tag: Transfer of the plan; with the sender it names a frame of a request.
         array: The payload: a C-contiguous array; bytes are a 1-d ``uint8`` array.
     """
 
@@ -133,10 +133,10 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The header of a frame, checked: the payload length fits the shape and the dtype.
+    """The checked header of a frame: the payload length fits the shape and the dtype.
 
     Attributes:
-        checksum: That the payload must have.
+        checksum: Expected checksum of the payload.
     """
 
     kind: Kind
@@ -151,20 +151,20 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes of the header itself."""
+        """Length of the header, in bytes."""
         return _FIXED_BYTES + 8 * len(self.shape)
 
     def frame(self, array: Array) -> Frame:
-        """Return the frame of this header and a payload that has arrived.
+        """Return the frame of this header and the payload ``array``.
 
         Raises:
-            CodecError: If the payload is not what was sent.
+            CodecError: If the payload does not have the header's checksum.
         """
         found = _payload_sum(array)
         if found != self.checksum:
             raise CodecError(
                 f"frame {self.tag} of request {self.request_id} from rank {self.source}: its "
-                f"{self.num_bytes:,} bytes have checksum {found:08x}, sent were {self.checksum:08x}"
+                f"{self.num_bytes:,} bytes have checksum {found:08x}, expected {self.checksum:08x}"
             )
         return Frame(
             kind=self.kind,
@@ -220,7 +220,7 @@ def _header_sum(fixed: bytes | memoryview, shape: bytes | memoryview) -> int:
 def encode(frame: Frame, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """Yield the messages that carry ``frame``, each with at most ``chunk_bytes`` of payload.
 
-    The payload is copied once, into the messages; nothing is copied before a message is asked for.
+    The payload is copied once, into the messages, each when it is requested.
     """
     header = encode_header(frame)
     payload = memoryview(byte_view(frame.array))  # type: ignore[arg-type]  # numpy's stubs
@@ -230,7 +230,7 @@ def encode(frame: Frame, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
 
 
 def byte_view(array: Array) -> Array:
-    """Return the bytes of ``array`` as a flat ``uint8`` view; it is copied only if it is not contiguous."""
+    """Return the bytes of ``array`` as flat ``uint8``: a view, or a copy if ``array`` is not contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
@@ -238,8 +238,8 @@ def decode_header(data: bytes | memoryview, *, max_payload_bytes: int = MAX_PAYL
     """Read and check the header at the start of ``data``.
 
     Raises:
-        CodecError: If it is too short, is not ours, was changed on its way, names what does not exist, or is
-            larger than the limit.
+        CodecError: If the header is too short, is not of this protocol version, has a wrong checksum or an
+            unknown kind or dtype, contradicts itself, or announces a payload above the limit.
     """
     if len(data) < _FIXED_BYTES:
         raise CodecError(f"frame: {len(data)} bytes are too few for a header of {_FIXED_BYTES}")
@@ -259,7 +259,7 @@ def decode_header(data: bytes | memoryview, *, max_payload_bytes: int = MAX_PAYL
     (expected,) = _SUM.unpack_from(data, _FIXED.size)
     found = _header_sum(memoryview(data)[: _FIXED.size], memoryview(data)[_FIXED_BYTES:size])
     if found != expected:
-        raise CodecError(f"frame: the header has checksum {found:08x}, sent was {expected:08x}")
+        raise CodecError(f"frame: the header has checksum {found:08x}, expected {expected:08x}")
     header = Header(
         kind=_kind(kind),
         epoch=epoch,
@@ -276,15 +276,15 @@ def decode_header(data: bytes | memoryview, *, max_payload_bytes: int = MAX_PAYL
 
 
 def header_bytes(data: bytes | bytearray | memoryview) -> int | None:
-    """Return how long the header is that ``data`` begins with; None if that cannot be said yet.
+    """Return the length of the header at the start of ``data``; None if ``data`` is too short to tell.
 
-    Nothing is checked: `decode_header` on as many bytes says what is wrong.
+    Nothing is checked: `decode_header` does so, given as many bytes.
     """
     return None if len(data) < _FIXED_BYTES else _FIXED_BYTES + 8 * min(data[_NDIM_OFFSET], MAX_NDIM)
 
 
 def check_payload(header: Header, payload: Array) -> None:
-    """Raise `CodecError` for bytes (flat ``uint8``) that are no values of the header's dtype."""
+    """Raise `CodecError` if the payload's bytes (flat ``uint8``) are not values of the header's dtype."""
     if header.dtype == "bool" and payload.size and payload.max() > 1:
         raise CodecError("frame: a bool that is neither 0 nor 1")
 
@@ -300,8 +300,8 @@ def _check_size(header: Header, max_payload_bytes: int) -> None:
     limit = max_payload_bytes if header.kind is Kind.TENSOR else min(MAX_NOTICE_BYTES, max_payload_bytes)
     if header.num_bytes > limit:
         raise CodecError(f"frame: payload of {header.num_bytes:,} bytes, the limit is {limit:,}")
-    # Where one dim is 0 the others may be huge; numpy refuses such shapes, alone and multiplied, so they are
-    # refused here.
+    # If one dim is 0, the payload is empty whatever the others are; numpy refuses shapes whose other dims, or
+    # their product, are too large.
     if any(size > MAX_PAYLOAD_BYTES for size in header.shape):
         raise CodecError(f"frame: shape {header.shape} has a dim above {MAX_PAYLOAD_BYTES:,}")
     if math.prod(max(1, size) for size in header.shape) > _MAX_EXTENT:
@@ -319,7 +319,7 @@ def _check_size(header: Header, max_payload_bytes: int) -> None:
 
 
 class Decoder:
-    """Puts the messages of one direction of one connection together again.
+    """Joins the messages of one direction of one connection into frames.
 
     Args:
         max_payload_bytes: Limit of one frame.
@@ -345,7 +345,7 @@ class Decoder:
         The frame's array is new, aligned, writable and belongs to the caller.
 
         Raises:
-            CodecError: If the bytes are malformed. The decoder is of no further use then.
+            CodecError: If the bytes are malformed. The decoder cannot be used afterwards.
         """
         payload = memoryview(message)
         if self._header is None:
@@ -355,12 +355,12 @@ class Decoder:
             self._begin(header)
             payload = payload[header.size :]
         elif not payload:
-            raise CodecError("frame: an empty message in mid-frame")
+            raise CodecError("frame: an empty message within a frame")
         return self._fill(payload)
 
     @property
     def is_mid_frame(self) -> bool:
-        """Whether a frame has begun and not ended."""
+        """Whether a frame has begun and is not complete."""
         return self._header is not None
 
     def _begin(self, header: Header) -> None:
@@ -386,12 +386,12 @@ class Decoder:
 
 
 def decode(data: bytes, *, max_payload_bytes: int = MAX_PAYLOAD_BYTES) -> Frame:
-    """Decode a frame that is whole in one message.
+    """Return the frame in ``data``, which must hold all of it.
 
     Raises:
-        CodecError: If it is malformed or incomplete.
+        CodecError: If the frame is malformed or incomplete.
     """
     frame = Decoder(max_payload_bytes=max_payload_bytes).feed(data)
     if frame is None:
-        raise CodecError(f"frame: {len(data):,} bytes are less than the header says")
+        raise CodecError(f"frame: {len(data):,} bytes are fewer than the header says")
     return frame

@@ -1,7 +1,8 @@
-"""A deployed plan as an inference server: the Open Inference Protocol v2, over HTTP and gRPC.
+"""Serve a deployed plan by the Open Inference Protocol v2, over HTTP and gRPC.
 
-`tensors` and `messages` translate, without a socket; `service` admits, waits and cancels; `http` and `grpc_`
-are the two doors; `server` runs both. Needs the extra ``serve``.
+`tensors` and `messages` translate between bytes and tensors, without a socket; `service` admits requests,
+waits for answers and cancels; `http` and `grpc_` implement the two protocols; `server` runs both. Needs the
+extra ``serve``.
 
 References:
     Open Inference Protocol v2 and its binary tensor extension: github.com/kserve/open-inference-protocol,

@@ -1,4 +1,4 @@
-"""The gRPC door: ``inference.GRPCInferenceService``."""
+"""Serve a model over gRPC: ``inference.GRPCInferenceService``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgeflow.serving.tensors import (
     to_values,
 )
 
-#: The field that holds the values of a datatype; FP16 and BF16 travel raw only.
+#: Datatype -> field that holds its values; FP16 and BF16 have none, and travel as raw bytes only.
 _FIELDS: Final = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -39,7 +39,7 @@ _FIELDS: Final = {
 
 
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
-    """Answers for one model."""
+    """Implements the service for one model."""
 
     def __init__(self, service: ModelService, *, server_version: str) -> None:
         self._service = service
@@ -84,16 +84,14 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _check_model(self, name: str, version: str, context: Any) -> None:
         if not self._service.is_called(name, version):
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND, f"there is no model {name[:80]!r} of that version here"
-            )
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no model {name[:80]!r} of that version")
 
 
 def read_inputs(request: Any, inputs: Sequence[TensorInfo]) -> dict[str, Array]:
-    """Return the inputs of a ``ModelInferRequest``.
+    """Return the inputs of a ``ModelInferRequest`` by name.
 
     Raises:
-        ConfigError: If they are not those of the model.
+        ConfigError: If the inputs are malformed, or do not fit the model.
     """
     check_names([item.name for item in request.inputs], inputs)
     by_name = {info.name: info for info in inputs}
@@ -111,7 +109,7 @@ def read_inputs(request: Any, inputs: Sequence[TensorInfo]) -> dict[str, Array]:
             continue
         field = _FIELDS.get(info.datatype)
         if field is None:
-            raise ConfigError(f"input {item.name!r}: {info.datatype} travels as raw contents only")
+            raise ConfigError(f"input {item.name!r}: {info.datatype} needs raw contents")
         arrays[item.name] = from_values(info, list(getattr(item.contents, field)))
     return arrays
 
@@ -126,7 +124,7 @@ def _answer(
         if is_raw:
             answer.raw_output_contents.append(to_raw(arrays[info.name]))
         else:
-            # Infinities are values like others here; only JSON cannot say them.
+            # Protobuf can hold infinities and NaN, which `to_values` refuses because JSON cannot.
             array = arrays[info.name]
             values = array.reshape(-1).tolist() if info.datatype.startswith("FP") else to_values(info, array)
             getattr(item.contents, _FIELDS[info.datatype]).extend(values)
@@ -134,7 +132,7 @@ def _answer(
 
 
 def _timeout_s(request: Any, context: Any) -> float | None:
-    """The shorter of the call's deadline and the request's own."""
+    """Return the shorter of the call's deadline and the request's ``timeout``; None without either."""
     found = {
         name: getattr(value, value.WhichOneof("parameter_choice") or "bool_param")
         for name, value in request.parameters.items()

@@ -1,4 +1,4 @@
-"""The HTTP door: health, metadata, inference and metrics."""
+"""Serve a model over HTTP: health, metadata, inference and metrics."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ T = TypeVar("T")
 PLATFORM: Final = "edgeflow"
 EXTENSIONS: Final = ("binary_tensor_data",)
 
-#: A body that is not there by then is given up: it holds a connection.
+#: Time limit for a request's body.
 BODY_TIMEOUT_S: Final = 30.0
 
 
 class _Refusal(Exception):
-    """An answer that is no answer, with its status."""
+    """A request is refused with an HTTP status and a message."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -41,7 +41,7 @@ class _Refusal(Exception):
 
 
 def make_app(service: ModelService, *, server_version: str) -> Starlette:
-    """Return the application."""
+    """Return the ASGI application that serves ``service``."""
     door = _Door(service, server_version)
     model = "/v2/models/{model}"
     routes = [
@@ -117,7 +117,7 @@ class _Door:
         except _Refusal as refusal:
             return _error(refusal.status, str(refusal))
         except ClientDisconnect:
-            return Response(status_code=499)  # nobody reads it
+            return Response(status_code=499)  # for the log: the client has gone
         except EdgeflowError as error:
             return _error(status_of(error).http, sentence(error))
         except Exception as error:
@@ -131,15 +131,15 @@ class _Door:
         return self._service.is_called(request.path_params["model"], request.path_params.get("version", ""))
 
     async def _body(self, request: Request) -> bytes:
-        """Read a body that is not larger than a request for this model can be."""
+        """Return the body; refuse one that is larger than any valid request for this model."""
         encoding = request.headers.get("content-encoding", "identity")
         if encoding != "identity":
-            # What it would unpack to cannot be known beforehand.
-            raise _Refusal(415, f"content-encoding {encoding[:40]!r} is not taken")
+            # The unpacked size cannot be known beforehand.
+            raise _Refusal(415, f"content-encoding {encoding[:40]!r} is not supported")
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_body_bytes:
             raise _Refusal(
-                413, f"a body of {length[:20]} bytes, at most {self._max_body_bytes:,} for this model"
+                413, f"a body of {length[:20]} bytes, the limit for this model is {self._max_body_bytes:,}"
             )
         body = bytearray()
         try:
@@ -147,14 +147,18 @@ class _Door:
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > self._max_body_bytes:
-                        raise _Refusal(413, f"more than {self._max_body_bytes:,} bytes")
+                        raise _Refusal(413, f"a body of more than {self._max_body_bytes:,} bytes")
         except TimeoutError:
-            raise _Refusal(408, f"the body was not there in {BODY_TIMEOUT_S:.0f} s") from None
+            raise _Refusal(408, f"the body did not arrive in {BODY_TIMEOUT_S:.0f} s") from None
         return bytes(body)
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """Wait for ``work``; cancel it when the client leaves."""
+    """Return the result of ``work``.
+
+    Raises:
+        ClientDisconnect: If the client disconnects first; ``work`` is then cancelled.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.create_task(_gone(request))
     try:
@@ -176,7 +180,7 @@ async def _gone(request: Request) -> None:
 
 def _no_model(request: Request) -> Response:
     name = request.path_params["model"]
-    return _error(404, f"there is no model {name[:80]!r} of that version here")
+    return _error(404, f"there is no model {name[:80]!r} of that version")
 
 
 def _error(status: int, text: str) -> Response:

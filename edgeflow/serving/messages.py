@@ -1,7 +1,7 @@
-"""Requests and answers of the HTTP door as bytes: JSON, and raw tensors behind it.
+"""Decode HTTP requests and encode answers: JSON, optionally followed by raw tensors.
 
-With the binary extension a body is a JSON header of as many bytes as ``Inference-Header-Content-Length``
-says, followed by the raw tensors, in order, of the inputs that announce a ``binary_data_size``.
+With the binary tensor extension, ``Inference-Header-Content-Length`` is the length of the JSON; the raw bytes
+of the inputs that have a ``binary_data_size`` follow it, in order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RequestedOutput(msgspec.Struct):
 
 
 class InferRequest(msgspec.Struct):
-    """What stands in the JSON of a request; keys that are not known are ignored."""
+    """The JSON of a request; unknown keys are ignored."""
 
     inputs: list[InputTensor]
     id: str = ""
@@ -50,7 +50,7 @@ class InferRequest(msgspec.Struct):
 
 
 class Request(NamedTuple):
-    """A request, checked: the inputs, which outputs in which order, and which of these in raw bytes."""
+    """A checked request: the inputs, the outputs to return, in order, and the names of those in raw bytes."""
 
     id: str
     inputs: dict[str, Array]
@@ -62,15 +62,15 @@ class Request(NamedTuple):
 def decode_request(
     body: bytes, header_length: str | None, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
 ) -> Request:
-    """Read the body of a request.
+    """Return the request in ``body``.
 
     Args:
         header_length: Value of ``Inference-Header-Content-Length``, if it was sent.
-        inputs: What the model takes.
-        outputs: What it gives.
+        inputs: Inputs of the model.
+        outputs: Outputs of the model.
 
     Raises:
-        ConfigError: If it is malformed, or not for this model.
+        ConfigError: If the request is malformed, or does not fit the model.
     """
     split = _header_length(header_length, len(body))
     try:
@@ -89,7 +89,11 @@ def decode_request(
 def encode_answer(
     model: str, version: str, request: Request, arrays: Mapping[str, Array]
 ) -> tuple[bytes, int | None]:
-    """Return the body of an answer, and the length of its JSON where raw tensors follow it."""
+    """Return the body of an answer, and the length of its JSON if raw tensors follow, else None.
+
+    Raises:
+        ConfigError: If an output with a value that is not finite would have to be written as JSON.
+    """
     raw: list[bytes] = []
     outputs = []
     for info in request.outputs:
@@ -108,7 +112,11 @@ def encode_answer(
 
 
 def choose_outputs(names: Sequence[str], outputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
-    """Return the outputs with these names; all where none are named."""
+    """Return the outputs called ``names``, each once; all outputs if ``names`` is empty.
+
+    Raises:
+        ConfigError: If the model has no output of that name.
+    """
     by_name = {info.name: info for info in outputs}
     for name in names:
         if name not in by_name:
@@ -117,7 +125,7 @@ def choose_outputs(names: Sequence[str], outputs: Sequence[TensorInfo]) -> tuple
 
 
 def check_names(given: Sequence[str], inputs: Sequence[TensorInfo]) -> None:
-    """Raise `ConfigError` if not every input is given, once."""
+    """Raise `ConfigError` unless each input of the model is given exactly once."""
     expected = sorted(info.name for info in inputs)
     if sorted(given) != expected:
         shown = ", ".join(name[:80] for name in sorted(given)[: len(expected) + 3])
@@ -125,19 +133,26 @@ def check_names(given: Sequence[str], inputs: Sequence[TensorInfo]) -> None:
 
 
 def timeout_of(parameters: Mapping[str, Any]) -> float | None:
-    """Return the request's own time limit: the parameter ``timeout``, in microseconds."""
+    """Return the request's time limit in seconds: the parameter ``timeout``, which is in microseconds.
+
+    Returns:
+        None if the parameter is absent or 0.
+
+    Raises:
+        ConfigError: If it is not a number of microseconds.
+    """
     value = parameters.get("timeout")
     if value is None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdecimal():
         value = int(value[:18])
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"the parameter timeout is a number of microseconds, not {value!r:.40}")
+        raise ConfigError(f"the parameter timeout must be a number of microseconds, got {value!r:.40}")
     return value / 1e6 if value else None
 
 
 def max_body_bytes(inputs: Sequence[TensorInfo]) -> int:
-    """The most that a sane request takes: a number in JSON has some 25 characters; and 1 MiB beside."""
+    """Return the size limit of a request: 32 bytes per number as JSON, the raw bytes, and 1 MiB."""
     return (1 << 20) + sum(32 * info.num_elements + info.num_bytes for info in inputs)
 
 
@@ -145,7 +160,7 @@ def _header_length(text: str | None, num_bytes: int) -> int:
     if text is None:
         return num_bytes
     if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) > num_bytes:
-        raise ConfigError(f"{HEADER_LENGTH}: {text[:40]!r} is no length within a body of {num_bytes:,} bytes")
+        raise ConfigError(f"{HEADER_LENGTH}: {text[:40]!r} is not a length within {num_bytes:,} bytes")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""Metrics of the server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _BATCH_BUCKETS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 class Metrics:
-    """Counters of one server, in a registry of their own."""
+    """Metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "edgeflow_serve_requests",
-            "Inference requests by door and outcome.",
+            "Inference requests by protocol and outcome.",
             ("protocol", "outcome"),
             registry=self._registry,
         )
@@ -35,15 +35,15 @@ class Metrics:
         )
         self.limit = Gauge("edgeflow_serve_limit", "Requests that may be in flight.", registry=self._registry)
         self.ready = Gauge(
-            "edgeflow_serve_ready", "1 if requests are answered, else 0.", registry=self._registry
+            "edgeflow_serve_ready", "1 if the server is ready for requests, else 0.", registry=self._registry
         )
-
         self.batch = Histogram(
             "edgeflow_serve_batch_requests",
-            "Requests that were answered together, by batch; empty without --batch.",
+            "Requests per batch; empty without --batch.",
             buckets=_BATCH_BUCKETS,
             registry=self._registry,
         )
 
     def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Both doors of one model, in one event loop, until the process is told to stop."""
+"""Run the HTTP and the gRPC server of one model, in one event loop, until the process is told to stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _STOP_GRACE_S: Final = 2.0
 
-#: Connections beside those whose requests are in flight: probes, idle clients.
+#: Connections allowed besides those with requests in flight: for probes and idle clients.
 _SPARE_CONNECTIONS: Final = 256
 
 
@@ -44,14 +44,16 @@ def serve_model(
     """Serve until SIGTERM or SIGINT; call it from the main thread.
 
     Args:
-        port: Of HTTP; 0 takes a free one.
-        grpc_port: Of gRPC; 0 takes a free one.
-        limit: Requests in flight; connections are bounded by a little more.
-        credentials: Of the server; clients must then show a certificate of the same authority.
-        on_listening: Told both addresses.
+        host: Name or IP address at which to listen.
+        port: Port of the HTTP server; 0 chooses a free one.
+        grpc_port: Port of the gRPC server; 0 chooses a free one.
+        limit: Limit of requests in flight; each server accepts 256 more connections (HTTP) or calls (gRPC).
+        server_version: Version that the servers report.
+        credentials: Certificate of the server; clients must then show one of the same authority.
+        on_listening: Called with the addresses of both servers.
 
     Raises:
-        ConfigError: If an address cannot be had.
+        ConfigError: If an address is malformed, in use, or not an address of this machine.
     """
     asyncio.run(_serve(service, host, port, grpc_port, limit, server_version, credentials, on_listening))
 

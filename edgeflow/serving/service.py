@@ -1,4 +1,4 @@
-"""One model behind both doors: admits requests, waits for their answers, ends those that nobody waits for."""
+"""Serve one model, whatever the protocol: admit requests, wait for answers, cancel abandoned requests."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 VERSION: Final = "1"
 
-#: Requests in flight beyond which the server says that it is overloaded.
+#: Default limit of requests in flight.
 DEFAULT_LIMIT: Final = 64
 
 
 class Backend(Protocol):
-    """What answers: a session of `edgeflow.deploy`, or a batcher before one."""
+    """Answers requests: a session of `edgeflow.deploy`, or a batcher in front of one."""
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]: ...
 
@@ -42,13 +42,16 @@ class ModelService:
     """A model that is served.
 
     Args:
-        name: By which clients ask for it.
-        graph: Of the model.
+        name: Name of the model for clients.
+        graph: Graph of the model.
         backend: Answers requests; cancelling one of its futures must end the request.
-        timeout_s: Of a request, where it does not bring a shorter one.
-        limit: Requests that may be in flight; further ones are refused at once.
-        is_ready: Whether the backend answers.
-        metrics: Where to count, if the backend counts there too.
+        timeout_s: Time limit of a request; a request may ask for a shorter one.
+        limit: Limit of requests in flight; further ones are refused at once.
+        is_ready: Returns whether the backend can answer requests.
+        metrics: Metrics to update, if the backend updates them too; default new ones.
+
+    Raises:
+        ConfigError: If ``limit`` is less than 1.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class ModelService:
         metrics: Metrics | None = None,
     ) -> None:
         if limit < 1:
-            raise ConfigError(f"at least 1 request must be admitted at a time, got {limit}")
+            raise ConfigError(f"the limit of requests in flight must be at least 1, got {limit}")
         self.name = name
         self.version = VERSION
         self.inputs = input_infos(graph)
@@ -80,36 +83,39 @@ class ModelService:
 
     @property
     def is_ready(self) -> bool:
+        """Whether the service answers requests; also sets the metric."""
         ready = not self.is_closing and self._is_ready()
         self.metrics.ready.set(ready)
         return ready
 
     def is_called(self, name: str, version: str = "") -> bool:
-        """Whether this is the model that somebody asks for."""
+        """Return whether this is the model that a request names; no version means any."""
         return name == self.name and version in ("", self.version)
 
     async def infer(
         self, inputs: Mapping[str, Array], *, timeout_s: float | None, protocol: str
     ) -> dict[str, Array]:
-        """Answer one request; if the caller is cancelled, so is the request.
+        """Return the outputs for one request; if the calling task is cancelled, the request is too.
 
         Args:
-            timeout_s: The request's own limit, if it has one.
-            protocol: For the metrics.
+            inputs: Every input by name.
+            timeout_s: The request's own time limit, if it has one.
+            protocol: Label for the metrics.
 
         Returns:
             Every output by name.
 
         Raises:
-            WorkerOverloadedError: If as many requests as allowed are in flight.
+            WorkerOverloadedError: If the limit of requests in flight is reached.
+            WorkerUnreachableError: If the server is closing.
             DeadlineExceededError: If there is no answer in time.
-            EdgeflowError: What the backend raises.
+            EdgeflowError: If the backend raises it.
         """
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         started_s = time.monotonic()
         with self._counted(protocol):
             args, kwargs = unflatten_inputs(self._graph, inputs)
-            # A submission may wait for a lock while a plan is replaced; others must not wait for that.
+            # A submission may wait for a lock while a plan is replaced; do not block the event loop.
             future = await asyncio.to_thread(self._backend.submit, *args, **kwargs)
             try:
                 async with asyncio.timeout(max(0.0, limit_s - (time.monotonic() - started_s))):
@@ -117,7 +123,7 @@ class ModelService:
             except TimeoutError as error:
                 raise DeadlineExceededError(f"no answer in {limit_s:.3f} s") from error
             finally:
-                # No effect on one that is done; ends one whose caller has left or whose time is up.
+                # Ends a request whose caller has gone or whose time is up; no effect on one that is done.
                 future.cancel()
             arrays = [to_array(leaf) for leaf in leaves(answer)]
             self.metrics.duration.labels(protocol).observe(time.monotonic() - started_s)
@@ -158,7 +164,7 @@ class ModelService:
 
 
 def sentence(error: Exception) -> str:
-    """What a client is told: our own words, or none at all."""
+    """Return the message for the client; a foreign exception is logged, and gets a neutral message."""
     if isinstance(error, EdgeflowError):
         return str(error)
     logger.error("request.failed", exc_info=error)

@@ -1,7 +1,7 @@
-"""Tensors of the Open Inference Protocol as numpy arrays, and back: JSON values, raw bytes, names, sizes.
+"""Convert tensors of the Open Inference Protocol, as JSON values or raw bytes, to numpy arrays and back.
 
-Raw bytes are little-endian and row-major. Nothing is allocated before the size that was announced is known to
-be that of the model's own input.
+Raw bytes are little-endian and row-major. An array is allocated only after its announced datatype and shape
+have been found to be those of the model's input.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DTYPES: Final = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
 
 
 class TensorInfo(NamedTuple):
-    """An input or an output of a model, as the protocol describes it."""
+    """Name, datatype and shape of an input or output, as in the protocol."""
 
     name: str
     datatype: str
@@ -47,14 +47,15 @@ class TensorInfo(NamedTuple):
 
 
 def input_infos(graph: ModelGraph) -> tuple[TensorInfo, ...]:
-    """The inputs of a graph, by the names that the graph has for them."""
+    """Return the inputs of a graph, under their names in the graph."""
     return tuple(_info(graph, name, name) for name in graph.inputs)
 
 
 def output_infos(graph: ModelGraph) -> tuple[TensorInfo, ...]:
-    """The outputs of a graph: by the keys of the module's answer where it has keys, else by their tensors.
+    """Return the outputs of a graph.
 
-    A name that occurs twice gets a number.
+    An output is named by its path in the module's answer, or after its tensor if the answer is one tensor. A
+    repeated name gets a number.
     """
     names: list[str] = []
     for path, tensor in zip(_paths(graph.output_structure, ""), graph.outputs, strict=True):
@@ -64,7 +65,7 @@ def output_infos(graph: ModelGraph) -> tuple[TensorInfo, ...]:
 
 
 def leaves(answer: Any) -> Iterator[Any]:
-    """The tensors of an answer, in the graph's flat order."""
+    """Yield the tensors of an answer, in the graph's flat order."""
     if isinstance(answer, Mapping):
         for item in answer.values():
             yield from leaves(item)
@@ -76,7 +77,7 @@ def leaves(answer: Any) -> Iterator[Any]:
 
 
 def check_input(info: TensorInfo, datatype: str, shape: Sequence[int]) -> None:
-    """Raise `ConfigError` if a request announces another tensor than the model takes."""
+    """Raise `ConfigError` if a request announces another datatype or shape than the model takes."""
     if datatype != info.datatype or tuple(shape) != info.shape:
         raise ConfigError(
             f"input {info.name!r}: the model takes {info.datatype}{list(info.shape)}, "
@@ -85,10 +86,10 @@ def check_input(info: TensorInfo, datatype: str, shape: Sequence[int]) -> None:
 
 
 def from_raw(info: TensorInfo, data: bytes | memoryview) -> Array:
-    """Return the tensor whose bytes are ``data``.
+    """Return the tensor whose bytes are ``data``, as a read-only view.
 
     Raises:
-        ConfigError: If there are too few or too many.
+        ConfigError: If the number of bytes is wrong, or a bool is neither 0 nor 1.
     """
     if len(data) != info.num_bytes:
         raise ConfigError(
@@ -102,14 +103,15 @@ def from_raw(info: TensorInfo, data: bytes | memoryview) -> Array:
 
 
 def to_raw(array: Array) -> bytes:
+    """Return the bytes of ``array``, row-major."""
     return np.ascontiguousarray(array).tobytes()
 
 
 def from_values(info: TensorInfo, values: Any) -> Array:
-    """Return the tensor with these values: a list, flat or nested, of numbers or booleans.
+    """Return the tensor with ``values``: a list of numbers or booleans, flat or nested.
 
     Raises:
-        ConfigError: If their number, their kind or a value does not fit.
+        ConfigError: If the number, the type or the range of the values does not fit.
     """
     flat: list[Any] = []
     _flatten(values, flat, limit=info.num_elements, depth=len(info.shape) + 1)
@@ -121,9 +123,9 @@ def from_values(info: TensorInfo, values: Any) -> Array:
     kinds: tuple[type, ...] = (bool,) if dtype == "bool" else (int, float) if "float" in dtype else (int,)
     for value in flat:
         if type(value) not in kinds:
-            raise ConfigError(f"input {info.name!r}: {value!r:.40} is no value of {info.datatype}")
+            raise ConfigError(f"input {info.name!r}: {value!r:.40} is not a value of {info.datatype}")
     try:
-        # Through float64 where it is a float, as JSON means it; integers as they are.
+        # Floats pass through float64, like numbers in JSON; integers must not, to keep every digit.
         array = np.array(flat, np.float64 if "float" in dtype else NUMPY_DTYPES[dtype])
     except OverflowError as error:
         raise ConfigError(f"input {info.name!r}: a value does not fit {info.datatype}: {error}") from error
@@ -131,16 +133,17 @@ def from_values(info: TensorInfo, values: Any) -> Array:
 
 
 def to_values(info: TensorInfo, array: Array) -> list[Any]:
-    """Return the flat values of an output for JSON.
+    """Return the values of an output for JSON, flat.
 
     Raises:
-        ConfigError: If one is not finite: JSON has no word for it, binary data has.
+        ConfigError: If a value is infinite or NaN, which JSON cannot express.
     """
     if "FP" in info.datatype or info.datatype == "BF16":
         array = array.astype(np.float64)
         if not np.isfinite(array).all():
             raise ConfigError(
-                f"output {info.name!r} is not finite everywhere, which JSON cannot say; ask for binary data"
+                f"output {info.name!r} is not finite everywhere, and JSON cannot express that; "
+                "request binary data"
             )
     values: list[Any] = array.reshape(-1).tolist()
     return values
@@ -149,10 +152,10 @@ def to_values(info: TensorInfo, array: Array) -> list[Any]:
 def _flatten(values: Any, flat: list[Any], *, limit: int, depth: int) -> None:
     if isinstance(values, list):
         if depth == 0:
-            raise ConfigError("a tensor's values are nested more deeply than it has dims")
+            raise ConfigError("a tensor's values are nested more deeply than its number of dims")
         for item in values:
             _flatten(item, flat, limit=limit, depth=depth - 1)
-    elif len(flat) <= limit:  # one too many is enough to be refused
+    elif len(flat) <= limit:  # one value too many is enough for the caller to refuse the tensor
         flat.append(values)
 
 
@@ -162,7 +165,7 @@ def _info(graph: ModelGraph, tensor: str, name: str) -> TensorInfo:
 
 
 def _paths(structure: Structure, path: str) -> Iterator[str]:
-    """Where each flat tensor stands: the keys on the way there, and positions below a key."""
+    """Yield the path of each flat tensor: keys and positions, joined by dots."""
     if structure.kind == "tensor":
         yield path
     elif structure.kind == "dict":

@@ -40,7 +40,7 @@ def test_nothing_is_overwritten(tmp_path: Path, again: str) -> None:
     make_authority(tmp_path)
     make_host(tmp_path, "nuc")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ConfigError, match="is there already and is not overwritten"):
+    with pytest.raises(ConfigError, match="already exists and is not overwritten"):
         make_authority(tmp_path) if again == "authority" else make_host(tmp_path, "nuc")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -59,7 +59,7 @@ def test_a_host_is_no_path(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("address", ["a b", "10.0.0.0/8", "*.lan", "http://x", ""])
 def test_an_address_is_a_name_or_an_ip(tmp_path: Path, address: str) -> None:
     make_authority(tmp_path)
-    with pytest.raises(ConfigError, match="neither an IP address nor the name"):
+    with pytest.raises(ConfigError, match="neither an IP address nor a host name"):
         make_host(tmp_path, "nuc", [address])
 
 
@@ -73,7 +73,7 @@ def test_a_key_that_others_can_read_is_refused(certificates: Path, tmp_path: Pat
     for name in ("ca.pem", "here.pem", "here.key"):
         (tmp_path / name).write_bytes((certificates / name).read_bytes())
     (tmp_path / "here.key").chmod(0o640)
-    with pytest.raises(ConfigError, match="can be read by others"):
+    with pytest.raises(ConfigError, match="is accessible to others"):
         Credentials.load(tmp_path, "here")
 
 

@@ -1,17 +1,17 @@
-"""What carries frames between ranks: the `Transport` protocol.
+"""The interface of a transport, which carries frames between ranks.
 
-A transport knows connections and frames, nothing of programs. Per epoch there is one connection for each
-pair of ranks that talk; frames go both ways on it, in order. Of two workers the lower rank dials; the
-client always dials. To add a transport: write a file beside this one, and name it in
-``tests/cluster/test_transport.py``, whose tests every transport passes.
+A transport knows connections and frames, but no programs. In each epoch, every pair of ranks that exchange
+frames has one connection, which carries frames both ways, in order. Of two workers the lower rank dials; the
+client always dials. To add a transport, write a file beside this one, and add it to
+``tests/cluster/test_transport.py``, whose tests every transport must pass.
 
-Contract, which the suite checks:
+Contract, which these tests check:
 
-* `Connection.send` queues and returns; it blocks on nothing. The array must not be changed afterwards.
+* `Connection.send` queues a frame and returns without waiting. The array must not be changed afterwards.
 * Frames arrive in the order sent, unchanged; the arrays that arrive belong to the receiver.
 * The calls to one `Handler` come from the transport's threads, one at a time: first any number of `admit` and
   `on_frame`, then at most one `on_lost`, and nothing after the connection's own `close`.
-* `close` lets what was queued go out, then ends the connection; the other side sees `on_lost(None)`.
+* `close` sends the queued frames, then ends the connection; the other side sees `on_lost(None)`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ import numpy as np
 from edgeflow.errors import CodecError, EdgeflowError
 from edgeflow.net.wire import Frame, Header, Kind
 
-#: Payload of a hello: the proof. Whoever has said no hello yet cannot make a listener hold more than this.
+#: Limit of a hello's payload, the proof; so an unknown caller makes a listener allocate no more than this.
 MAX_HELLO_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who dials, in which epoch: the first frame on a connection, and the answer to it.
+    """The first frame on a connection: epoch and rank of the dialling side; the answer repeats it.
 
     Attributes:
         proof: Shows that the dialling side belongs to the epoch; see `edgeflow.net.proof`. A transport
-            carries it, at most `MAX_HELLO_BYTES`, and does not look at it.
+            carries it, at most `MAX_HELLO_BYTES`, and does not read it.
     """
 
     epoch: int
@@ -48,10 +48,14 @@ class Hello:
 
     @staticmethod
     def of(frame: Frame | None) -> Hello:
-        """Raises `CodecError` if ``frame`` is no hello, or is incomplete (None)."""
+        """Return the hello in ``frame``.
+
+        Raises:
+            CodecError: If ``frame`` is of another kind, or incomplete (None).
+        """
         if frame is None or frame.kind is not Kind.HELLO:
             found = "a part of a frame" if frame is None else frame.kind.name
-            raise CodecError(f"a connection begins with a hello, not {found}")
+            raise CodecError(f"a connection must begin with a hello, got {found}")
         return Hello(frame.epoch, frame.source, frame.array.tobytes())
 
 
@@ -59,13 +63,13 @@ class Handler(Protocol):
     """The owner of one end of a connection."""
 
     def admit(self, header: Header) -> None:
-        """Look at a header before its payload is allocated; raise `EdgeflowError` to end the connection."""
+        """Check a header before its payload is allocated; raise `EdgeflowError` to end the connection."""
 
     def on_frame(self, frame: Frame) -> None:
         """Take a frame; it must not block."""
 
     def on_lost(self, error: EdgeflowError | None) -> None:
-        """The connection has ended: None if the other side closed it."""
+        """Learn that the connection has ended; ``error`` is None if the other side closed it."""
 
 
 class Connection(Protocol):
@@ -80,29 +84,29 @@ class Connection(Protocol):
 
     @property
     def is_carrying(self) -> bool:
-        """Whether data is on its way, either way, and arrives: what else goes there may have to wait for it.
+        """Whether data is moving, in either direction, so that other traffic to that peer may be delayed.
 
-        False where that is not known.
+        False if the transport cannot tell.
         """
 
     def close(self) -> None:
-        """Send what is queued, then end; may be called twice, and from a handler."""
+        """Send the queued frames, then end; may be called twice, and from a handler."""
 
 
 #: Decides about an incoming connection: returns its handler, or raises an `EdgeflowError` to refuse it,
-#: which the dialling side then raises from `dial`. An accepted hello is sent back as it came.
+#: which `dial` then raises on the dialling side. The transport sends an accepted hello back unchanged.
 Accept = Callable[[Hello, Connection], Handler]
 
 
 class Listener(Protocol):
-    """Takes incoming connections."""
+    """Accepts incoming connections."""
 
     @property
     def address(self) -> str:
-        """Where to dial it."""
+        """Address to dial."""
 
     def close(self) -> None:
-        """End every connection that it took, and take no more."""
+        """End every accepted connection, and accept no more."""
 
 
 class Transport(Protocol):
@@ -111,10 +115,10 @@ class Transport(Protocol):
     name: str
 
     def listen(self, bind: str, accept: Accept) -> Listener:
-        """Take connections at ``bind``.
+        """Accept connections at ``bind``.
 
         Raises:
-            ConfigError: If that address cannot be had.
+            ConfigError: If ``bind`` is malformed, in use, or not an address of this machine.
         """
 
     def dial(self, address: str, hello: Hello, handler: Handler, *, timeout_s: float) -> Connection:
@@ -122,8 +126,8 @@ class Transport(Protocol):
 
         Raises:
             WorkerUnreachableError: If nobody answers within ``timeout_s``.
-            EdgeflowError: What the other side refused it with.
+            EdgeflowError: The error with which the other side refused the connection.
         """
 
     def close(self) -> None:
-        """End every connection that it dialled."""
+        """End every connection that this transport has dialled."""

@@ -1,8 +1,8 @@
-"""Bytes over one TCP connection, plain or under TLS: what `edgeflow.net.transport.tcp` is built on.
+"""Streams of bytes over a TCP connection, plain or with TLS, for `edgeflow.net.transport.tcp`.
 
-One thread reads, and one at a time sends. `seal` turns what should be sent into what goes over the wire, and
-must be called in the order of sending; for a plain stream it is the same buffers. TLS works on buffers in
-memory (`ssl.MemoryBIO`) and not on the socket, because a TLS socket may not be used by two threads at once.
+One thread reads, and one thread at a time sends. `seal` encrypts buffers for the wire, and must be called in
+the order of sending; a plain stream returns the buffers unchanged. TLS works on buffers in memory
+(`ssl.MemoryBIO`) and not on the socket, because two threads must not use a TLS socket at once.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Final, Protocol
 from edgeflow.errors import WorkerUnreachableError
 from edgeflow.net.transport.silence import Heard
 
-#: What a connection that carries data and gets no acknowledgement may last, where nobody looks at `heard`.
-#: Not shorter: the system also ends by it a connection whose receiver acknowledges and has no room.
+#: The system ends a connection whose data is not acknowledged for this long: a fallback for systems without
+#: `heard`. Not shorter, because it also ends connections whose receiver acknowledges but has no room.
 _USER_TIMEOUT_MS: Final = 15_000
 
-#: Of a connection that carries nothing the system itself asks that often whether the other side is there.
+#: Interval at which the system probes an idle connection.
 _PROBE_S: Final = 1
 
 #: The head of Linux's ``struct tcp_info``: eight small fields, then words.
 _TCP_INFO: Final = struct.Struct("=8B17I")
 
-#: Encrypted bytes that are read at once: some records of TLS.
+#: Most encrypted bytes per read: a few TLS records.
 _RECORDS_BYTES: Final = 1 << 16
 
 
 class Credentials(Protocol):
-    """Where TLS contexts come from."""
+    """Makes TLS contexts."""
 
     def ssl_context(self, *, server: bool) -> ssl.SSLContext: ...
 
@@ -44,7 +44,7 @@ class Credentials(Protocol):
 class PlainStream:
     """A connected socket without encryption."""
 
-    #: More than this is not sealed at once; here there is nothing to seal.
+    #: Most payload bytes to pass to one `seal`; without encryption there is no limit.
     chunk_bytes: int = 1 << 62
 
     def __init__(self, connected: socket.socket) -> None:
@@ -58,45 +58,45 @@ class PlainStream:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def set_idle(self, seconds: float) -> None:
-        """From now on `receive_into` waits no longer than this."""
-        # Not `settimeout`, for which Python asks the system before every call whether it would wait.
+        """Limit the time that `receive_into` waits."""
+        # Not `settimeout`, with which Python polls the socket before each call.
         whole, fraction = divmod(max(0.001, seconds), 1.0)
         value = struct.pack("ll", int(whole), int(fraction * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
 
     def receive_into(self, target: memoryview) -> int:
-        """Wait for bytes; 0 at the end of the stream.
+        """Wait for bytes, and return their number; 0 at the end of the stream.
 
         Raises:
-            BlockingIOError: If none come within the idle time.
+            BlockingIOError: If none arrive within the time of `set_idle`.
             OSError: If the connection is broken.
         """
-        # Not MSG_WAITALL: measured, a thread that waits for the whole of it is woken later.
+        # Not MSG_WAITALL: in measurements, a thread that waits for all bytes was woken later.
         return self._socket.recv_into(target)
 
     def seal(self, buffers: Sequence[memoryview]) -> list[memoryview]:
-        """Return the bytes that carry ``buffers`` over the wire."""
+        """Return the bytes to send for ``buffers``."""
         return list(buffers)
 
     def send_now(self, buffers: Sequence[memoryview]) -> int:
-        """Hand sealed bytes to the system, as many as it takes without waiting; return how many."""
+        """Send as many of the sealed bytes as the system takes without waiting; return their number."""
         try:
             return self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
 
     def send_some(self, buffers: Sequence[memoryview]) -> int:
-        """The same, but wait until some are taken."""
+        """Send sealed bytes, waiting until the system takes some; return their number."""
         return self._socket.sendmsg(buffers)
 
     @property
     def num_unacknowledged(self) -> int:
-        """Bytes that the system holds because the other side has not acknowledged them."""
+        """Bytes in the system's send buffer that the other side has not acknowledged."""
         return int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
 
     @property
     def heard(self) -> Heard | None:
-        """What the system knows of the other side's; None where it does not say: only Linux does."""
+        """What the system knows about the other side; None if it does not tell (only Linux does)."""
         if not hasattr(socket, "TCP_INFO"):
             return None
         try:
@@ -112,22 +112,22 @@ class PlainStream:
         )
 
     def finish(self) -> None:
-        """Send nothing more; the other side reads to the end."""
+        """Send nothing more; the other side sees the end of the stream after the bytes sent."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
-        """End both directions; whoever waits for the socket goes on. May be called from any thread."""
+        """End both directions, which wakes threads that wait for the socket; callable from any thread."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Free the socket; nobody may use it any more."""
+        """Free the socket; no thread may use the stream afterwards."""
         self._socket.close()
 
 
 class TlsStream(PlainStream):
-    """The same under TLS; made by `handshake`, after the other side has been authenticated."""
+    """A socket with TLS; `handshake` makes it after it has authenticated the other side."""
 
     chunk_bytes = 1 << 18
 
@@ -159,7 +159,7 @@ class TlsStream(PlainStream):
     def seal(self, buffers: Sequence[memoryview]) -> list[memoryview]:
         with self._lock:
             for buffer in buffers:
-                if buffer:  # an empty record says nothing
+                if buffer:  # do not send empty TLS records
                     self._tls.write(buffer)
             return [memoryview(self._outgoing.read())]
 
@@ -171,14 +171,14 @@ def handshake(
     server_name: str | None,
     deadline_s: float,
 ) -> PlainStream:
-    """Return the stream on a connected socket, after the handshake if there is a context.
+    """Return the stream on a connected socket, after a TLS handshake if ``context`` is given.
 
     Args:
-        server_name: Whom this side, the client, expects; None on the server's side.
-        deadline_s: Of ``time.monotonic``, for the handshake.
+        server_name: Name or IP address that the server's certificate must have; None on the server's side.
+        deadline_s: End of the handshake, as a time of ``time.monotonic``.
 
     Raises:
-        WorkerUnreachableError: If the other side is not whom it should be, or speaks no TLS.
+        WorkerUnreachableError: If the other side's certificate is refused, or it does not speak TLS.
         OSError: If the connection breaks, or the handshake does not end in time.
     """
     if context is None:
@@ -189,7 +189,7 @@ def handshake(
         _shake(connected, tls.do_handshake, incoming, outgoing, deadline_s)
     except ssl.SSLError as error:
         with contextlib.suppress(OSError):
-            connected.sendall(outgoing.read())  # the alert that says why
+            connected.sendall(outgoing.read())  # the TLS alert with the reason
         raise WorkerUnreachableError(f"TLS handshake failed: {error.reason or error}") from error
     return TlsStream(connected, tls, incoming, outgoing)
 

@@ -1,9 +1,9 @@
 """Frames over gRPC: one bidirectional stream of raw bytes per connection.
 
-The method ``/edgeflow.v1.DataPlane/Exchange`` takes and gives messages as plain bytes (see
-`edgeflow.net.wire`), without protobuf around them, which would copy every tensor once more on each
-side. It lives on the worker's one server and port, so it works where only one port is open. Nothing is
-compressed: activations do not compress, and the time would be lost.
+The method ``/edgeflow.v1.DataPlane/Exchange`` takes and returns messages as raw bytes (see
+`edgeflow.net.wire`), without protobuf around them, which would copy every tensor once more on each side. The
+worker's control server carries it, so it works where only that port is open. Nothing is compressed, because
+activations hardly compress.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ logger = logging.getLogger(__name__)
 SERVICE: Final = "edgeflow.v1.DataPlane"
 METHOD: Final = "Exchange"
 
-#: One message: a chunk of a frame, or a control message with a whole program in it.
+#: Limit of one message: a chunk of a frame, or a control message with a whole program.
 MAX_MESSAGE_BYTES: Final = 64 << 20
 
-#: Streams that a server carries at once; each holds two of its threads.
+#: Limit of a server's concurrent streams; each holds a thread of its pool, and one that reads.
 MAX_STREAMS: Final = 64
 
-#: A peer that answers no ping for 10 + 5 seconds is gone. Pings are answered by gRPC's own threads, also
-#: while Python computes; a process that is stopped, or a cable that is cut, answers none.
+#: A peer is gone if nothing arrives from it for 10 s and then no answer to a ping for 5 s. gRPC's own threads
+#: answer pings, also while Python computes; a stopped process, or one behind a cut cable, does not answer.
 _KEEPALIVE: Final = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
 
-#: A stream of frames is asked after sooner, by the side that has dialled it: a link that drops packets, while
-#: everything else can be reached, is known by nothing else. The stream ends if nothing at all comes for 1 + 2
-#: seconds; what comes from the other side meanwhile, acknowledgements of a window among it, is an answer.
+#: The dialling side of a stream of frames sends pings sooner, because only these detect a link that drops
+#: packets between two ranks. The stream ends if nothing arrives for 1 s and then no answer for 2 s; anything
+#: from the other side, such as a window update, counts as an answer.
 _STREAM_KEEPALIVE: Final = (("grpc.keepalive_time_ms", 1_000), ("grpc.keepalive_timeout_ms", 2_000))
 
-#: How gRPC says that: the system has ended the connection, or a ping was not answered.
+#: How gRPC words such an end: the system has ended the connection, or a ping was not answered.
 _SILENT: Final = (os.strerror(errno.ETIMEDOUT), "ping timeout", "keepalive")
 
 _CHANNEL_OPTIONS: Final = (
@@ -64,9 +64,9 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # A connection of its own for every channel: a stream of frames must not share its window with another.
+    # Each channel needs its own connection: a stream of frames must not share a flow-control window.
     ("grpc.use_local_subchannel_pool", 1),
-    # Workers are found by address; a proxy from the environment is meant for the outside world.
+    # Workers are dialled by address; a proxy from the environment is for destinations outside.
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -79,30 +79,30 @@ SERVER_OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
-    # Without this two workers may bind one port, and each gets half of the calls.
+    # Otherwise two workers could bind the same port, and each would get some of the calls.
     ("grpc.so_reuseport", 0),
-    # Who connects must get through the handshakes of TLS and HTTP/2 in this time.
+    # Time limit of the TLS and HTTP/2 handshakes.
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # Of a call's metadata; ours are a token and an error's fields.
+    # Limit of a call's metadata: a token, or an error's fields.
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
-    # Calls of one connection; a coordinator has one for control, and one for each stream.
+    # Limit of concurrent calls per connection; a coordinator has one connection for control calls, and one
+    # for each stream.
     ("grpc.max_concurrent_streams", 64),
 )
 
-#: A stream whose hello is not there by then is ended: it holds a thread.
+#: Time limit for a stream's hello; until then an unknown caller holds a thread.
 HELLO_TIMEOUT_S: Final = 10.0
 
 #: How long `close` waits for the other side before it cuts the connection.
 _CLOSE_GRACE_S: Final = 2.0
 
-
-#: The first message of a frame, and the rest, which are made when they are due.
+#: The first message of a frame, and the others, which are encoded when they are sent.
 _Outgoing = tuple[bytes, Iterator[bytes]]
 
 
 class _Outbox:
-    """Frames on their way out, as an iterator of messages that gRPC's sending thread consumes."""
+    """A queue of frames to send, as an iterator of messages that gRPC's sending thread consumes."""
 
     def __init__(self, peer: str) -> None:
         self._peer = peer
@@ -112,21 +112,21 @@ class _Outbox:
 
     def put(self, frame: Frame) -> None:
         messages = encode(frame)
-        first = next(messages)  # a frame that cannot be encoded is the caller's mistake, so it is found here
+        first = next(messages)  # encode the header now, so that an invalid frame raises in the caller
         with self._lock:
             if self._is_closed:
                 raise WorkerUnreachableError(f"the connection with {self._peer} has ended")
             self._queue.put((first, messages))
 
     def close(self, error: EdgeflowError | None = None) -> None:
-        """End after what is queued, with ``error`` if given."""
+        """End after the queued frames, with ``error`` if given."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
                 self._queue.put(error)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield messages until closed; raises the error it was closed with."""
+        """Yield messages until the outbox is closed; raise the error with which it was closed."""
         while True:
             item = self._queue.get()
             if item is None:
@@ -151,7 +151,7 @@ class _End:
 
     @property
     def is_carrying(self) -> bool:
-        return False  # gRPC does not say it
+        return False  # gRPC does not tell
 
     def close(self) -> None:
         self._is_ours_to_end = True
@@ -170,7 +170,7 @@ class _End:
                     handler.on_frame(frame)
             else:
                 if decoder.is_mid_frame:
-                    error = fault = CodecError(f"the connection with {self.peer} ended in mid-frame")
+                    error = fault = CodecError(f"the connection with {self.peer} ended within a frame")
         except grpc.RpcError as failure:
             error = _reason(failure, self.peer)
         except EdgeflowError as failure:
@@ -183,12 +183,12 @@ class _End:
             handler.on_lost(error)
 
     def end(self, fault: EdgeflowError | None) -> None:
-        """End this side; ``fault`` is what the other side did wrong, and hears as the status of the call."""
+        """End this side; ``fault``, an error of the other side, becomes the status of the call."""
         self.outbox.close(fault)
 
 
 def _reason(failure: grpc.RpcError, peer: str) -> EdgeflowError:
-    """Why a stream has ended; gRPC says in words alone that it was silence."""
+    """Return why a stream has ended; only gRPC's wording tells a silent link from other causes."""
     error = from_rpc_error(failure, where=peer)
     is_silent = type(error) is WorkerUnreachableError and any(words in str(error) for words in _SILENT)
     return LinkSilentError(str(error)) if is_silent else error
@@ -254,13 +254,15 @@ class _DialledEnd(_End):
     def _run(self) -> None:
         try:
             if Hello.of(decode(next(self._call))) != self._hello:
-                raise CodecError(f"{self.peer} answers the hello of somebody else")
+                raise CodecError(f"{self.peer} answers another hello than the one sent")
         except grpc.RpcError as failure:
             waited_s = time.monotonic() - self._started_s
             self._answer.put(from_rpc_error(failure, where=self.peer, waited_s=waited_s))
             return
         except StopIteration:
-            self._answer.put(WorkerUnreachableError(f"{self.peer} ended the connection at once"))
+            self._answer.put(
+                WorkerUnreachableError(f"{self.peer} ended the connection before its first frame")
+            )
             return
         except EdgeflowError as error:
             self._answer.put(error)
@@ -271,16 +273,20 @@ class _DialledEnd(_End):
         self._channel.close()
 
     def end(self, fault: EdgeflowError | None) -> None:
+        """End this side; a client cannot send a status, so ``fault`` cancels the call."""
         self.outbox.close()
         if fault is not None:
             self._call.cancel()
 
 
 class Exchange:
-    """The server's half: a generic handler that any gRPC server can carry.
+    """The listening side: a generic handler that can be added to any gRPC server.
 
     Args:
         accept: Decides about incoming connections.
+        max_payload_bytes: Limit of one frame.
+        max_streams: Limit of concurrent streams; further ones are refused.
+        hello_timeout_s: Time limit for a stream's hello.
     """
 
     def __init__(
@@ -305,7 +311,7 @@ class Exchange:
         return grpc.method_handlers_generic_handler(SERVICE, {METHOD: method})
 
     def close(self) -> None:
-        """End every connection; what was queued goes out first."""
+        """End every connection, after its queued frames."""
         with self._lock:
             ends = tuple(self._ends)
         for end in ends:
@@ -336,20 +342,20 @@ class Exchange:
             with translated(context):
                 yield from end.outbox
         finally:
-            # Whatever ended this generator has ended the call, so the reader is about to end as well.
+            # The end of this generator ends the call, and so the reader.
             end.outbox.close()
             with self._lock:
                 self._ends.discard(end)
 
     def _first(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        """Wait for the first message, but not for ever: whoever says nothing holds a thread of the server."""
+        """Return the first message; cancel the call if it does not arrive in time, to free the thread."""
         impatient = threading.Timer(self._hello_timeout_s, context.cancel)
         impatient.daemon = True
         impatient.start()
         try:
             return next(messages, b"")
         except grpc.RpcError:
-            # Nobody will read this: the call has been cancelled, by either side.
+            # Either side has cancelled the call, so the other side does not see this error.
             raise CodecError(f"no hello in {self._hello_timeout_s:g} s") from None
         finally:
             impatient.cancel()
@@ -409,10 +415,10 @@ class GrpcTransport:
 def open_channel(
     address: str, credentials: Credentials | None, *, keepalive: Iterable[tuple[str, int]] = _KEEPALIVE
 ) -> grpc.Channel:
-    """Return a channel to ``HOST:PORT``; without credentials in the clear.
+    """Return a channel to ``HOST:PORT``, unencrypted without credentials.
 
-    Addresses come from files and from other machines, so they are never taken as a target of another kind:
-    gRPC would open ``unix:docker.sock`` as a socket of this machine.
+    Addresses come from files and from other machines, so they are always resolved as host names: gRPC would
+    open ``unix:docker.sock`` as a socket of this machine.
     """
     target = f"dns:///{address}"
     options = (*keepalive, *_CHANNEL_OPTIONS)
@@ -424,10 +430,10 @@ def open_channel(
 def bind_server(
     server: grpc.Server | grpc.aio.Server, bind: str, credentials: Credentials | None = None
 ) -> str:
-    """Bind ``HOST:PORT`` and return it with the port that was given for port 0.
+    """Bind ``HOST:PORT``, and return it with the actual port in place of 0.
 
     Raises:
-        ConfigError: If the address is malformed, or cannot be had.
+        ConfigError: If the address is malformed, in use, or not an address of this machine.
     """
     host, _ = split_bind(bind)
     bound = 0
@@ -437,5 +443,5 @@ def bind_server(
         else:
             bound = server.add_secure_port(bind, credentials.server_credentials())
     if bound == 0:
-        raise ConfigError(f"cannot listen at {bind}: the address is taken, or is not this machine's")
+        raise ConfigError(f"cannot listen at {bind}: it is in use, or not an address of this machine")
     return join_address(host, bound)

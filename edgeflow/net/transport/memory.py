@@ -1,7 +1,7 @@
 """A transport within one process: for tests, and the simplest example of the contract.
 
-Frames are encoded and decoded as on a real wire, so that no array is shared by accident and the codec is
-tested too. Every end of a connection delivers from a thread of its own. Links can be cut.
+Frames are encoded and decoded as on a real wire, so that no array is shared by accident and tests cover the
+codec. Each end of a connection delivers frames from its own thread.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class MemoryNetwork:
         self._next_port = 1
 
     def new_address(self) -> str:
+        """Return an address that no listener has."""
         self._next_port += 1
         return f"memory:{self._next_port - 1}"
 
@@ -55,7 +56,7 @@ class _End:
 
     @property
     def is_carrying(self) -> bool:
-        return False  # nothing is ever on its way
+        return False  # frames arrive at once
 
     def close(self) -> None:
         with self._lock:
@@ -78,7 +79,7 @@ class _End:
                 if frame is not None:
                     self.handler.on_frame(frame)
             if decoder.is_mid_frame:
-                error = CodecError("the connection ended in mid-frame")
+                error = CodecError("the connection ended within a frame")
         except EdgeflowError as failure:
             error = failure
         if not self._is_closed:
@@ -112,7 +113,7 @@ class MemoryTransport:
     def listen(self, bind: str, accept: Accept) -> _Listener:
         address = bind or self._network.new_address()
         if address in self._network.listeners:
-            raise ConfigError(f"cannot listen at {address}: it is taken")
+            raise ConfigError(f"cannot listen at {address}: it is in use")
         listener = _Listener(self._network, address, accept, self._max_payload_bytes)
         self._network.listeners[address] = listener
         return listener

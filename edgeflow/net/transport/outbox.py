@@ -1,4 +1,4 @@
-"""What is to be sent on one connection: at once if the system takes it, else by a thread of its own."""
+"""Send frames on one connection: at once if the system's buffer has room, else from a sending thread."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from edgeflow.errors import WorkerUnreachableError
 from edgeflow.net.transport.bytestream import PlainStream
 from edgeflow.net.wire import Frame, byte_view, encode_header
 
-#: Header and payload of a frame, or of what is left of it.
+#: Header and payload of a frame, or an empty header and the rest of a payload.
 _Pair = tuple[memoryview, memoryview]
 
 
 class Outbox:
-    """Frames on their way out, in order; `put` never waits for the other side.
+    """Sends frames in order; `put` never waits for the other side.
 
-    Until `open` frames are only kept. The thread is started when the system first takes less than a whole
-    frame, and lives to the end of the connection.
+    Before `open`, frames are only queued. The sending thread starts when the system first takes less than a
+    whole frame, and lives until the end of the connection.
     """
 
     def __init__(self, stream: PlainStream, peer: str) -> None:
@@ -29,21 +29,21 @@ class Outbox:
         self._is_open = False
         self._is_closed = False
         self._waiting: deque[_Pair] = deque()
-        #: Sealed bytes that go next. While the thread runs only it changes them, but for `end`.
+        #: Sealed bytes to send next. Once they are left to the thread, only the thread and `end` change them.
         self._sealed: list[memoryview] = []
         self._thread: threading.Thread | None = None
         self._num_sent = 0
 
     @property
     def num_acknowledged(self) -> int:
-        """Bytes that have reached the other side's system; -1 if that cannot be said any more."""
+        """Bytes that the other side's system has acknowledged; -1 once the socket is closed."""
         try:
             return self._num_sent - self._stream.num_unacknowledged
         except (OSError, ValueError):  # ValueError: the socket is closed
             return -1
 
     def open(self, first: Frame) -> None:
-        """Send ``first``, then what is kept, and from now on what comes."""
+        """Send ``first``, then the queued frames; from now on `put` sends."""
         with self._lock:
             kept, self._waiting = self._waiting, deque()
             self._is_open = True
@@ -53,7 +53,7 @@ class Outbox:
                 self._stream.finish()
 
     def put(self, frame: Frame) -> None:
-        """Send a frame, or keep it for the thread.
+        """Send a frame, or queue it for the thread.
 
         Raises:
             WorkerUnreachableError: If the connection has ended.
@@ -66,7 +66,7 @@ class Outbox:
             self._put(pair)
 
     def close(self, last: Frame | None) -> None:
-        """Send ``last`` after what is kept, and nothing more; may be called twice."""
+        """Send ``last`` after the queued frames, and nothing more; may be called twice."""
         with self._lock:
             if self._is_closed:
                 return
@@ -80,7 +80,7 @@ class Outbox:
                 self._stream.finish()
 
     def end(self) -> None:
-        """Forget what is kept. The stream has been cut, so the thread waits for nothing and ends."""
+        """Drop the queued frames and join the thread; cut the stream first, so that the thread ends."""
         with self._lock:
             self._is_closed = True
             self._waiting.clear()
@@ -97,7 +97,7 @@ class Outbox:
             try:
                 sent = self._stream.send_now(sealed)
             except OSError as error:
-                self._is_closed = True  # the reader finds out as well, and tells the handler
+                self._is_closed = True  # the reader notices too, and tells the handler
                 raise WorkerUnreachableError(
                     f"the connection with {self._peer} has ended: {error}"
                 ) from error
@@ -118,17 +118,17 @@ class Outbox:
             except OSError:
                 sent = -1
             with self._lock:
-                if sent < 0:  # the reader finds out as well
+                if sent < 0:  # the reader notices too, and tells the handler
                     self._is_closed = True
                     self._waiting.clear()
                     self._sealed = []
                 elif self._sealed:
                     self._num_sent += sent
                     self._sealed = _after(sealed, sent)
-            del sealed  # waiting for the next one must not keep this one in memory
+            del sealed  # do not keep it in memory while waiting for the next frame
 
     def _next(self) -> list[memoryview] | None:
-        """Wait for something to send; None at the end."""
+        """Wait for bytes to send, and return them sealed; None at the end."""
         with self._lock:
             while not self._sealed and not self._waiting and not self._is_closed:
                 self._wake.wait()

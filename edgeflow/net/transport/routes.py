@@ -1,9 +1,9 @@
-"""Several ways to one rank: the fast one where it works, else the next.
+"""Routes to a rank: use the fastest transport that works.
 
-Where a rank can be reached is written as its ways in the order in which they should be tried,
-``tcp://10.0.0.2:40123,grpc://10.0.0.2:7000``; a bare ``HOST:PORT`` means gRPC, which every worker carries on
-its control port. Each connection chooses for itself, so that a port that is closed between two workers costs
-these two the fast way and nobody else.
+The routes to a rank are written in the order in which to try them,
+``tcp://10.0.0.2:40123,grpc://10.0.0.2:7000``; a bare ``HOST:PORT`` means gRPC, which every worker offers on
+its control port. Each connection tries them by itself, so a port that is blocked between two workers slows
+down the connection of these two only.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from edgeflow.net.transport.base import Accept, Connection, Handler, Hello, List
 
 logger = logging.getLogger(__name__)
 
-#: What people may ask for.
+#: Values of the option ``--transport``.
 CHOICES: Final = ("auto", "tcp", "grpc")
 
-#: Transports that a way may name.
+#: Transports that a route may name.
 ROUTED: Final = frozenset(CHOICES) - {"auto"}
 
-#: Characters of all ways to one rank; host names have up to 253.
+#: Limit of the routes to one rank, in characters; a host name may have 253.
 MAX_ROUTES_LENGTH: Final = 600
 
-#: What a way that has another behind it may take to answer: a firewall that drops packets says nothing.
+#: Time limit of a route that is not the last one: a firewall may drop packets without an answer.
 _TRY_S: Final = 2.0
 
 
@@ -37,18 +37,19 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z
 
 
 class Route(NamedTuple):
-    """One way to a rank: a transport's name, and an address of that transport."""
+    """Name of a transport, and the address at which a rank listens with it."""
 
     transport: str
     address: str
 
 
 def format_routes(routes: Iterable[Route]) -> str:
+    """Return ``routes`` as text, in order."""
     return ",".join(f"{route.transport}://{route.address}" for route in routes)
 
 
 def parse_routes(text: str) -> tuple[Route, ...]:
-    """Read what `format_routes` wrote, or a bare address.
+    """Return the routes in ``text``: the inverse of `format_routes`; a bare address means gRPC.
 
     Examples:
         >>> parse_routes("tcp://pi4:40123,grpc://pi4:7000")[0]
@@ -66,19 +67,20 @@ def parse_routes(text: str) -> tuple[Route, ...]:
 def choose_routes(
     addresses: Mapping[int, str], ports: Mapping[int, Mapping[str, int]], choice: str
 ) -> Mapping[int, str]:
-    """Return where each rank's frames should go.
+    """Return the routes to each rank, as text.
 
     Args:
         addresses: Rank -> ``HOST:PORT`` of its control plane.
-        ports: Rank -> transport -> port, on the same host, of the ways that it offers besides gRPC.
-        choice: One of `CHOICES`. With ``auto`` the fast way is used if every rank offers it: who waits for
-            the slowest gains nothing from a mixture, and plans are predicted for one.
+        ports: Rank -> transport -> port, on the same host, of the transports that it offers besides gRPC.
+        choice: One of `CHOICES`. ``auto`` prefers TCP if every rank offers it, and else uses gRPC for all: a
+            mixture gains little, because requests wait for the slowest rank, and predictions assume one
+            transport.
 
     Raises:
-        ConfigError: If ``tcp`` is asked for and a rank does not offer it.
+        ConfigError: If ``choice`` is unknown, or is ``tcp`` and a rank does not offer it.
     """
     if choice not in CHOICES:
-        raise ConfigError(f"no transport {choice!r}; known: {', '.join(CHOICES)}")
+        raise ConfigError(f"unknown transport {choice!r}; known: {', '.join(CHOICES)}")
     without = sorted(rank for rank in addresses if not ports.get(rank, {}).get("tcp"))
     if choice == "tcp" and without:
         raise ConfigError(f"ranks {without} do not offer tcp; start their workers without --transport grpc")
@@ -96,7 +98,11 @@ def choose_routes(
 
 
 def check_address(address: str) -> None:
-    """Raise `ConfigError` if ``address`` is not ``HOST:PORT``, or such ways to a peer: it is dialled."""
+    """Check the address of a peer, which this worker will dial.
+
+    Raises:
+        ConfigError: If ``address`` is neither ``HOST:PORT`` nor routes with one such address per transport.
+    """
     routes = parse_routes(address[:MAX_ROUTES_LENGTH])
     names = [route.transport for route in routes]
     is_sane = len(address) <= MAX_ROUTES_LENGTH and len(set(names)) == len(names) and set(names) <= ROUTED
@@ -110,7 +116,7 @@ def _is_host_and_port(address: str) -> bool:
 
 
 class RoutedTransport:
-    """Dials by routes, over the transports that it is given; it listens with none of them."""
+    """Dials by routes, over the given transports; it cannot listen."""
 
     name = "routed"
 
@@ -118,23 +124,23 @@ class RoutedTransport:
         self._transports = {transport.name: transport for transport in transports}
 
     def listen(self, bind: str, accept: Accept) -> Listener:
-        raise NotImplementedError("each transport listens at an address of its own")
+        raise NotImplementedError("listen with each transport, at its own address")
 
     def dial(self, address: str, hello: Hello, handler: Handler, *, timeout_s: float) -> Connection:
-        """Try each way in turn; see `Transport.dial`."""
+        """Try each route in turn; see `Transport.dial`."""
         return self.connect(address, hello, handler, timeout_s=timeout_s)[1]
 
     def connect(
         self, address: str, hello: Hello, handler: Handler, *, timeout_s: float
     ) -> tuple[Route, Connection]:
-        """The same, and say which way it was.
+        """Dial, and return also the route that worked.
 
-        Only who cannot be reached one way is tried another: a refusal is an answer.
+        The next route is tried only if the peer cannot be reached: a refusal is final.
         """
         deadline_s = time.monotonic() + timeout_s
         routes = [route for route in parse_routes(address) if route.transport in self._transports]
         if not routes:
-            raise ConfigError(f"no way to {address!r}: this side speaks {', '.join(self._transports)}")
+            raise ConfigError(f"no route to {address!r}: this side offers {', '.join(self._transports)}")
         for route in routes[:-1]:
             transport = self._transports[route.transport]
             try:

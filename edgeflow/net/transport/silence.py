@@ -1,31 +1,31 @@
-"""When a connection is dead though nobody has closed it: a link that drops packets says nothing; pure.
+"""Detect a dead connection that nobody has closed, because its link drops packets; a pure state machine.
 
-What is looked at is whether the other side's *system* acknowledges, not whether its process answers: a
-process may be busy, stopped, or wait for the interpreter's lock, and its system acknowledges all the same.
-Nor is it whether bytes advance: a receiver that has no room for more acknowledges that. On a slow link with a
-deep queue acknowledgements keep coming while a long frame drains, each a packet's time after the one before;
-only the first waits for what others have put into the queue.
+The criterion is whether the other side's *system* acknowledges, not whether its process answers: the system
+acknowledges also while the process is busy, stopped, or waits for the interpreter's lock. Progress of the
+stream is no criterion either: a receiver whose buffer is full acknowledges without taking bytes. On a slow
+link with a deep queue, acknowledgements keep coming while a long frame drains, one packet time apart; only
+the first is delayed by the traffic of others in the queue.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-#: So long without any acknowledgement, while one is due, is a dead link. Four retransmissions of a near
-#: neighbour fit in (0.2, 0.6, 1.4 s after the first try).
+#: A link is dead after this time without any acknowledgement while one is due. Three retransmissions on a
+#: local network fit in (0.2, 0.6 and 1.4 s after the first transmission).
 SILENT_S: Final = 2.0
 
-#: On links that are slow by themselves, that many round trips, if that is more.
+#: On slow links the limit is this many round trips, if that is longer.
 _ROUND_TRIPS: Final = 3.0
 
 
 class Heard(NamedTuple):
-    """What the system knows of the other side.
+    """What the operating system knows about the other side of a connection.
 
     Attributes:
-        is_due: Whether something is on its way that the other side is to acknowledge: data or a probe.
-        ago_s: Since anything was last heard of it.
-        round_trip_s: As measured, with its usual deviation on top.
+        is_due: Whether data or a probe has been sent that the other side has not acknowledged.
+        ago_s: Time since its last acknowledgement.
+        round_trip_s: Smoothed round-trip time, plus four times its deviation.
     """
 
     is_due: bool
@@ -34,21 +34,22 @@ class Heard(NamedTuple):
 
 
 class Silence:
-    """How long an acknowledgement has been due; one for each connection."""
+    """Measures for how long an acknowledgement has been due on one connection."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
 
     def look(self, heard: Heard | None, now_s: float) -> float | None:
-        """Return for how long there has been silence if that is too long, else None.
+        """Return the duration of the silence if it exceeds the limit, else None.
 
         Args:
-            heard: None if the system cannot say it; then it is never too long.
+            heard: None if the system cannot tell; then no silence is too long.
         """
         if heard is None or not heard.is_due:
             self._since_s = None
             return None
-        # What is due now may have been sent since the last look, and long after the last word.
+        # Count from the first look at which something was due: it may have been sent long after the last
+        # acknowledgement. Any later acknowledgement restarts the count.
         self._since_s = max(now_s if self._since_s is None else self._since_s, now_s - heard.ago_s)
         silent_s = now_s - self._since_s
         return silent_s if silent_s >= max(SILENT_S, _ROUND_TRIPS * heard.round_trip_s) else None

@@ -1,15 +1,16 @@
-"""Frames over TCP: the fast way between machines that can reach each other's ports.
+"""Frames over TCP: the fastest transport, for machines that can reach each other's ports.
 
-The frames of `edgeflow.net.wire` follow one another on one connection a pair of ranks; nothing is added
-to them. A frame is handed to the system from the thread that sends it, header and payload in one call and
-without a copy in this process; only what the system does not take at once waits for a thread of its own. So
-a small frame costs no hand-over between threads, and a slow receiver still blocks nobody. A thread per
-connection reads, straight into the arrays that are delivered (`edgeflow.net.stream`).
+Each pair of ranks has one connection, on which the frames of `edgeflow.net.wire` follow one another without
+anything between them. The calling thread passes a frame to the system, header and payload in one call and
+without a copy in this process; a sending thread takes over only if the system does not take the whole frame
+at once. So a small frame needs no switch of threads, and a slow receiver does not block the caller. One
+thread per connection reads, straight into the arrays that are delivered (`edgeflow.net.stream`).
 
-A connection ends with a goodbye, empty or with the reason; an end of the stream without one means that the
-other process is gone. A link that drops packets, or a machine that lost its power, closes nothing: each side
-looks whether the other's system acknowledges what it should (`edgeflow.net.transport.silence`). Since not
-every system tells that, and a process may hang, it also asks an idle connection now and then.
+A connection ends with a goodbye, empty or with a reason; an end of the stream without one means that the
+other process is gone. A link that drops packets, or a machine that loses power, closes no connection:
+therefore each side checks whether the other's system acknowledges what was sent
+(`edgeflow.net.transport.silence`). Since not every system tells, and a process may hang, it also sends a ping
+if nothing arrives for a while.
 """
 
 from __future__ import annotations
@@ -37,26 +38,26 @@ from edgeflow.net.wire import MAX_NOTICE_BYTES, MAX_PAYLOAD_BYTES, Frame, Header
 
 logger = logging.getLogger(__name__)
 
-#: Who hears nothing looks that often whether what was sent is acknowledged.
+#: Interval at which a side that receives nothing checks whether the other side acknowledges.
 _LOOK_S: Final = 0.25
 
-#: What has moved so lately is moving.
+#: A transfer counts as moving for this long after its last progress.
 _CARRYING_S: Final = 1.0
 
-#: Who hears nothing for so long asks whether the other side is there.
+#: Interval at which a side that receives nothing sends a ping.
 IDLE_S: Final = 5.0
 
-#: Of so many questions without an answer the last one was one too many. A Python that is busy answers late,
-#: because its reader waits for the interpreter's lock.
+#: Number of such intervals without an answer after which the other side is gone. Several, because a busy
+#: process answers late: its reader waits for the interpreter's lock.
 _MAX_SILENT: Final = 3
 
-#: Connections that a listener carries at once, those that have not said hello included.
+#: Limit of a listener's connections, including those that have not sent a hello.
 MAX_CONNECTIONS: Final = 64
 
-#: A dialling side that has not said hello by then is cut off.
+#: Time limit for the TLS handshake and the hello of the dialling side.
 _HELLO_TIMEOUT_S: Final = 10.0
 
-#: How long a connection that this side has ended may take to come to its end while nothing moves.
+#: How long to wait, without progress, for the other side to end a connection that this side has ended.
 _CLOSE_GRACE_S: Final = 2.0
 
 _ASKS, _ANSWERS = 0, 1
@@ -66,9 +67,9 @@ class _End:
     """One end of a connection.
 
     Args:
-        stream: It may hold nothing yet but what the other side has sent.
-        peer: Who the other side is, for messages.
-        deadline_s: Until when the first frame must be here.
+        stream: A stream on which this side has sent nothing yet.
+        peer: Name of the other side, for messages.
+        deadline_s: When the first frame must have arrived, as a time of ``time.monotonic``.
     """
 
     def __init__(self, stream: PlainStream, peer: str, allocate: Allocate, *, deadline_s: float) -> None:
@@ -84,7 +85,7 @@ class _End:
         self._num_acknowledged = 0
         self._frames = self._read()
 
-    # What its owner calls, from any thread.
+    # The connection's owner calls these, from any thread.
 
     def send(self, frame: Frame) -> None:
         self._outbox.put(frame)
@@ -104,27 +105,29 @@ class _End:
         self._is_ours_to_end = True
         self._stream.cut()
 
-    # The beginning.
+    # Opening the connection.
 
     def greet(self, hello: Hello) -> None:
-        """Say hello, and wait for it to come back: the dialling side's half.
+        """Send a hello, and wait for it to come back: the dialling side's half.
 
         Raises:
-            WorkerUnreachableError: If there is no answer in time.
-            EdgeflowError: What the other side refuses it with.
+            OSError: If the connection breaks, or there is no answer in time.
+            WorkerUnreachableError: If the other side ends the connection.
+            EdgeflowError: The error with which the other side refuses the connection.
         """
         self._outbox.open(hello.frame())
         answer = self._first()
         if answer.kind is Kind.GOODBYE:
-            raise _reason(answer, self.peer) or WorkerUnreachableError(f"{self.peer} wants no connection")
+            raise _reason(answer, self.peer) or WorkerUnreachableError(f"{self.peer} closed the connection")
         if Hello.of(answer) != hello:
-            raise CodecError(f"{self.peer} answers the hello of somebody else")
+            raise CodecError(f"{self.peer} answers another hello than the one sent")
 
     def be_greeted(self, accept: Accept) -> Handler:
-        """Take a hello and answer it; until then nothing is sent, whatever the connection's owner does.
+        """Receive a hello and answer it: the listening side's half. Frames sent before are queued until then.
 
         Raises:
-            EdgeflowError: What ``accept`` refuses it with; the other side has been told.
+            OSError: If the connection breaks, or there is no hello in time.
+            EdgeflowError: The error with which ``accept`` refuses the connection; see `refuse`.
         """
         self._reader.max_payload_bytes = MAX_HELLO_BYTES
         hello = Hello.of(self._first())
@@ -133,7 +136,7 @@ class _End:
         return handler
 
     def refuse(self, error: EdgeflowError) -> None:
-        """Say why there is no connection."""
+        """Tell the other side why the connection is refused, and end it."""
         self._outbox.open(_goodbye(error))
         self._outbox.close(None)
         self._drain()
@@ -141,9 +144,9 @@ class _End:
     def _first(self) -> Frame:
         for frame in self._frames:
             return frame
-        raise WorkerUnreachableError(f"{self.peer} ended the connection at once")
+        raise WorkerUnreachableError(f"{self.peer} ended the connection before its first frame")
 
-    # The rest, on a thread of its own.
+    # Receiving, on a thread of its own.
 
     def run(self, handler: Handler, max_payload_bytes: int) -> None:
         """Deliver frames until the connection ends."""
@@ -158,7 +161,7 @@ class _End:
         self._drain()
 
     def _deliver(self, handler: Handler) -> tuple[EdgeflowError | None, EdgeflowError | None]:
-        """Return why the connection has ended, and what of that the other side has to hear."""
+        """Deliver frames; return why the connection has ended, and the fault to tell the other side."""
         try:
             for frame in self._frames:
                 if self._is_ours_to_end:
@@ -169,7 +172,7 @@ class _End:
                     handler.on_frame(frame)
                 elif frame.tag == _ASKS:
                     self.send(_ping(_ANSWERS))
-                del frame  # waiting for the next one must not keep this one in memory
+                del frame  # do not keep it in memory while waiting for the next one
         except OSError as failure:
             return WorkerUnreachableError(f"the connection with {self.peer} failed: {failure}"), None
         except EdgeflowError as failure:
@@ -177,7 +180,7 @@ class _End:
         except Exception as failure:
             logger.exception("connection.failed", extra={"peer": self.peer})
             return WorkerUnreachableError(f"the connection with {self.peer} failed"), _neutral(failure)
-        where = " in mid-frame" if self._reader.is_mid_frame else ""
+        where = " within a frame" if self._reader.is_mid_frame else ""
         return WorkerUnreachableError(f"{self.peer} is gone: the connection ended{where}"), None
 
     def _read(self) -> Iterator[Frame]:
@@ -196,9 +199,9 @@ class _End:
             yield from self._reader.filled(count)
 
     def _look(self) -> None:
-        """Nothing has come for a while: raise if nobody is there."""
+        """Check the other side after a while without bytes; raise if it is gone."""
         if self._deadline_s is not None:
-            raise TimeoutError(f"{self.peer} takes connections and says nothing")
+            raise TimeoutError(f"{self.peer} accepts connections but sends nothing")
         silent_s = self._silence.look(self._stream.heard, time.monotonic())
         if silent_s is not None:
             raise LinkSilentError(f"{self.peer} has acknowledged nothing for {silent_s:.1f} s")
@@ -208,22 +211,22 @@ class _End:
             self._ask()
 
     def _ask(self) -> None:
-        """Ask whether somebody is there; raise if that was asked often enough."""
+        """Send a ping; raise if several had no answer."""
         if self._is_moving():
             return
         self._num_silent += 1
         if self._num_silent >= _MAX_SILENT or self._is_ours_to_end:
             silent_s = IDLE_S * self._num_silent
-            raise WorkerUnreachableError(f"{self.peer} has said nothing for {silent_s:.0f} s")
+            raise WorkerUnreachableError(f"{self.peer} has sent nothing for {silent_s:.0f} s")
         self.send(_ping(_ASKS))
 
     def _is_moving(self) -> bool:
-        """Whether the other side has taken anything since the last call: it may be slow, but is there."""
+        """Return whether the other side has acknowledged bytes since the last call."""
         before, self._num_acknowledged = self._num_acknowledged, self._outbox.num_acknowledged
         return self._num_acknowledged != before
 
     def _drain(self) -> None:
-        """Throw away what comes until the other side ends too, or nothing moves any more; then free all."""
+        """Discard incoming bytes until the other side ends, or nothing moves any more; then free all."""
         unread = memoryview(bytearray(1 << 16))
         with contextlib.suppress(OSError):
             self._stream.set_idle(_CLOSE_GRACE_S)
@@ -251,7 +254,7 @@ def _goodbye(error: EdgeflowError | None) -> Frame:
 
 
 def _reason(goodbye: Frame, peer: str) -> EdgeflowError | None:
-    """What a goodbye says; None if the other side has simply closed."""
+    """Return the error in a goodbye; None if it is empty: the other side has closed the connection."""
     return rebuild(decode_description(goodbye.array.tobytes()), where=peer) if goodbye.array.size else None
 
 
@@ -260,7 +263,7 @@ def _neutral(error: Exception) -> EdgeflowError:
 
 
 class _Settings(NamedTuple):
-    """What all connections of a transport have in common."""
+    """Settings of all connections of a transport."""
 
     credentials: Credentials | None
     max_payload_bytes: int
@@ -275,7 +278,7 @@ class _Listener:
         self._settings = settings
         self._context = _context(settings.credentials, server=True)
         self._lock = threading.Lock()
-        #: By the thread that serves it: an end, or what is to become one.
+        #: Serving thread -> its end, or the socket of a connection without one yet.
         self._served: dict[threading.Thread, _End | socket.socket] = {}
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name=f"edgeflow-accept-{self.address}", daemon=True)
@@ -296,7 +299,7 @@ class _Listener:
             try:
                 connected, address = self._server.accept()
             except OSError as error:
-                if not self._is_closed:  # for example: no file descriptor is left
+                if not self._is_closed:  # for example if no file descriptor is left
                     logger.warning("accept.failed", extra={"address": self.address, "reason": str(error)})
                     time.sleep(0.1)
                 continue
@@ -344,9 +347,9 @@ class TcpTransport:
     """Dials and listens at TCP ports.
 
     Args:
-        credentials: For mutual TLS; None sends everything in the clear.
+        credentials: For mutual TLS; without them nothing is encrypted.
         max_payload_bytes: Limit of one frame.
-        allocate: Makes the arrays that arrive.
+        allocate: Returns the arrays for incoming payloads.
     """
 
     name = "tcp"
@@ -410,7 +413,7 @@ class TcpTransport:
 
 
 def _end_all(ends: Mapping[threading.Thread, _End | socket.socket]) -> None:
-    """Close connections and wait for their threads; after a while, cut them."""
+    """Close connections and wait for their threads; cut those that do not end in time."""
     deadline_s = time.monotonic() + _CLOSE_GRACE_S
     for end in ends.values():
         if isinstance(end, _End):

@@ -129,7 +129,7 @@ def test_only_a_hash_becomes_a_path(cache: WeightCache, name: str) -> None:
     [
         (Content("0" * 64, "complex64", (1,)), "unknown dtype"),
         (Content("0" * 64, "float32", (-1,)), "shape"),
-        (Content("0" * 64, "float32", (2**40, 2**40)), "bytes, 100 are allowed"),
+        (Content("0" * 64, "float32", (2**40, 2**40)), "bytes, the limit is 100"),
     ],
 )
 def test_contents_that_are_refused(content: Content, says: str) -> None:

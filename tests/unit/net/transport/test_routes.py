@@ -89,5 +89,5 @@ def test_the_only_way_has_all_the_time() -> None:
     tcp = Fake("tcp")
     assert dial(tcp, address="tcp://a:9") == "tcp"
     assert tcp.dialled[0][1] > 9.0
-    with pytest.raises(ConfigError, match="no way"):
+    with pytest.raises(ConfigError, match="no route"):
         dial(tcp, address="a:7000")
