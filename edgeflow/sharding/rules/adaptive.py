@@ -91,7 +91,7 @@ def _weights(wanted: Interval, source: Interval, size: int, made: int, dtype: st
 
 
 def _weighted(weights: Literal, dim: int, ndim: int, index: int) -> list[Step]:
-    """Return steps, starting at step ``index``, that multiply the result before by ``weights`` along ``dim``."""
+    """Return steps, the first at ``index``, that multiply the result before by ``weights`` along ``dim``."""
     if dim == ndim - 1:
         return [call("aten.matmul.default", self=Result(index - 1), other=weights)]
     return [

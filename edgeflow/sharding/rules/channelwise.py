@@ -2,7 +2,7 @@
 
 PReLU, and BatchNorm that was not folded at capture, are cut along every dim. Grid sampling is cut along
 batch, channels and grid positions; antialiased resampling along batch and channels. Both read the whole
-height and width of the image: the sampled positions depend on values, and the antialiasing weights on the full size.
+height and width of the image: sampled positions depend on values, antialiasing weights on the full size.
 """
 
 from __future__ import annotations

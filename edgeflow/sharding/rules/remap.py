@@ -1,8 +1,8 @@
 """Operators that copy each output element from one input element, by a fixed map of positions per dim.
 
 Flip, roll, repeat, reflecting, replicating and circular padding, channel shuffle, nearest-neighbour
-resampling: a rule here is only the map. The slice to read is the hull of the mapped positions; if they are not
-consecutive, the local call is an ``index_select``.
+resampling: a rule here is only the map. The slice to read is the hull of the mapped positions; if they are
+not consecutive, the local call is an ``index_select``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cumulative operators, sorting and top-k: operators along one dim that leave the others alone.
 
 A cumulative sum up to a position reads and makes everything before it. Sorting and top-k take their dim
-whole. Operators with two outputs (values and indices) are joint: both outputs have one shape and are cut alike.
+whole. Operators with two outputs (values and indices) are joint: both have one shape and are cut alike.
 """
 
 from __future__ import annotations
