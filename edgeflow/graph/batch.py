@@ -54,8 +54,8 @@ def make_batch(single: ModelGraph, graph: ModelGraph, *, size: int) -> Batch:
             ``single``, ``size`` times as long in dim 0. The message names all such tensors.
 
     Notes:
-        Shapes do not prove that requests are independent: if dim 0 is a sequence, tokens of one request attend
-        to those of the next. See `check_apart`.
+        Shapes do not prove that requests are independent: if dim 0 is a sequence, tokens of one request
+        attend to those of the next. See `check_apart`.
     """
     check_size(size)
     wrong = [

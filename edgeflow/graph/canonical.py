@@ -130,7 +130,7 @@ def _fused_attention(w: Writer) -> bool:
 
 
 def _extremum(values: str, indices: str) -> _Write:
-    """Return a function that writes ``max(x, dim)`` or ``min`` as one operator each for values and indices."""
+    """Return a function that splits ``max(x, dim)`` or ``min`` into operators for values and for indices."""
 
     def write(w: Writer) -> bool:
         x = w.tensor("self")
