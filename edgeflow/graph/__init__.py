@@ -1,4 +1,4 @@
-"""WHAT is computed: the model as a DAG of operators."""
+"""The model as a DAG of operators: capture, passes, the graph itself, and its file format."""
 
 from edgeflow.graph.file import load_graph, save_graph
 from edgeflow.graph.ir import ModelGraph, Operator, TensorSpec

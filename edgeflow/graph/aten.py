@@ -1,4 +1,4 @@
-"""From the graph's words to torch's: overloads by name, dtypes and other symbols by value."""
+"""Run graph operators in torch: find ATen overloads by name, convert symbols, call operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def overload(target: str) -> Any:
     """Return the ATen overload called ``target`` (``aten.conv2d.default``).
 
     Raises:
-        UnsupportedOperatorError: If this torch has no such operator, or the namespace is not ATen's.
+        UnsupportedOperatorError: If this version of torch lacks the operator, or the name is not an ATen
+            overload.
     """
     parts = target.split(".")
     if len(parts) != 3 or parts[0] != "aten":
@@ -26,7 +27,7 @@ def overload(target: str) -> Any:
         found = getattr(getattr(torch.ops.aten, parts[1]), parts[2])
     except AttributeError:
         found = None
-    # Torch's objects have other attributes too, such as `__setattr__`, and a target may come from a stranger.
+    # torch's namespaces have other attributes too, such as `__setattr__`; targets may come from the network.
     if not isinstance(found, torch._ops.OpOverload):
         raise UnsupportedOperatorError(
             f"torch {torch.__version__} has no operator {target!r}", operator=target
@@ -35,7 +36,11 @@ def overload(target: str) -> Any:
 
 
 def symbol_value(symbol: Symbol) -> Any:
-    """Return what a symbol stands for; a device is always the executor's own (None)."""
+    """Return the torch value of a symbol; None for a device, since the executor chooses it.
+
+    Raises:
+        UnsupportedOperatorError: If the kind or the value is unknown.
+    """
     if symbol.kind == "float":
         return math.nan if symbol.value == "nan" else float(symbol.value)
     if symbol.kind == "device":
@@ -67,7 +72,7 @@ def evaluate(op: Operator, values: Mapping[str, Array]) -> list[Array]:
 
 
 def evaluate_graph(graph: ModelGraph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Run every operator whole, one after the other, and return the outputs: the plainest way there is."""
+    """Run every operator whole, in order, and return the outputs by name; the reference implementation."""
     values = {**graph.weights, **inputs}
     last = {name: op for op in graph.operators for name in op.inputs}
     for op in graph.operators:
@@ -79,13 +84,13 @@ def evaluate_graph(graph: ModelGraph, inputs: Mapping[str, Array]) -> dict[str, 
 
 
 def call_overload(function: Any, arguments: list[tuple[str, Any]]) -> Any:
-    """Call an overload with named arguments; ``self`` clashes with Python's own, so it goes by position."""
+    """Call an overload with named arguments; ``self`` is not allowed as a keyword, so it goes by position."""
     positional, named = split_arguments(function, arguments)
     return function(*positional, **named)
 
 
 def split_arguments(function: Any, arguments: list[tuple[str, Any]]) -> tuple[list[Any], dict[str, Any]]:
-    """Split named arguments into the positional and the keyword-only ones of an overload."""
+    """Return (positional, keyword) arguments for an overload: positional until the first one is missing."""
     given = dict(arguments)
     positional = []
     named = {}

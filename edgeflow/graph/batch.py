@@ -1,8 +1,8 @@
-"""Several requests as one: a graph that takes them together, stacked along dim 0.
+"""Batches: a graph that answers several requests at once, stacked along dim 0.
 
-Shapes are fixed at capture, so a batch has a graph of its own, captured from example inputs that are repeated
-(`edgeflow.graph.capture_batch`). Here: whether such a graph answers each request as the single one does, and
-the way from requests to its inputs and back.
+Shapes are fixed at capture, so a batch needs a separate graph, captured from repeated example inputs
+(`edgeflow.graph.capture_batch`). This module checks that such a graph answers each request as the single
+graph does, stacks requests into its inputs, and splits its outputs.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import Array, ModelGraph, Structure, TensorSpec
 
-#: Largest difference, relative to an output's largest value, that sums in another order explain.
+#: Largest difference, relative to an output's largest value, that another order of summation explains.
 _TOLERANCE: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """A model that answers one request, and the same model for ``size`` of them.
+    """The graph of a model for one request, and the graph of the same model for ``size`` requests.
 
     Attributes:
-        size: Requests that one run answers.
-        single: Takes and answers one request.
-        graph: Takes ``size`` requests, each of its inputs and outputs ``size`` times as long in dim 0; to be
-            planned and deployed. It answers with the flat tuple of its outputs, whatever the module returns.
+        size: Number of requests that one run answers.
+        single: The graph for one request.
+        graph: The graph for ``size`` requests, to be planned and deployed. Inputs and outputs are ``size``
+            times as long in dim 0. It returns a flat tuple of outputs, whatever the module returns.
     """
 
     size: int
@@ -37,25 +37,25 @@ class Batch:
 
 
 def check_size(size: int) -> None:
-    """Check how many requests a batch is to hold.
+    """Check the number of requests of a batch.
 
     Raises:
-        ConfigError: If that is none.
+        ConfigError: If ``size`` is less than 1.
     """
     if size < 1:
         raise ConfigError(f"a batch holds at least 1 request, got {size}")
 
 
 def make_batch(single: ModelGraph, graph: ModelGraph, *, size: int) -> Batch:
-    """Return the batch of two graphs of one model.
+    """Return the batch made of two graphs of one model.
 
     Raises:
-        ConfigError: If ``size`` is none, or a tensor that goes in or comes out of ``graph`` is not the single
-            one's, ``size`` times as long in dim 0; the message names all that are not.
+        ConfigError: If ``size`` is less than 1, or an input or output of ``graph`` is not that of
+            ``single``, ``size`` times as long in dim 0. The message names all such tensors.
 
     Notes:
-        Shapes do not show whether requests are kept apart: tokens of a sequence that lies in dim 0 attend to
-        those of the next one. See `check_apart`.
+        Shapes do not prove that requests are independent: if dim 0 is a sequence, tokens of one request
+        attend to those of the next. See `check_apart`.
     """
     check_size(size)
     wrong = [
@@ -64,7 +64,7 @@ def make_batch(single: ModelGraph, graph: ModelGraph, *, size: int) -> Batch:
     ]
     if wrong:
         raise ConfigError(
-            f"{single.name} cannot answer {size} requests as one, since dim 0 is not the requests': "
+            f"{single.name} cannot answer {size} requests as one, since dim 0 is not the batch dim: "
             f"{'; '.join(wrong)}"
         )
     flat = Structure(kind="tuple", items=(Structure(kind="tensor"),) * len(graph.outputs))
@@ -72,12 +72,16 @@ def make_batch(single: ModelGraph, graph: ModelGraph, *, size: int) -> Batch:
 
 
 def join(batch: Batch, requests: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """Return the inputs of the batch's graph; the last request stands in for those that are missing.
+    """Return the inputs of the batch graph.
 
-    It, not zeros: it is known to be an input that the model takes.
+    Missing requests are filled with copies of the last one rather than zeros, since the model is known to
+    accept it.
 
     Args:
-        requests: The inputs of each by the single graph's names; one to ``batch.size`` of them.
+        requests: Inputs of each request, by the single graph's names; 1 to ``batch.size`` requests.
+
+    Raises:
+        ValueError: If there is no request, or more than ``batch.size``.
     """
     if not 1 <= len(requests) <= batch.size:
         raise ValueError(f"{len(requests)} requests for a batch of {batch.size}")
@@ -89,7 +93,7 @@ def join(batch: Batch, requests: Sequence[Mapping[str, Array]]) -> dict[str, Arr
 
 
 def split(batch: Batch, outputs: Sequence[Array], num_requests: int) -> list[dict[str, Array]]:
-    """Return the outputs of each request, by the single graph's names, out of the batch's flat ones."""
+    """Return the outputs of each request, by the single graph's names, from the batch's flat outputs."""
     lengths = [batch.single.specs[name].shape[0] for name in batch.single.outputs]
     return [
         {
@@ -103,29 +107,30 @@ def split(batch: Batch, outputs: Sequence[Array], num_requests: int) -> list[dic
 def check_apart(
     name: str, alone: Iterable[Mapping[str, Array]], together: Iterable[Mapping[str, Array]]
 ) -> None:
-    """Refuse a batch that answered some request otherwise than the single graph did.
+    """Check that a batch answered each request as the single graph did.
 
     Args:
-        name: Of the model.
-        alone: Outputs of different requests, each run on its own.
-        together: Outputs of the same requests, run as a batch.
+        name: Name of the model.
+        alone: Outputs of different requests, each run separately.
+        together: Outputs of the same requests, run as one batch.
 
     Raises:
-        ConfigError: If an output is further away than float sums in another order are; the message names it.
+        ConfigError: If an output differs by more than another order of summation explains; the message names
+            it.
     """
     for ours, theirs in zip(alone, together, strict=True):
         for key, expected in ours.items():
             if not _is_close(theirs[key], expected):
                 raise ConfigError(
-                    f"{name} does not keep requests apart: its output {key!r} is another one beside other "
-                    "requests than alone, so dim 0 is not only the requests'"
+                    f"{name} does not keep requests apart: its output {key!r} differs between a request run "
+                    "alone and in a batch, so dim 0 is not only the batch dim"
                 )
 
 
 def _unlike(
     what: str, single: ModelGraph, ours: Sequence[str], graph: ModelGraph, theirs: Sequence[str], size: int
 ) -> list[str]:
-    """What is not ``size`` times as long, in words."""
+    """Return one message per tensor that is not ``size`` times as long."""
     if len(ours) != len(theirs):
         return [f"it has {len(ours)} {what}s for one request and {len(theirs)} for {size}"]
     pairs = [(name, single.specs[name], graph.specs[other]) for name, other in zip(ours, theirs, strict=True)]

@@ -1,8 +1,8 @@
-"""From a PyTorch module to a `ModelGraph`: ``torch.export``, composite operators kept whole.
+"""Capture a PyTorch module as a `ModelGraph` with ``torch.export``; composite operators are not decomposed.
 
-Steps, each a small function: export and functionalise; translate every call with its arguments by name;
-then passes over the graph (`edgeflow.graph.passes`) that drop identities, fold BatchNorm into convolutions
-and evaluate what depends on weights alone.
+Steps: export and functionalise; translate every call, with arguments by name; run the passes of
+`edgeflow.graph.passes`, which drop identities, fold BatchNorm into convolutions and evaluate operators that
+depend on weights only.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ def capture(
 ) -> ModelGraph:
     """Capture a module as a DAG of operators.
 
-    Shapes are those of the example inputs, and fixed. The module is run in evaluation mode and comes back
-    in the mode that it was in.
+    Shapes are fixed to those of the example inputs. The module is exported in evaluation mode; its training
+    mode is restored afterwards.
 
     Args:
-        module: Any module that ``torch.export`` takes.
-        args: Example positional inputs; nests of tensors and constants.
+        module: Any module that ``torch.export`` accepts.
+        args: Example positional inputs; nested tensors and constants.
         kwargs: Example keyword inputs.
-        name: For people; the class's name by default.
+        name: Name for display; the class name by default.
 
     Raises:
-        GraphError: If the module cannot be exported, mutates its own buffers, or holds a dtype or an
-            argument that the graph cannot say; the message quotes the cause.
+        GraphError: If the module cannot be exported, mutates its buffers or inputs, draws random numbers, or
+            uses a dtype or an argument that a graph cannot represent; the message quotes the cause.
 
     Examples:
         >>> import torch
@@ -87,22 +87,22 @@ def capture(
 
 
 def _know_caches() -> None:
-    """Let torch see into the caches of keys and values that models of ``transformers`` return."""
+    """Register the key-value caches that ``transformers`` models return, so that torch can flatten them."""
     if "transformers" in sys.modules:
-        with contextlib.suppress(ImportError):  # other releases keep it elsewhere, or need nothing
+        with contextlib.suppress(ImportError):  # other releases keep it elsewhere, or do not need it
             executorch = importlib.import_module("transformers.integrations.executorch")
             executorch.register_dynamic_cache_export_support()
 
 
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the exported program, and the torch ``TreeSpec`` of what the module returns."""
+    """Return the exported program, and the torch ``TreeSpec`` of the module's return value."""
     said = io.StringIO()
     with _eval_mode(module), torch.no_grad(), warnings.catch_warnings(), _overheard(said):
         warnings.simplefilter("ignore")
         try:
             with _flat_answers(module) as nests:
                 program = torch.export.export(module, args, kwargs, strict=False)
-            # With no decompositions named this only functionalises: in-place operators become pure ones.
+            # An empty table decomposes nothing and only functionalises: in-place operators become pure.
             program = program.run_decompositions({})
             return program, nests[-1] if nests else program.call_spec.out_spec
         except Exception as error:
@@ -115,10 +115,10 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 @contextlib.contextmanager
 def _flat_answers(module: torch.nn.Module) -> Iterator[list[Any]]:
-    """Let the module return its answer's leaves for a while, and list how they nest.
+    """Make the module return the flat leaves of its output; yield a list that collects their ``TreeSpec``.
 
-    torch traces how an answer is put together as well, and some classes compute when they are: a cache of
-    keys and values appends. Hooks see answers as they are, so a module that has some keeps its own way.
+    torch also traces how an output object is built, and some classes compute then: a key-value cache appends.
+    A module with forward hooks is left alone, since hooks must see the original output.
     """
     nests: list[Any] = []
     if module._forward_hooks:
@@ -145,7 +145,7 @@ def _flat_answers(module: torch.nn.Module) -> Iterator[list[Any]]:
 
 @contextlib.contextmanager
 def _overheard(said: io.StringIO) -> Iterator[None]:
-    """Keep what a failing export prints beside its error: the graph so far, and that it found no hint."""
+    """Redirect what a failing export prints besides its error, and mute its logger of symbolic shapes."""
     chatty = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     before, chatty.disabled = chatty.disabled, True
     try:
@@ -156,7 +156,7 @@ def _overheard(said: io.StringIO) -> Iterator[None]:
 
 
 def _source_line(said: str) -> str:
-    """Return where in the module's code an export gave up, as far as what it printed tells."""
+    """Return the source line at which an export failed, found in what it printed; empty if unknown."""
     found = re.findall(r"# File: (.+:\d+) in .*?, code: (.+)", said)
     return f" (at {found[-1][0]}: {found[-1][1].strip()})" if found else ""
 
@@ -188,7 +188,7 @@ def _translate(
                 inputs.append(argument.name)
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             value = _stored(program, spec)
-            # Tied weights are one tensor under several names; the graph keeps their memory shared.
+            # Tied weights are one tensor under several names; the graph keeps sharing their memory.
             weights[argument.name] = arrays.setdefault(id(value), to_array(value))
         else:
             raise GraphError(f"{name}: an input of kind {spec.kind} ({argument}) is not supported")
@@ -204,7 +204,7 @@ def _translate(
             raise GraphError(f"{name}: submodule graphs ({node.target}) are not supported")
     outputs, output_structure = _outputs(nest, signature)
     used = {ref for op in operators for ref in op.inputs} | set(outputs)
-    # An input may be unused or given to an operator that was dropped; it stays an input all the same.
+    # An input that no remaining operator reads is still an input.
     weights = {key: value for key, value in weights.items() if key in used}
     return ModelGraph(
         name=name,
@@ -224,12 +224,12 @@ def _refuse_mutation(signature: Any) -> None:
         if spec.kind in _MUTATIONS:
             raise GraphError(
                 f"the module changes {spec.target!r} while it runs; "
-                "a graph that answers requests must not have state of its own"
+                "a graph must not keep state between requests"
             )
 
 
 def _refuse_empty(graph: ModelGraph) -> None:
-    """What is left of empty tensors after the passes: regions of them say nothing."""
+    """Refuse empty tensors that are left after the passes: they have no regions to cut."""
     for name, spec in graph.specs.items():
         if 0 in spec.shape:
             raise GraphError(f"tensor {name!r} has shape {spec.shape}: empty tensors are not supported")
@@ -256,7 +256,7 @@ def _spec(value: torch.Tensor, name: str) -> TensorSpec:
 
 def _add_operator(node: Any, operators: list[Operator], specs: dict[str, TensorSpec]) -> None:
     if getattr(node.target, "__name__", "") == "getitem":
-        return  # taken up by the operator whose output it is
+        return  # handled with the operator whose output it selects
     target = str(node.target)
     if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
         raise UnsupportedOperatorError(f"{node.name}: {target} is not an ATen operator", operator=node.name)
@@ -281,7 +281,7 @@ def _add_operator(node: Any, operators: list[Operator], specs: dict[str, TensorS
 
 
 def _arguments(node: Any) -> tuple[tuple[str, Value], ...]:
-    """Return every argument by its schema's name, defaults filled in."""
+    """Return every argument by its name in the schema, defaults filled in."""
     schema = node.target._schema.arguments
     filled = []
     for index, argument in enumerate(schema):
@@ -332,7 +332,7 @@ def _output_leaves(signature: Any) -> list[Any]:
 
 
 def _output_structure(spec: Any, leaves: Iterator[Any]) -> Structure:
-    """Return the nest that a torch ``TreeSpec`` describes, with what stands at its leaves."""
+    """Return the `Structure` of a torch ``TreeSpec`` and its leaves."""
     if spec.is_leaf():
         leaf = next(leaves)
         return (
@@ -353,7 +353,7 @@ def _output_structure(spec: Any, leaves: Iterator[Any]) -> Structure:
 
 
 def _keys(spec: Any) -> tuple[str, ...] | None:
-    """The names of a mapping's items: its context, or a part of it. A class of its own may give none."""
+    """Return the keys of a mapping, from its context or a part of it; None for a class without keys."""
     parts = spec.context if isinstance(spec.context, list | tuple) else ()
     for part in (parts, *parts):
         fits = isinstance(part, list | tuple) and len(part) == spec.num_children
@@ -363,7 +363,7 @@ def _keys(spec: Any) -> tuple[str, ...] | None:
 
 
 def _unflattener(nest: Any, signature: Any) -> Any:
-    """A function from flat output tensors to the module's own return type."""
+    """Return a function from flat output tensors to the module's return type."""
     leaves = _output_leaves(signature)
 
     def unflatten(tensors: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""A model captured for several requests at once."""
+"""Capture a module for several requests at once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def capture_batch(
     name: str = "",
     single: ModelGraph | None = None,
 ) -> Batch:
-    """Capture a module as it answers ``size`` requests at once, beside as it answers one.
+    """Capture a module for one request and for ``size`` requests at once.
 
     Args:
         args: Example positional inputs of one request, as for `capture`.
         kwargs: Example keyword inputs of one request.
-        size: Requests in a batch.
-        name: For people; the class's name by default.
-        single: The module as captured for one request already.
+        size: Number of requests in a batch.
+        name: Name for display; the class name by default.
+        single: The graph for one request, if it was captured before.
 
     Raises:
         ConfigError: If dim 0 of an input or an output does not grow with the number of requests, or the
@@ -54,8 +54,8 @@ def capture_batch(
             return value
         if value.ndim == 0:
             raise ConfigError(
-                f"{single.name} cannot answer {size} requests as one: an input is a number, with no dim to "
-                "tell requests apart by"
+                f"{single.name} cannot answer {size} requests as one: an input is a number "
+                "and has no batch dim"
             )
         return value.repeat(size, *[1] * (value.ndim - 1))
 
@@ -71,17 +71,17 @@ def capture_batch(
 def try_batch(
     single: ModelGraph, capture_many: Callable[[], ModelGraph], *, size: int, example: Mapping[str, Array]
 ) -> Batch:
-    """Return the batch of a model, after ``size`` different requests were answered alone and together.
+    """Return the batch of a model, checked on ``size`` different requests run alone and together.
 
-    It takes about as long as twice ``size`` requests on this machine, operator by operator.
+    The check takes about as long as running 2 * ``size`` requests on this machine, operator by operator.
 
     Args:
-        single: The model for one request.
-        capture_many: Captures it for ``size`` of them.
-        example: Inputs of one request; the others are made out of it.
+        single: The graph for one request.
+        capture_many: Captures the graph for ``size`` requests.
+        example: Inputs of one request; the other requests are derived from it.
 
     Raises:
-        ConfigError: If it cannot be captured so, the graphs' shapes do not fit, or the answers differ.
+        ConfigError: If the batch cannot be captured or run, shapes do not fit, or answers differ.
     """
     try:
         graph = capture_many()
@@ -92,9 +92,9 @@ def try_batch(
     try:
         alone = [evaluate_graph(single, request) for request in requests]
         outputs = evaluate_graph(batch.graph, join(batch, requests))
-    except (IndexError, RuntimeError) as error:  # what kernels raise for values that they cannot take
+    except (IndexError, RuntimeError) as error:  # kernels raise these for values out of their range
         raise ConfigError(
-            f"{single.name} could not be tried on {size} different requests, to see whether a batch keeps "
+            f"{single.name} could not be run on {size} different requests, to check that a batch keeps "
             f"them apart: {type(error).__name__}: {error}"
         ) from error
     check_apart(single.name, alone, split(batch, [outputs[name] for name in batch.graph.outputs], size))
@@ -109,9 +109,10 @@ def _different(example: Mapping[str, Array], count: int) -> Iterator[dict[str, A
 
 
 def _varied(array: Array, rng: np.random.Generator) -> Array:
-    """Return another value for an input: the same elements in another order, which all are legal there.
+    """Return another valid value for an input: its elements in another order.
 
-    Elements that are all the same get others: noise, or for integers, which may be indices, zeros and ones.
+    If all elements are equal: noise is added to floats; integers, which may be indices, become zeros and
+    ones.
     """
     flat = array.reshape(-1)
     if flat.size > 1 and (flat != flat[0]).any():

@@ -1,4 +1,4 @@
-"""How far two answers are from each other."""
+"""The difference between two answers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from edgeflow.graph.ir import Array
 from edgeflow.graph.structure import to_array
 
-#: Largest difference, relative to the output's largest value, that float32 sums in another order explain.
+#: Largest difference, relative to the output's largest value, that another order of float32 sums explains.
 TOLERANCE: Final = 1e-4
 
-#: By what activations were sent as (`edgeflow.plan.encoding`).
+#: Tolerance by the encoding of activations on the wire (`edgeflow.plan.encoding`).
 TOLERANCES: Final = {"": TOLERANCE, "float16": 1e-2, "int8": 0.1}
 
 
@@ -23,11 +23,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """The largest difference between two answers.
 
     Attributes:
-        absolute: Largest over all elements of all tensors.
-        relative: Largest over the tensors of: its largest difference over the reference's largest value.
+        absolute: Largest absolute difference of any element.
+        relative: Each tensor's largest difference / the largest absolute value of its reference; the largest
+            over all tensors.
         largest_value: Largest absolute value of the reference.
-        num_tensors: How many tensors were compared.
-        tolerance: Of ``relative``.
+        num_tensors: Number of compared tensors.
+        tolerance: Limit of ``relative``.
     """
 
     absolute: float
@@ -49,10 +50,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(answer: Any, reference: Any, *, tolerance: float = TOLERANCE) -> Difference:
-    """Return how far ``answer`` is from ``reference``; both nest tensors or arrays in the same way.
+    """Return the difference between ``answer`` and ``reference``, nested tensors or arrays.
 
-    Another number of tensors, another shape, and a NaN or infinity where the reference has none (or the
-    other way round) are infinitely far.
+    The difference is infinite if the number of tensors or a shape differs, or a NaN or infinity in one has no
+    equal in the other.
     """
     ours, theirs = list(leaves(answer)), list(leaves(reference))
     pairs = list(zip(ours, theirs, strict=False))
@@ -71,7 +72,7 @@ def compare(answer: Any, reference: Any, *, tolerance: float = TOLERANCE) -> Dif
 
 
 def leaves(value: Any) -> Iterator[Array]:
-    """Yield the tensors of a nest of tuples, lists, mappings and dataclasses, in order."""
+    """Yield the tensors of nested tuples, lists, mappings and dataclasses, in order."""
     if value is None or isinstance(value, str):
         return
     if isinstance(value, Mapping):

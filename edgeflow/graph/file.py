@@ -1,7 +1,7 @@
-"""Saving and loading graphs without pickle: one safetensors file.
+"""Save and load graphs as one safetensors file, without pickle.
 
-Weights are its tensors; operators, specs and structures are JSON in its metadata. Loading reads data only:
-nothing in the file is imported or run.
+Weights are the file's tensors; operators, specs and structures are JSON in its metadata. Loading only reads
+data: nothing in the file is imported or run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Header(msgspec.Struct, kw_only=True):
 
 
 def save_graph(graph: ModelGraph, path: str | Path) -> None:
-    """Write a graph to one file (``.edgeflow`` by habit)."""
+    """Write a graph to one file (by convention ``*.edgeflow``)."""
     header = _Header(
         name=graph.name,
         operators=graph.operators,
@@ -51,12 +51,12 @@ def save_graph(graph: ModelGraph, path: str | Path) -> None:
 
 
 def load_graph(path: str | Path) -> ModelGraph:
-    """Read a graph.
+    """Read a graph from a file.
 
     Raises:
-        ConfigError: If the file cannot be read.
-        CodecError: If it is not a graph, or is damaged.
-        GraphError: If the graph in it is not well formed.
+        ConfigError: If there is no such file.
+        CodecError: If the file cannot be read, is not a graph, or is damaged.
+        GraphError: If the graph is not well formed.
     """
     if not Path(path).is_file():
         raise ConfigError(f"no graph file {path}")
@@ -88,10 +88,10 @@ def load_graph(path: str | Path) -> ModelGraph:
 
 
 def _stored(value: Array) -> Array:
-    # Not every reader knows bfloat16 in numpy, so its bits are stored as 16-bit integers.
+    # Not every safetensors reader supports bfloat16 in numpy, so its bits are stored as 16-bit integers.
     if value.dtype == NUMPY_DTYPES["bfloat16"]:
         value = value.view(np.int16)
-    return np.require(value, requirements="C")  # unlike ascontiguousarray it leaves scalars scalars
+    return np.require(value, requirements="C")  # unlike ascontiguousarray, this keeps 0-d arrays 0-d
 
 
 def _restored(value: Array, spec: TensorSpec) -> Array:

@@ -1,4 +1,4 @@
-"""Operators that are alike: models repeat blocks, and what is found out about one holds for the others."""
+"""Identical operators of a graph: models repeat blocks, so results for one operator hold for its copies."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from edgeflow.graph.ir import ModelGraph, Operator, TensorRef
 
 
 class Likeness(NamedTuple):
-    """The first operator of the graph that is like another, and what its tensors are called there.
+    """The first operator of the graph that is identical to another one, except for the names of tensors.
 
     Attributes:
-        first: Same target, same arguments but for the names of tensors, same shapes and dtypes.
-        names: Tensor of ``first`` -> tensor of the operator in its place; None where it is ``first`` itself.
+        first: Has the same target, arguments, shapes and dtypes.
+        names: Tensor of ``first`` -> the other operator's tensor; None if the operator is ``first`` itself.
     """
 
     first: Operator
@@ -28,21 +28,22 @@ class Forms:
         self._likeness: dict[str, Likeness] = {}
         for op in graph.operators:
             first = firsts.setdefault(_form(graph, op), op)
-            # Tensors stand in the same places, so that one name is never two.
+            # Equal forms have equal patterns of repeated tensors, so the mapping is unambiguous.
             names = dict(zip((*first.inputs, *first.outputs), (*op.inputs, *op.outputs), strict=True))
             self._likeness[op.name] = Likeness(first, None if first is op else names)
 
     def of(self, op: Operator) -> Likeness:
+        """Return the likeness of an operator of the graph."""
         return self._likeness[op.name]
 
 
 def forms_of(graph: ModelGraph) -> Forms:
-    """Return the graph's own; they live as long as the graph."""
+    """Return the graph's `Forms`; they are made once and live as long as the graph."""
     return graph.remembered(Forms)
 
 
 def _form(graph: ModelGraph, op: Operator) -> object:
-    """What an operator is but for the names of its tensors, which are numbered as they appear."""
+    """Return a key that is equal for identical operators; tensors are numbered by first appearance."""
     numbers = {name: index for index, name in enumerate(dict.fromkeys(op.inputs))}
 
     def numbered(value: Any) -> Any:
@@ -54,5 +55,5 @@ def _form(graph: ModelGraph, op: Operator) -> object:
     )
     inputs = tuple((graph.specs[name], name in graph.weights) for name in numbers)
     outputs = tuple(graph.specs[name] if name else None for name in op.outputs)
-    # 1, 1.0 and True are equal, and may mean different things.
+    # 1, 1.0 and True compare equal but may mean different things, hence `repr`.
     return op.target, arguments, repr(arguments), inputs, outputs

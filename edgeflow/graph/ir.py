@@ -1,8 +1,8 @@
-"""WHAT is computed: operators and tensors of a model, frozen.
+"""The graph of a model: operators and named tensors, frozen.
 
-An `Operator` is one ATen call, its arguments by name with every default filled in; tensors are named, and
-weights are tensors whose values the graph holds. Operators stand in topological order. An operator that
-nothing in edgeflow knows is still a complete description of what to run.
+An `Operator` is one ATen call, with arguments by name and every default filled in, so it can be run even if
+edgeflow has no rule for it. Weights are tensors whose values the graph holds. Operators are in topological
+order.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from edgeflow.errors import GraphError
 
 Array = npt.NDArray[Any]
 
-#: Dtypes that arrays hold, by torch's names; numpy lacks bfloat16, which ml_dtypes adds. Weights may have the
-#: packed dtypes of `edgeflow.dtypes` too.
+#: torch's dtype names without the prefix -> numpy dtypes; ml_dtypes adds bfloat16 to numpy. Weights may also
+#: have the packed dtypes of `edgeflow.dtypes`.
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
@@ -77,8 +77,8 @@ class TensorRef(msgspec.Struct, frozen=True, tag="tensor"):
 class Symbol(msgspec.Struct, frozen=True, tag="symbol"):
     """An argument that is neither a number nor a tensor: ``Symbol("dtype", "float32")``.
 
-    Kinds: ``dtype``, ``layout``, ``memory_format``, ``device`` (always the executor's own, so its value is
-    empty) and ``float`` for the values that JSON cannot say (``inf``, ``-inf``, ``nan``).
+    Kinds: ``dtype``, ``layout``, ``memory_format``, ``device`` (its value is empty, since the executor
+    chooses the device) and ``float`` for values that JSON cannot represent (``inf``, ``-inf``, ``nan``).
     """
 
     kind: str
@@ -93,10 +93,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, dict=
     """One ATen call.
 
     Attributes:
-        name: Unique in the graph; for people and for traces.
+        name: Unique in the graph; shown in traces and messages.
         target: The overload, for example ``aten.conv2d.default``.
         arguments: ``(name, value)`` in the order of the schema, defaults filled in.
-        outputs: Names of the tensors that it makes; an output that nobody reads is ``""``.
+        outputs: Names of the tensors that it makes; ``""`` for an output that is not read.
     """
 
     name: str
@@ -113,17 +113,17 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, dict=
 
     @property
     def output(self) -> str:
-        """The only output."""
+        """The first output; the only one of most operators."""
         return self.outputs[0]
 
     @cached_property
     def used_outputs(self) -> tuple[str, ...]:
-        """The outputs that somebody reads."""
+        """The outputs that are read."""
         return tuple(name for name in self.outputs if name)
 
     @property
     def first_output(self) -> str:
-        """The first output that somebody reads; where there are several that can be cut, all are cut alike.
+        """The first output that is read. Operators with several outputs are cut by the region of this one.
 
         Examples:
             >>> Operator(name="max", target="aten.max.dim", arguments=(), outputs=("", "at")).first_output
@@ -133,12 +133,12 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, dict=
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """Tensor arguments in order, once per position."""
+        """Names of tensor arguments in order; a tensor that is read twice appears twice."""
         return tuple(ref.name for ref in iter_refs(self.arguments))
 
 
 def iter_refs(arguments: tuple[tuple[str, Value], ...]) -> Iterator[TensorRef]:
-    """Yield every tensor argument, in order, also those inside lists."""
+    """Yield every tensor argument in order, including those inside lists."""
     for _, value in arguments:
         if isinstance(value, TensorRef):
             yield value
@@ -149,10 +149,14 @@ def iter_refs(arguments: tuple[tuple[str, Value], ...]) -> Iterator[TensorRef]:
 
 
 class Structure(msgspec.Struct, frozen=True, kw_only=True):
-    """How flat tensors are nested in what the module takes or returns.
+    """How flat tensors are nested in the inputs or outputs of a module.
 
-    ``kind`` is ``tensor`` (the next flat tensor), ``const`` (``value``), ``tuple``, ``list`` or ``dict``
-    (``keys`` name the items; ``type_name`` says which class it was, for people).
+    Attributes:
+        kind: ``tensor`` (the next flat tensor), ``const``, ``tuple``, ``list`` or ``dict``.
+        items: Items of a tuple, list or dict.
+        keys: Keys of a dict's items.
+        value: The value of a constant.
+        type_name: The original class, for display.
     """
 
     kind: str
@@ -174,16 +178,16 @@ class ModelGraph:
     """A captured model: a DAG of operators over named tensors. Compared by identity; see `fingerprint`.
 
     Attributes:
-        name: For people.
+        name: Name for display.
         operators: In topological order.
         specs: Shape and dtype of every tensor: inputs, weights, results.
-        inputs: Names of the tensors that a request brings, in flat order.
-        outputs: Names of the tensors that make up the answer, in flat order.
+        inputs: Names of the tensors of a request, in flat order.
+        outputs: Names of the tensors of the answer, in flat order.
         weights: Values of constant tensors.
         input_structure: How the flat inputs nest as ``(args, kwargs)``.
         output_structure: How the flat outputs nest.
-        unflatten: Rebuilds the module's own return type from flat outputs; only in the process that
-            captured the model. Elsewhere `output_structure` serves.
+        unflatten: Rebuilds the module's return type from flat outputs. Only set in the process that captured
+            the model; elsewhere `output_structure` is used.
     """
 
     name: str
@@ -201,7 +205,7 @@ class ModelGraph:
         return {}
 
     def remembered(self, find: Callable[[ModelGraph], _Found]) -> _Found:
-        """Return ``find(graph)``, found once. It lives as long as the graph, and may refer to it."""
+        """Return ``find(graph)``, computed once and cached as long as the graph lives."""
         if find not in self._remembered:
             self._remembered[find] = find(self)
         found: _Found = self._remembered[find]
@@ -209,7 +213,7 @@ class ModelGraph:
 
     @cached_property
     def producer(self) -> Mapping[str, Operator]:
-        """Tensor name -> the operator that makes it; inputs and weights have none."""
+        """Tensor name -> the operator that makes it; without inputs and weights."""
         return {name: op for op in self.operators for name in op.used_outputs}
 
     @cached_property
@@ -227,7 +231,7 @@ class ModelGraph:
 
     @cached_property
     def alive_bytes(self) -> tuple[int, ...]:
-        """Entry i: bytes of activations that are made before operator i and read by it or later ones."""
+        """Entry i: bytes of results made before operator i that it, a later one, or the client reads."""
         count = len(self.operators)
         changes = [0] * (count + 2)
         position = {op.name: index for index, op in enumerate(self.operators)}
@@ -241,7 +245,7 @@ class ModelGraph:
         return tuple(accumulate(changes[: count + 1]))
 
     def activation_inputs(self, op: Operator) -> tuple[str, ...]:
-        """Inputs of ``op`` that are not weights, each once."""
+        """Return the inputs of ``op`` that are not weights, each once."""
         return self._activation_inputs[op.name]
 
     @cached_property
@@ -257,7 +261,7 @@ class ModelGraph:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the operators, the tensors and the values of the weights."""
+        """A hash of operators, inputs, outputs, specs and values of weights; `name` does not count."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(msgspec.json.encode([self.operators, self.inputs, self.outputs]))
         for name in sorted(self.specs):
@@ -268,7 +272,7 @@ class ModelGraph:
         return digest.hexdigest()
 
     def to_networkx(self) -> nx.DiGraph:
-        """Return the DAG: a vertex an operator, an edge a tensor (attributes ``tensor``, ``num_bytes``)."""
+        """Return the DAG: operators as vertices, activations as edges with ``tensor`` and ``num_bytes``."""
         dag: nx.DiGraph = nx.DiGraph(name=self.name)
         for op in self.operators:
             dag.add_node(op.name, target=op.target)

@@ -1,9 +1,9 @@
-"""Chains of views and permutations as one view, one permutation and one view.
+"""Rewrite chains of views and permutations as one view, one permutation and one view.
 
-What a chain does to positions is one permutation of factors of its dims, but on the way it may merge dims
-that do not belong together: patches taken out of ``x_NCHW`` as ``(N C H/p) p (W/p) p`` put rows behind
-channels, where no box holds some rows of all channels. Written as ``N C H/p p W/p p``, permuted at once and
-merged at the end, rows stay a dim of their own, and a split of them goes through.
+A chain is one permutation of factors of its dims, but it may merge unrelated dims on the way: patches taken
+from ``x_NCHW`` as ``(N C H/p) p (W/p) p`` merge rows with channels, so that no box holds some rows of all
+channels. Written as ``N C H/p p W/p p``, permuted once and merged at the end, rows stay a separate dim and
+can be split.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _PERMUTATIONS = frozenset({"aten.permute.default", "aten.transpose.int"})
 
 @dataclass(eq=False, slots=True)
 class _Factor:
-    """A factor of a dim; two with the same size are still two."""
+    """A factor of a dim; compared by identity, so factors of equal size stay distinct."""
 
     size: int
 
 
 def join_movements(graph: ModelGraph) -> ModelGraph:
-    """Rewrite every chain with a view between two permutations whose tensors nobody else reads."""
+    """Rewrite every chain that has a view between two permutations; inner tensors must have one reader."""
     specs = dict(graph.specs)
     rewritten: dict[str, list[Operator]] = {}
     done: set[str] = set()
@@ -79,7 +79,10 @@ def _order(op: Operator, ndim: int) -> list[int]:
 
 
 def _joined(chain: Sequence[Operator], specs: dict[str, TensorSpec]) -> list[Operator] | None:
-    """Return view, permute, view (those that do something), or None where a view cuts across factors."""
+    """Return the view, permutation and view that replace a chain, or None if a view cuts across factors.
+
+    A first view or a permutation that changes nothing is left out.
+    """
     source = chain[0].inputs[0]
     origin = [[_Factor(size)] if size > 1 else [] for size in specs[source].shape]
     dims = [list(factors) for factors in origin]
@@ -97,7 +100,10 @@ def _joined(chain: Sequence[Operator], specs: dict[str, TensorSpec]) -> list[Ope
 def _regrouped(
     factors: list[_Factor], shape: Sequence[int], origin: list[list[_Factor]]
 ) -> list[list[_Factor]] | None:
-    """Deal factors out to the dims of ``shape``; one that spans two dims is split, in ``origin`` too."""
+    """Assign factors to the dims of ``shape``; split a factor that spans two dims, in ``origin`` too.
+
+    None if a factor and a dim do not divide each other.
+    """
     rest = list(factors)
     dims: list[list[_Factor]] = []
     for size in shape:
@@ -141,7 +147,7 @@ def _written(
     moved = tuple(factor.size for factor in order)
     target = specs[last.output].shape
     assert prod(fine) == prod(spec.shape) == prod(target)
-    # `reshape`, as what a chain starts from and what a permutation makes need not be contiguous.
+    # `reshape`, not `view`: the source and the result of a permutation need not be contiguous.
     steps: list[tuple[str, str, object, tuple[int, ...]]] = []
     if fine != spec.shape:
         steps.append(("aten.reshape.default", "shape", fine, fine))

@@ -1,6 +1,6 @@
-"""Passes that make a captured graph smaller without changing its results; each is graph -> graph.
+"""Passes that simplify a captured graph without changing its results; each is a function graph -> graph.
 
-Pure: what evaluates operators on constants is given by the caller.
+This module does not import torch: the caller passes the function that evaluates operators on constants.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgeflow.graph.untangle import split_projections, untangle_views
 
 Evaluate = Callable[[Operator, Mapping[str, Array]], list[Array]]
 
-#: A constant that outgrows its operands is stored only up to this size.
+#: A constant larger than its operands is stored only up to this size.
 _MAX_CONSTANT_BYTES = 64 * 2**20
 
 _IDENTITIES = {
@@ -39,7 +39,7 @@ _IDENTITIES = {
     "aten.detach_.default",
     "aten.positive.default",
 }
-#: These return their input when shape and dtype are the same before and after.
+#: These return their input if shape and dtype are the same before and after.
 _IDENTITIES_IF_SAME = {
     "aten._to_copy.default",
     "aten.to.dtype",
@@ -62,7 +62,7 @@ _BATCH_NORMS = {
     "aten.batch_norm.default",
     "aten.cudnn_batch_norm.default",
 }
-#: Operators that also say where they found what, and what does the same without.
+#: Pools that also return indices -> the same pool without indices.
 _WITHOUT_INDICES = {
     f"aten.max_pool{n}d_with_indices.default": f"aten.max_pool{n}d.default" for n in (1, 2, 3)
 }
@@ -70,7 +70,7 @@ _CONVOLUTIONS = {"aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.defa
 
 
 def simplify(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
-    """Run every pass, in the order in which they help each other."""
+    """Run every pass, in an order in which earlier ones enable later ones."""
     refuse_random(graph)
     graph = drop_empty(drop_identities(graph))
     graph = canonicalise(normalise(graph))
@@ -84,7 +84,7 @@ def simplify(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
 
 
 def copy_constant_outputs(graph: ModelGraph) -> ModelGraph:
-    """Give every output that is a weight an operator that makes it, so that some device owns it."""
+    """Add an operator for every output that is a weight, so that some device makes it."""
     specs = dict(graph.specs)
     operators = list(graph.operators)
     outputs = []
@@ -101,7 +101,7 @@ def copy_constant_outputs(graph: ModelGraph) -> ModelGraph:
 
 
 def refuse_random(graph: ModelGraph) -> None:
-    """Raise `UnsupportedOperatorError` if the graph draws random numbers: it could not be checked."""
+    """Raise `UnsupportedOperatorError` if the graph draws random numbers: its runs could not be compared."""
     for op in graph.operators:
         if _is_random(op):
             raise UnsupportedOperatorError(
@@ -110,7 +110,7 @@ def refuse_random(graph: ModelGraph) -> None:
 
 
 def _is_random(op: Operator) -> bool:
-    """Dropout and its like draw only where the module asks for them although it is in evaluation mode."""
+    """Whether an operator draws random numbers; dropout and rrelu do so only in training mode."""
     arguments = dict(op.arguments)
     if "dropout" in op.target:
         return arguments["train"] is not False and arguments["p"] != 0
@@ -160,7 +160,7 @@ def _is_identity(graph: ModelGraph, op: Operator) -> bool:
 
 
 def drop_empty(graph: ModelGraph) -> ModelGraph:
-    """Join without parts that have no elements: what a rotation of all features passes through, say."""
+    """Remove empty parts from concatenations; rotary embeddings of all features, for example, make some."""
     operators = []
     for op in graph.operators:
         arguments = op.arguments
@@ -173,12 +173,12 @@ def drop_empty(graph: ModelGraph) -> ModelGraph:
 
 
 def _keeps_dtype(graph: ModelGraph, op: Operator, parts: tuple[TensorRef, ...]) -> bool:
-    """An empty part may still have decided the dtype of the whole."""
+    """Whether the other parts still give the output its dtype; an empty part may have decided it."""
     return any(graph.specs[ref.name].dtype == graph.specs[op.output].dtype for ref in parts)
 
 
 def normalise(graph: ModelGraph) -> ModelGraph:
-    """Write operators of several outputs as one each, named padding as numbers, pads alike."""
+    """Write splits as slices, named padding as numbers, and constant pads as one operator."""
     specs = dict(graph.specs)
     operators: list[Operator] = []
     for op in graph.operators:
@@ -206,7 +206,7 @@ def _normalised(op: Operator, specs: dict[str, TensorSpec]) -> list[Operator]:
 
 
 def _renamed(op: Operator, target: str, arguments: Mapping[str, Value] | None = None) -> Operator:
-    """Return a call of ``target`` that makes the first output of ``op``, of the same arguments or others."""
+    """Return a call of ``target`` that makes the first output of ``op``; by default with its arguments."""
     return Operator(
         name=op.name,
         target=target,
@@ -265,7 +265,7 @@ def _selects_of_unbind(op: Operator) -> list[Operator]:
 
 
 def _numeric_padding(op: Operator, specs: dict[str, TensorSpec]) -> list[Operator]:
-    """``padding="same"`` pads left with the smaller half, as torch does; ``"valid"`` not at all."""
+    """Write named padding as numbers: ``"same"`` pads the smaller half on the left, ``"valid"`` nothing."""
     weight = specs[op.arg("weight").name].shape
     spatial = len(weight) - 2
     dilations = op.arg("dilation") * spatial if len(op.arg("dilation")) == 1 else op.arg("dilation")
@@ -276,7 +276,7 @@ def _numeric_padding(op: Operator, specs: dict[str, TensorSpec]) -> list[Operato
     extra: list[Operator] = []
     source = op.arg("input")
     if any(total % 2 for total in totals):
-        # Lopsided: one explicit element more on the right of the dims that need it.
+        # Uneven padding: add one explicit element on the right of these dims.
         spec = specs[source.name]
         odd = [total % 2 for total in totals]
         padded = f"{op.name}_padded"
@@ -299,7 +299,7 @@ def _numeric_padding(op: Operator, specs: dict[str, TensorSpec]) -> list[Operato
 
 
 def fold_constants(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
-    """Evaluate operators that depend on weights alone, or on nothing."""
+    """Evaluate operators that depend on weights only, or have no tensor inputs."""
     weights = dict(graph.weights)
     waiting = Counter(name for op in graph.operators for name in dict.fromkeys(op.inputs))
     waiting.update(graph.outputs)
@@ -310,7 +310,7 @@ def fold_constants(graph: ModelGraph, *, evaluate: Evaluate) -> ModelGraph:
             weights.update({name: array for name, array in zip(op.outputs, results, strict=True) if name})
             for name in dict.fromkeys(op.inputs):
                 waiting[name] -= 1
-                if not waiting[name]:  # masks are large, and made in many steps
+                if not waiting[name]:  # free intermediates at once: masks are large and made in many steps
                     del weights[name]
         else:
             kept.append(op)
@@ -324,7 +324,7 @@ def _is_worth_storing(graph: ModelGraph, op: Operator) -> bool:
 
 
 def fold_batch_norm(graph: ModelGraph) -> ModelGraph:
-    """Fold BatchNorm in evaluation into the convolution before it, or into one product and one sum.
+    """Fold BatchNorm in evaluation mode into the convolution before it, or into one product and one sum.
 
     With ``a = weight / sqrt(var + eps)``: ``BN(conv(x, W) + b) = conv(x, a W) + a (b - mean) + bias``,
     computed in float64 and rounded once.
@@ -349,7 +349,7 @@ def fold_batch_norm(graph: ModelGraph) -> ModelGraph:
 
 
 def _affine(op: Operator, weights: Mapping[str, Array]) -> tuple[Array, Array] | None:
-    """Return BatchNorm's (scale, shift) per channel in float64, or None if it is not constant."""
+    """Return BatchNorm's (scale, shift) per channel in float64, or None if they are not constant."""
     arguments = dict(op.arguments)
     if arguments.get("training") is True or any(op.outputs[1:]):
         return None
@@ -375,7 +375,7 @@ def _can_fold(graph: ModelGraph, conv: Operator, weights: Mapping[str, Array]) -
     kernel, bias = conv.arg("weight"), conv.arg("bias")
     if kernel.name not in weights or (bias is not None and bias.name not in weights):
         return False
-    # The norm's channels are dim 1; a convolution of an unbatched input has its own in dim 0.
+    # The norm's channels are dim 1; a convolution of an unbatched input has its channels in dim 0.
     is_batched = graph.specs[conv.output].ndim == weights[kernel.name].ndim
     return is_batched and len(graph.consumers.get(conv.output, ())) == 1
 

@@ -1,19 +1,17 @@
-"""Passes that write statistics over whole feature maps as sums that several devices can share.
+"""A pass that writes statistics over whole feature maps as sums that several devices can share.
 
 GroupNorm, InstanceNorm and LayerNorm over whole maps, L2 norms and extrema over several dims, and adaptive
-maxima each are one operator that needs every row of its input: a device that holds some rows would have to
-fetch all others. Written out, everything runs on the rows that are there, and only statistics travel.
+max pooling are single operators that need every row of their input: a device with some rows would have to
+fetch all others. Written out, every device works on its own rows, and only statistics are exchanged.
 
-Means and sums over rows are contractions: devices exchange partial sums of one number a group. Variance is
-taken in two passes, mean first, then the mean of centred squares: ``E[x^2] - E[x]^2`` would be one exchange
-instead of two, and wrong in all digits where the mean is large beside the spread. Columns are summed first,
-alone: that is the kernel that torch runs fastest.
+Means and sums over rows are contractions: devices exchange one partial sum per group. Variance takes two
+passes, the mean, then the mean of centred squares: ``E[x^2] - E[x]^2`` would save one exchange, but loses all
+digits if the mean is large compared with the deviation. Columns are summed first, on their own, since torch
+has its fastest kernel for that.
 
-What it costs where nothing is split: a few passes over the map more than a fused kernel makes, next to a
-convolution of hundreds of operations an element. In half precision the statistics would be rounded as they
-pass from operator to operator, so there these norms stay whole.
-
-Pure, as are all passes.
+Cost if nothing is split: a few more passes over the map than a fused kernel, which is small next to a
+convolution with hundreds of operations per element. In half precision the statistics would be rounded between
+operators, so these norms stay whole.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ _WIDE = ("float32", "float64")
 
 
 def spread_statistics(graph: ModelGraph) -> ModelGraph:
-    """Write out every operator that has a way to; see the module's docstring."""
+    """Return the graph with every supported operator written out; see the module's docstring."""
     specs, weights = dict(graph.specs), dict(graph.weights)
     operators: list[Operator] = []
     for op in graph.operators:
@@ -46,7 +44,7 @@ def spread_statistics(graph: ModelGraph) -> ModelGraph:
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """Writes operators in place of one; none written means that it stays."""
+    """Collects the operators that replace ``op``; if there are none, ``op`` stays."""
 
     op: Operator
     specs: dict[str, TensorSpec]
@@ -60,7 +58,7 @@ class _Writer:
         return self.specs[ref.name].shape
 
     def call(self, target: str, shape: tuple[int, ...], /, **arguments: Value) -> TensorRef:
-        """Write one operator; the dtype is that of what is replaced."""
+        """Add one operator and return its result, which has the dtype of the replaced operator."""
         name = f"{self.op.name}_part{len(self.operators)}"
         self.specs[name] = TensorSpec(shape=shape, dtype=self.specs[self.op.outputs[0]].dtype)
         self.operators.append(
@@ -69,7 +67,7 @@ class _Writer:
         return TensorRef(name)
 
     def finish(self) -> None:
-        """Let the operator written last make what the replaced one made."""
+        """Give the last added operator the name and the output of the replaced one."""
         last = self.operators.pop()
         self.operators.append(
             Operator(
@@ -78,7 +76,7 @@ class _Writer:
         )
 
     def reshaped(self, ref: TensorRef, shape: tuple[int, ...]) -> TensorRef:
-        """Return a weight or an activation in another shape."""
+        """Return a tensor in another shape; a weight is reshaped now, an activation by an added view."""
         if ref.name not in self.weights:
             return self.call("aten.view.default", shape, self=ref, size=shape)
         name = f"{self.op.name}_{ref.name}"
@@ -87,7 +85,7 @@ class _Writer:
         return TensorRef(name)
 
     def mean(self, x: TensorRef, dims: tuple[int, ...]) -> TensorRef:
-        """Mean over dims, kept as dims of one element."""
+        """Return the mean over dims, kept with one element; ``x`` itself if they all have one already."""
         shape = self.shape(x)
         dims = tuple(dim for dim in dims if shape[dim] > 1)
         if not dims:
@@ -109,23 +107,25 @@ def _write_instance_norm(w: _Writer) -> None:
 
 
 def _write_batch_norm(w: _Writer) -> None:
-    """With statistics of the batch itself, which for a batch of one are those of an instance."""
+    """Write BatchNorm with batch statistics, for a batch of one only: they equal instance statistics."""
     shape = w.shape(w.argument("input"))
     if shape[0] == 1:
         _write_norm(w, w.argument("input"), groups=shape[1], per="channel")
 
 
 def _write_layer_norm(w: _Writer) -> None:
-    """Only over whole feature maps; over features of a token there is nothing to share."""
+    """Write LayerNorm over whole feature maps; over the features of a token there is nothing to share."""
     shape = w.shape(w.argument("input"))
     if len(shape) >= 4 and tuple(w.argument("normalized_shape")) == shape[1:]:
         _write_norm(w, w.argument("input"), groups=1, per="element")
 
 
 def _write_norm(w: _Writer, x: TensorRef, *, groups: int, per: str) -> None:
-    """Write ``(x - mean) / sqrt(var + eps) * weight + bias`` over ``x_NGK...``, K channels a group.
+    """Write ``(x - mean) / sqrt(var + eps) * weight + bias`` over ``x_NGK...``, K channels per group.
 
-    Rows are dim 3 there, and are summed last.
+    Rows are dim 3 of that shape and are summed last. ``per`` says whether weight and bias have one number per
+    ``channel`` or per ``element``. Nothing is written for half precision, or for inputs of fewer than two
+    rows.
     """
     shape = w.shape(x)
     if w.specs[x.name].dtype not in _WIDE or len(shape) < 3 or shape[2] < 2:
@@ -145,7 +145,7 @@ def _write_norm(w: _Writer, x: TensorRef, *, groups: int, per: str) -> None:
     scale = w.call("aten.rsqrt.default", small, self=padded)
     weight, bias = (w.op.arg(key) for key in ("weight", "bias"))
     full = grouped[1:] if per == "element" else (groups, per_group, *[1] * (len(grouped) - 3))
-    if weight is not None and per == "channel":  # one number a channel: multiplied while it is small
+    if weight is not None and per == "channel":  # one number per channel: multiply while it is small
         scale = w.call("aten.mul.Tensor", (small[0], *full), self=scale, other=w.reshaped(weight, (1, *full)))
     y = w.call("aten.mul.Tensor", grouped, self=centred, other=scale)
     if weight is not None and per == "element":
@@ -168,7 +168,7 @@ def _reduced(w: _Writer) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _write_vector_norm(w: _Writer) -> None:
-    """The L2 norm over several dims as the root of a sum of squares."""
+    """Write an L2 norm over several dims as the root of a sum of squares."""
     x = w.argument("self")
     shape, dims = _reduced(w)
     dtype = w.specs[x.name].dtype
@@ -189,7 +189,7 @@ def _write_vector_norm(w: _Writer) -> None:
 
 
 def _write_extremum(w: _Writer) -> None:
-    """An extremum over several dims: over all but the first, then over that."""
+    """Write an extremum over several dims as one over all but the first, then one over the first."""
     shape, dims = _reduced(w)
     if len(dims) < 2:
         return
@@ -201,7 +201,7 @@ def _write_extremum(w: _Writer) -> None:
 
 
 def _write_global_average(w: _Writer) -> None:
-    """An average over one window that holds the whole map is a global one, which rows can share."""
+    """Write an average pool whose only window covers the whole map as a global average pool."""
     shape, made = w.shape(w.argument("self")), w.specs[w.op.outputs[0]].shape
     spatial = int(w.op.target[len("aten.avg_pool")])
     kernel = w.argument("kernel_size")
@@ -218,7 +218,7 @@ def _write_global_average(w: _Writer) -> None:
 
 
 def _write_adaptive_max(w: _Writer) -> None:
-    """Adaptive maxima one dim at a time, columns first: windows of equal length are a pool, others slices."""
+    """Write adaptive max pooling one dim at a time, columns first, as maxima of slices."""
     x = w.argument("self")
     shape = w.shape(x)
     made = w.specs[w.op.outputs[0]].shape

@@ -1,4 +1,4 @@
-"""Between what callers hold (nested torch tensors or numpy arrays) and flat, named numpy arrays."""
+"""Convert between nested torch tensors or arrays, as callers hold them, and flat, named numpy arrays."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from edgeflow.errors import ConfigError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Structure, TensorSpec
 
-#: What may stand between tensors in a call's arguments.
+#: Types of constants that are allowed beside tensors in a call's arguments.
 _CONSTANTS: Final = (type(None), bool, int, float, str)
 
 
 class Outputs(dict[str, Any]):
-    """A mapping whose items are attributes too, and which a position indexes: a model's named outputs."""
+    """Named outputs of a model: a dict with items by key, by attribute and by position."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -27,12 +27,12 @@ class Outputs(dict[str, Any]):
     def __getitem__(self, key: Any) -> Any:
         if not isinstance(key, int):
             return super().__getitem__(key)
-        # A module may well name its outputs by numbers, in any order; the graph knows them as words.
+        # A module may use numbers as keys, in any order; the graph stores keys as strings.
         return super().__getitem__(str(key)) if str(key) in self else list(self.values())[key]
 
 
 def to_array(value: Any) -> Array:
-    """Return a torch tensor or array-like as numpy, without a copy where that is possible."""
+    """Return a torch tensor or array-like as a numpy array, without a copy if possible."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         value = value.detach().cpu()
@@ -45,7 +45,7 @@ def to_array(value: Any) -> Array:
 
 
 def to_torch(array: Array) -> Any:
-    """Return a numpy array as a torch tensor that shares its memory where that is possible."""
+    """Return a numpy array as a torch tensor; it shares memory unless the array is read-only."""
     import torch
 
     if not array.flags.writeable:
@@ -56,7 +56,11 @@ def to_torch(array: Array) -> Any:
 
 
 def describe(value: Any, *, is_tensor: Any) -> Structure:
-    """Return the structure of a nest of tuples, lists, mappings, tensors and constants."""
+    """Return the structure of nested tuples, lists, mappings, tensors and constants.
+
+    Raises:
+        ConfigError: If it holds anything else.
+    """
     if is_tensor(value):
         return Structure(kind="tensor")
     if isinstance(value, Mapping):
@@ -82,11 +86,11 @@ def describe(value: Any, *, is_tensor: Any) -> Structure:
 def flatten_inputs(
     graph: ModelGraph, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
 ) -> dict[str, Array]:
-    """Return the graph's inputs by name out of a call's arguments.
+    """Return the graph's inputs by name, from the arguments of a call.
 
     Raises:
-        ConfigError: If the arguments do not nest as they did at capture, or a shape, dtype or constant
-            differs; the message names the input and shows both.
+        ConfigError: If the nesting, a shape, a dtype or a constant differs from capture; the message names
+            the input and shows both.
     """
     args_structure, kwargs_structure = graph.input_structure.items
     leaves = list(_match(args_structure, tuple(args), "argument"))
@@ -100,17 +104,16 @@ def flatten_inputs(
 def unflatten_inputs(
     graph: ModelGraph, arrays: Mapping[str, Array]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Undo `flatten_inputs`: return positional and keyword arguments, as the module takes them."""
+    """Return (args, kwargs) of the module from inputs by name; the inverse of `flatten_inputs`."""
     args, kwargs = _build(graph.input_structure, iter([arrays[name] for name in graph.inputs]))
     return tuple(args), dict(kwargs)
 
 
 def check_same_inputs(graph: ModelGraph, other: ModelGraph) -> None:
-    """Refuse ``other`` unless each call of ``graph`` is the same call for it.
+    """Check that every call of ``graph`` is also a valid call of ``other``.
 
     Raises:
-        ConfigError: If an input has another name, dtype or shape, or they nest otherwise in a call; the
-            message shows what differs, of both.
+        ConfigError: If the name, dtype, shape or nesting of an input differs; the message shows both.
     """
     what = f"graph {other.name!r} takes other inputs than {graph.name!r}"
     ours, theirs = (
@@ -130,7 +133,7 @@ def check_same_inputs(graph: ModelGraph, other: ModelGraph) -> None:
 
 
 def _shown(structure: Structure, names: Iterator[str]) -> str:
-    """A nest of inputs for people; alike for those that the same calls fit."""
+    """Return the nesting of inputs as text; equal texts accept the same calls."""
     if structure.kind == "tensor":
         return next(names)
     if structure.kind == "const":
@@ -142,9 +145,9 @@ def _shown(structure: Structure, names: Iterator[str]) -> str:
 
 
 def unflatten_outputs(graph: ModelGraph, arrays: Mapping[str, Array]) -> Any:
-    """Return what the module would return: torch tensors where torch is loaded, else numpy arrays."""
+    """Return outputs nested as the module returns them: torch tensors if torch is loaded, else arrays."""
     convert = to_torch if "torch" in sys.modules else np.asarray
-    # One tensor may be named twice, as an answer and inside another one; each gets its own object.
+    # One tensor may appear twice among the outputs; each gets its own object.
     flat = [convert(arrays[name]) for name in graph.outputs]
     if graph.unflatten is not None:
         return graph.unflatten(flat)
@@ -156,7 +159,7 @@ def _match(structure: Structure, value: Any, what: str) -> Iterator[Any]:
     if structure.kind == "tensor":
         yield value
     elif structure.kind == "const":
-        # Only constants compare as one truth value; a tensor in their place must not be asked.
+        # Compare constants only: a tensor does not compare to a single bool.
         if not isinstance(value, _CONSTANTS) or value != structure.value:
             got = repr(value) if isinstance(value, _CONSTANTS) else f"a {type(value).__name__}"
             raise ConfigError(f"{what}: the graph was captured with {structure.value!r}, got {got}")

@@ -1,8 +1,8 @@
-"""Passes that write views and fused projections so that heads stay boxes of what they are taken from.
+"""Passes that rewrite views and fused projections so that attention heads stay boxes of their source.
 
-Both leave results as they are; they matter to who cuts the graph. A region is a box, one interval a dim: the
-heads ``[2, 4)`` of a projection are a box of its features, but not of ``(batch * heads)`` merged, and not of
-queries, keys and values side by side in one tensor.
+Results do not change, but the graph can be cut in more ways. A region is a box, one interval per dim: heads
+``[2, 4)`` of a projection are a box of its features, but not a box of a merged ``(batch * heads)`` dim, nor
+of queries, keys and values side by side in one tensor.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from edgeflow.graph.ir import Array, ModelGraph, Operator, TensorRef, TensorSpec, Value
 from edgeflow.graph.views import Chain, is_reshape, is_view, write
 
-#: Product with a constant -> the result's dim of features, counted from the end, and (argument, dim) of what
-#: is cut along with it.
+#: Product with a constant -> (feature dim of the result, counted from the end; (argument, dim) pairs that are
+#: cut along with it).
 _PROJECTIONS: Mapping[str, tuple[int, tuple[tuple[str, int], ...]]] = {
     "aten.linear.default": (-1, (("weight", 0), ("bias", 0))),
     "aten.addmm.default": (-1, (("mat2", 1), ("self", -1))),
@@ -31,10 +31,10 @@ _Interval = tuple[int, int]
 
 
 def untangle_views(graph: ModelGraph) -> ModelGraph:
-    """Where a chain of views merges two dims and takes them apart again, let it do neither.
+    """Rewrite chains of views that merge two dims and later split them, so that they do neither.
 
-    ``(L, N*H, D)`` seen as ``(N, H, L, D)`` on the way from ``(L, N, H*D)``, as `nn.MultiheadAttention` does,
-    is a permutation of ``(L, N, H, D)``.
+    `nn.MultiheadAttention` views ``(L, N, H*D)`` as ``(L, N*H, D)`` and then as ``(N, H, L, D)``, which is a
+    permutation of ``(L, N, H, D)``.
     """
     specs = dict(graph.specs)
     chains: dict[str, tuple[str, Chain]] = {}
@@ -43,7 +43,7 @@ def untangle_views(graph: ModelGraph) -> ModelGraph:
         before = _chain_before(op, chains, specs) if is_view(op) else None
         after = None if before is None else before[1].after(op, specs[op.output].shape)
         if before is None or after is None or after.bounds != before[1].bounds:
-            operators.append(op)  # a slice begins a chain of its own
+            operators.append(op)  # a slice starts a new chain
             continue
         root, chain = before
         chains[op.output] = (root, after)
@@ -64,9 +64,10 @@ def _chain_before(
 
 
 def _takes_apart(before: Chain, after: Chain) -> bool:
-    """Whether factors that shared a dim stand in several now: a seam inside of a dim has become a border.
+    """Whether a reshape separates factors that shared a dim: a seam inside a dim becomes a border of dims.
 
-    Seams and borders are told by the product of the sizes before them; tearing one factor makes no seam.
+    Seams and borders are identified by the product of the sizes before them. Splitting one factor makes no
+    seam.
     """
     seams, borders, reached = set(), set(), 1
     for places in before.dims:
@@ -82,11 +83,10 @@ def _takes_apart(before: Chain, after: Chain) -> bool:
 
 
 def split_projections(graph: ModelGraph) -> ModelGraph:
-    """Write a product with a constant, of whose features each reader takes an interval, as one for each.
+    """Split a product with a constant into one product per interval of features that is read.
 
-    Queries, keys and values of one fused product (or the gate and the value of an MLP) become three: the same
-    arithmetic on slices of the weight. Left alone are products of which any reader takes all, or of which
-    readers take intervals that overlap.
+    A fused product of queries, keys and values (or gate and value of an MLP) becomes separate products on
+    slices of the weight. A product is left alone if a reader takes all features, or if intervals overlap.
     """
     specs, weights = dict(graph.specs), dict(graph.weights)
     replaced: dict[str, list[Operator]] = {}
@@ -109,8 +109,10 @@ def split_projections(graph: ModelGraph) -> ModelGraph:
 
 
 def _parts(graph: ModelGraph, op: Operator) -> dict[str, Chain]:
-    """Return every view of ``op``'s result that takes an interval of its features first; none where some
-    reader takes all of them, or intervals overlap."""
+    """Return the views that first narrow the features of ``op``'s result to an interval, by tensor name.
+
+    Empty if some reader takes all features, intervals overlap, or another dim is narrowed as well.
+    """
     if op.target not in _PROJECTIONS or not _has_constant(graph, op):
         return {}
     dim = len(graph.specs[op.output].shape) + _PROJECTIONS[op.target][0]
@@ -140,7 +142,7 @@ def _parts(graph: ModelGraph, op: Operator) -> dict[str, Chain]:
 
 
 def _has_constant(graph: ModelGraph, op: Operator) -> bool:
-    """Whether what is cut along the features is constant, and of the plain form that `_PROJECTIONS` says."""
+    """Whether the arguments that `_PROJECTIONS` names are constants with the full length of the features."""
     if dict(op.arguments).get("groups", 1) != 1 or dict(op.arguments).get("beta", 1) != 1:
         return False
     features = graph.specs[op.output].shape[_PROJECTIONS[op.target][0]]
@@ -167,7 +169,7 @@ def _projection(
     specs: dict[str, TensorSpec],
     weights: dict[str, Array],
 ) -> Operator:
-    """``op`` on an interval of its features; slices of the weights are stored, once each."""
+    """Return ``op`` restricted to an interval of its features; each slice of a weight is stored once."""
     start, stop = interval
     feature, cut = _PROJECTIONS[op.target]
     changes: dict[str, Value] = {}

@@ -1,4 +1,4 @@
-"""What every `ModelGraph` must satisfy; checked after capture and after loading."""
+"""Invariants of every `ModelGraph`, checked after capture and after loading."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def verify_graph(graph: ModelGraph) -> None:
 
     Raises:
         CyclicGraphError: If an operator reads a tensor that is made after it.
-        GraphError: If a tensor has no spec or no source, is made twice, or a weight does not match its
-            spec.
+        GraphError: If two operators share a name, a tensor has no spec or no source or is made twice, a
+            weight does not match its spec, or the output structure does not match the number of outputs.
     """
     made = set(graph.inputs) | set(graph.weights)
     later = {name for op in graph.operators for name in op.used_outputs}

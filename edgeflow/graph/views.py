@@ -1,8 +1,8 @@
-"""What a chain of views does to the dims of the tensor that it starts from: pure arithmetic on shapes.
+"""The effect of a chain of views on the dims of its source tensor, computed from shapes.
 
-Every dim of the source is a product of *factors*; reshapes regroup them, permutations reorder them, slices
-shorten the outermost factor of a dim. So what a chain of any length makes is one reshape, one permutation and
-one reshape of a box of its source, as long as no reshape tears a factor at a place that does not divide it.
+Every dim of the source is a product of *factors*: reshapes regroup them, permutations reorder them, slices
+shorten the outermost factor of a dim. So a chain of any length equals one reshape, one permutation and one
+reshape of a box of its source, unless a reshape splits a factor by a number that does not divide it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import prod
 
 from edgeflow.graph.ir import Operator, TensorRef, TensorSpec
 
-#: A factor: the source's dim, and which of its factors counted from the outermost.
+#: A factor: (dim of the source, index among the dim's factors, outermost first).
 Place = tuple[int, int]
 #: An operator and the spec of its result.
 Made = tuple[Operator, TensorSpec]
@@ -34,10 +34,10 @@ class Chain:
     """A view of a source.
 
     Attributes:
-        bounds: Of each dim of the source, the elements that are seen: ``(start, stop)``.
-        factors: Of each dim of the source, the sizes that its seen elements are factored into, outermost
-            first; none for a dim of one element.
-        dims: Of each dim of the view, the factors that it is the product of, outermost first.
+        bounds: Per dim of the source, the visible elements ``(start, stop)``.
+        factors: Per dim of the source, the sizes that multiply to the number of visible elements, outermost
+            first; empty for a dim of one element.
+        dims: Per dim of the view, the factors whose product it is, outermost first.
     """
 
     bounds: tuple[tuple[int, int], ...]
@@ -46,7 +46,7 @@ class Chain:
 
     @staticmethod
     def of(shape: Sequence[int]) -> Chain:
-        """The source itself."""
+        """Return the view that shows the whole source unchanged."""
         return Chain(
             bounds=tuple((0, size) for size in shape),
             factors=tuple((size,) if size > 1 else () for size in shape),
@@ -59,12 +59,12 @@ class Chain:
 
     @property
     def source_shape(self) -> tuple[int, ...]:
-        """Shape of the box of the source that is seen."""
+        """Shape of the visible box of the source."""
         return tuple(stop - start for start, stop in self.bounds)
 
     @property
     def factor_shape(self) -> tuple[int, ...]:
-        """Shape of the box of the source with every factor a dim of its own."""
+        """Shape of the visible box of the source with every factor as a separate dim."""
         return tuple(size for sizes in self.factors for size in sizes)
 
     @property
@@ -85,7 +85,7 @@ class Chain:
         return replace(self, dims=tuple(self.dims[dim] for dim in order))
 
     def reshaped(self, shape: Sequence[int]) -> Chain | None:
-        """Return the view with its factors regrouped, or None if one would be torn unevenly."""
+        """Return the view with its factors regrouped, or None if a factor does not divide evenly."""
         chain, taken = self, 0
         counts = []
         for size in shape:
@@ -111,7 +111,7 @@ class Chain:
         return replace(chain, dims=tuple(dims))
 
     def _torn(self, place: Place, outer: int) -> Chain:
-        """One factor as two: ``outer`` and what is left."""
+        """Return the view with one factor split into ``outer`` and the rest."""
         dim, index = place
         sizes = self.factors[dim]
         torn = (*sizes[:index], outer, sizes[index] // outer, *sizes[index + 1 :])
@@ -128,7 +128,7 @@ class Chain:
         )
 
     def narrowed(self, dim: int, start: int, stop: int) -> Chain | None:
-        """Return elements ``[start, stop)`` of a dim, or None where they are no box of the source."""
+        """Return elements ``[start, stop)`` of a dim, or None if they are not a box of the source."""
         places = self.dims[dim]
         if not places:
             return self
@@ -144,7 +144,7 @@ class Chain:
         return replace(self, bounds=tuple(bounds), factors=tuple(factors))._without_ones(source)
 
     def _without_ones(self, source: int) -> Chain:
-        """Drop the outermost factor of a dim of the source if it is one."""
+        """Return the view without the outermost factor of a source dim if that factor is 1."""
         if self.factors[source][0] != 1:
             return self
         factors = list(self.factors)
@@ -159,7 +159,7 @@ class Chain:
         return replace(self, factors=tuple(factors), dims=dims)
 
     def after(self, op: Operator, shape: tuple[int, ...]) -> Chain | None:
-        """Return what ``op``, a view whose result has ``shape``, makes of this view; None if it is no box."""
+        """Return the chain extended by the view ``op`` with result ``shape``; None if it is not a box."""
         if op.target in _RESHAPES:
             return self.reshaped(shape)
         if op.target in _PERMUTES:
@@ -186,17 +186,17 @@ def is_reshape(op: Operator) -> bool:
 
 
 def is_view(op: Operator) -> bool:
-    """Whether `Chain.after` may know what ``op`` does."""
+    """Whether `Chain.after` may be able to follow ``op``."""
     return op.target in _RESHAPES or op.target in _PERMUTES or op.target in _SLICES
 
 
 def permutation(op: Operator, ndim: int) -> tuple[int, ...]:
-    """The order of dims that a permute or a transpose makes: dim i of the result is ``order[i]``."""
+    """Return the order of dims of a permute or transpose: dim i of the result is input dim ``order[i]``."""
     arguments = dict(op.arguments)
     if "dims" in arguments:
         return tuple(int(dim) % ndim for dim in op.arg("dims"))
     order = list(range(ndim))
-    if ndim < 2:  # torch transposes vectors and scalars too
+    if ndim < 2:  # torch accepts transposes of vectors and scalars
         return tuple(order)
     first, second = (
         (op.arg("dim0") % ndim, op.arg("dim1") % ndim) if "dim0" in arguments else (ndim - 2, ndim - 1)
@@ -206,9 +206,9 @@ def permutation(op: Operator, ndim: int) -> tuple[int, ...]:
 
 
 def write(chain: Chain, source: str, output: str, *, shape: tuple[int, ...], dtype: str) -> list[Made]:
-    """Return the operators, three at most, that make ``output`` from the box of ``source`` that is seen.
+    """Return the one to three operators that make ``output`` from the visible box of ``source``.
 
-    At least one: a box that is taken as it stands is reshaped to the shape that it has.
+    An unchanged box is reshaped to its own shape, so that there is always one operator.
     """
     held, order, factors = chain.source_shape, chain.order, chain.factor_shape
     calls: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = []

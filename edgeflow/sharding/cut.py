@@ -1,8 +1,8 @@
-"""How one operator is cut: the local computation that makes one region of its output.
+"""The local computation that makes one region of an operator's output.
 
-A rule is asked once, "make this region", and answers with a `Cut`: which slices of which tensors it reads,
-the local calls (padding, sizes and offsets already adapted), what region comes out, and what it costs. What
-a device needs, what it runs and what it costs all derive from this one answer, so that they cannot disagree.
+A rule is asked once, "make this region", and returns a `Cut`: the slices to read, the local calls (padding,
+sizes and offsets adapted to the slices), the region that results, and its cost. What a device needs, runs and
+pays for all derive from this one value, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from edgeflow.sharding.region import Interval, Region
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False, tag="slice", cache_hash=True):
-    """An argument: a region of a tensor of the graph, in that tensor's own coordinates."""
+    """An argument: a region of a tensor of the graph, in the coordinates of the whole tensor."""
 
     tensor: str
     region: Region
 
 
 class Result(msgspec.Struct, frozen=True, gc=False, tag="result"):
-    """An argument: what an earlier step of the same cut returned."""
+    """An argument: the result of an earlier step of the same cut, by the step's index."""
 
     step: int
 
@@ -51,12 +51,12 @@ class Cut(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The local computation of one region of an operator's output.
 
     Attributes:
-        steps: Local calls in order; the last one's result is the output. An operator of several outputs
-            returns a tuple there.
-        region: What comes out; it contains the region that was asked for. Of several outputs it is the
-            region of each, if the rule is joint, else that of the first: they are all made whole.
-        flops: Floating-point operations; one multiply-add is two.
-        contraction: The interval of the summed-over dim when the output is a partial sum.
+        steps: Local calls in order. The last one returns the output, or a tuple if the operator has several
+            outputs.
+        region: The region that is made; it contains the requested one. With several outputs: the region of
+            each if the rule is joint, else the region of the first, and every output is made whole.
+        flops: Floating-point operations; one multiply-add counts as two.
+        contraction: The interval of the summed-over dim if the output is a partial sum.
     """
 
     steps: tuple[Step, ...]
@@ -66,12 +66,12 @@ class Cut(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def slices(self) -> tuple[Slice, ...]:
-        """Every slice that is read, in order, one per argument position."""
+        """Every slice that is read, in order; a slice that two arguments read appears twice."""
         return tuple(iter_slices(self.steps))
 
     @property
     def needs(self) -> dict[str, Region]:
-        """Tensor name -> hull of the slices that are read."""
+        """Tensor name -> hull of the slices of that tensor that are read."""
         hulls: dict[str, Region] = {}
         for item in iter_slices(self.steps):
             known = hulls.get(item.tensor)
@@ -80,7 +80,7 @@ class Cut(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def renamed(steps: tuple[Step, ...], names: Mapping[str, str]) -> tuple[Step, ...]:
-    """The same steps for an operator whose tensors have other names."""
+    """Return the steps with tensor ``x`` replaced by ``names[x]``."""
     return tuple(
         [
             Step(step.target, tuple([(key, _renamed(value, names)) for key, value in step.arguments]))
@@ -100,6 +100,7 @@ def _renamed(value: LocalValue, names: Mapping[str, str]) -> LocalValue:
 
 
 def iter_slices(steps: tuple[Step, ...]) -> Iterator[Slice]:
+    """Yield every slice argument in order, including slices inside lists."""
     for step in steps:
         for _, value in step.arguments:
             if isinstance(value, Slice):

@@ -1,4 +1,4 @@
-"""Cuts of one graph, remembered: planning asks for the same ones many times."""
+"""A cache of the cuts of one graph: planning asks for the same cuts many times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeflow.sharding.rules import cut
 
 
 class Cutter:
-    """`edgeflow.sharding.rules.cut` for one graph, its answers kept; operators that are alike share them."""
+    """Cached `edgeflow.sharding.rules.cut` for one graph; identical operators share cache entries."""
 
     def __init__(self, graph: ModelGraph) -> None:
         self._specs = graph.specs
@@ -24,6 +24,7 @@ class Cutter:
         self._needs: dict[tuple[str, Region, Interval | None], Mapping[str, Region]] = {}
 
     def cut(self, op: Operator, region: Region, contraction: Interval | None = None) -> Cut:
+        """Return `edgeflow.sharding.rules.cut` of an operator of the graph; same arguments and errors."""
         first, names = self._forms.of(op)
         key = (first.name, region, contraction)
         known = self._known.get(key)
@@ -31,7 +32,7 @@ class Cutter:
             try:
                 known = self._known[key] = cut(first, self._specs, region, contraction)
             except InvalidPlanError:
-                if names is not None:  # say it of the operator that was asked about
+                if names is not None:  # raise an error that names the requested operator, not `first`
                     cut(op, self._specs, region, contraction)
                 raise
         return known if names is None else msgspec.structs.replace(known, steps=renamed(known.steps, names))
@@ -39,7 +40,7 @@ class Cutter:
     def needs(
         self, op: Operator, region: Region, contraction: Interval | None = None
     ) -> Mapping[str, Region]:
-        """`Cut.needs` of that cut."""
+        """Return `Cut.needs` of the cut with these arguments."""
         key = (op.name, region, contraction)
         known = self._needs.get(key)
         if known is None:
@@ -53,5 +54,5 @@ class Cutter:
 
 
 def cutter_of(graph: ModelGraph) -> Cutter:
-    """Return the graph's own cutter; it lives as long as the graph."""
+    """Return the graph's cutter; it is made once and lives as long as the graph."""
     return graph.remembered(Cutter)

@@ -1,7 +1,7 @@
-"""Boxes of tensors: one half-open interval per dim, and the algebra on them.
+"""Boxes of tensors: one half-open interval per dim, with intersection, hull and difference.
 
-Everything that devices exchange is an intersection of two boxes; everything that is missing is a
-difference. A region of a 0-dim tensor has no intervals and one element.
+What two devices exchange is an intersection of boxes; what a device still lacks is a difference of boxes. A
+region of a 0-dim tensor has no intervals and one element.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
 
     @staticmethod
     def full(shape: Sequence[int]) -> Region:
-        """The region of a whole tensor."""
+        """Return the region that covers a whole tensor of this shape."""
         return _full(tuple(shape))
 
     @staticmethod
     def of(bounds: Iterable[tuple[int, int]]) -> Region:
+        """Return the region with these ``(start, stop)`` bounds, one pair per dim."""
         return Region(tuple(Interval(start, stop) for start, stop in bounds))
 
     def __getitem__(self, dim: int) -> Interval:
@@ -80,24 +81,26 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
 
     @property
     def is_empty(self) -> bool:
-        for start, stop in self.intervals:  # noqa: SIM110  # twice as fast as any(), and asked very often
+        for start, stop in self.intervals:  # noqa: SIM110  # twice as fast as any(), and called very often
             if stop <= start:
                 return True
         return False
 
     def is_full(self, shape: Sequence[int]) -> bool:
+        """Whether the region covers a whole tensor of this shape."""
         return all(
             start == 0 and stop == size for (start, stop), size in zip(self.intervals, shape, strict=True)
         )
 
     def replace(self, dim: int, interval: Interval) -> Region:
+        """Return the region with the interval of one dim replaced."""
         dims = list(self.intervals)
         dims[dim] = interval
         return Region(tuple(dims))
 
     def intersect(self, other: Region) -> Region:
-        # Planning asks this some hundred thousand times, so it goes without the intervals' own method, and
-        # makes nothing new where one of the two is the answer already.
+        # Planning calls this some hundred thousand times: `Interval.intersect` is inlined, and existing
+        # objects are returned where they equal the result.
         parts = []
         is_self = True
         for mine, theirs in zip(self.intervals, other.intervals, strict=True):
@@ -119,11 +122,11 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
         return self if is_self else Region(tuple(parts))
 
     def overlap(self, other: Region) -> int:
-        """Number of elements that both hold."""
+        """Return the number of elements in both regions."""
         count = 1
         for mine, theirs in zip(self.intervals, other.intervals, strict=True):
             start, stop = mine
-            if mine is not theirs:  # regions share the intervals of dims that are not cut
+            if mine is not theirs:  # uncut dims often share one Interval object
                 low, high = theirs
                 start = start if start > low else low
                 stop = stop if stop < high else high
@@ -134,7 +137,7 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
         return count
 
     def hull(self, other: Region) -> Region:
-        """The smallest box that holds both; an empty region adds nothing."""
+        """Return the smallest box that contains both; an empty region adds nothing."""
         if other.is_empty:
             return self
         if self.is_empty:
@@ -142,17 +145,18 @@ class Region(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=
         return Region(tuple(a.hull(b) for a, b in zip(self.intervals, other.intervals, strict=True)))
 
     def contains(self, other: Region) -> bool:
+        """Whether ``other`` lies inside; an empty region lies inside every region."""
         for mine, theirs in zip(self.intervals, other.intervals, strict=True):
             if mine is not theirs and (mine[0] > theirs[0] or mine[1] < theirs[1]):
                 return other.is_empty
         return True
 
     def subtract(self, other: Region) -> tuple[Region, ...]:
-        """Return disjoint boxes that cover ``self`` without ``other``; at most two per dim."""
+        """Return disjoint boxes that cover ``self`` minus ``other``; at most two boxes per dim."""
         return _subtract(self, other)
 
     def slices(self, within: Region) -> tuple[slice, ...]:
-        """Python slices that take ``self`` out of a buffer that holds ``within``."""
+        """Return Python slices that index ``self`` in a buffer that holds the region ``within``."""
         return tuple(
             slice(a.start - b.start, a.stop - b.start)
             for a, b in zip(self.intervals, within.intervals, strict=True)
@@ -167,7 +171,7 @@ def _full(shape: tuple[int, ...]) -> Region:
     return Region(tuple([Interval(0, size) for size in shape]))
 
 
-@lru_cache(maxsize=16384)  # the layers of a model, and plans of it, ask the same again and again
+@lru_cache(maxsize=16384)  # repeated layers, and the candidate plans of a model, subtract the same regions
 def _subtract(region: Region, other: Region) -> tuple[Region, ...]:
     overlap = region.intersect(other)
     if overlap is region or region.is_empty:
@@ -186,12 +190,12 @@ def _subtract(region: Region, other: Region) -> tuple[Region, ...]:
 
 
 def without(boxes: Iterable[Region], region: Region) -> tuple[Region, ...]:
-    """Return disjoint boxes that cover disjoint ones without ``region``."""
+    """Return disjoint boxes that cover disjoint ``boxes`` minus ``region``."""
     return tuple(piece for box in boxes for piece in box.subtract(region))
 
 
 def subtract_all(region: Region, others: Iterable[Region]) -> tuple[Region, ...]:
-    """Return disjoint boxes that cover ``region`` without any of ``others``."""
+    """Return disjoint boxes that cover ``region`` minus all ``others``."""
     rest: tuple[Region, ...] = () if region.is_empty else (region,)
     for other in others:
         rest = without(rest, other)
@@ -202,10 +206,10 @@ def split_interval(size: int, shares: Sequence[float], *, multiple: int = 1) -> 
     """Cut ``[0, size)`` into consecutive intervals in proportion to ``shares``.
 
     Boundaries are rounded to multiples of ``multiple`` (the last one is ``size``), so an interval may be
-    empty when its share is less than half a unit; that of a share of zero always is.
+    empty if its part of ``size`` is less than ``multiple``. A share of zero always gets an empty interval.
 
     Raises:
-        ValueError: If a share is negative, or all are zero.
+        ValueError: If a share is negative or all shares are zero.
 
     Examples:
         >>> split_interval(7, [1.0, 0.5, 0.25])

@@ -9,8 +9,10 @@ To run a failure again, use the seed in the report's header: ``EDGEFLOW_TEST_SEE
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -34,16 +36,22 @@ def seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**32))
 
 
-@pytest.fixture(params=FAMILIES)
+# The scope of a module groups the tests by family, so that they share its cases.
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> tuple[str, Family]:
     return request.param, FAMILIES[request.param]
 
 
 def _cases(family: tuple[str, Family], seed: int) -> Iterator[tuple[Case, Draw]]:
     """Yield each case of a family; a failure in the loop's body is reported by `_reported`."""
-    name, row = family
-    for index in range(row.num_cases):
-        yield draw_case(name, row, seed=seed, index=index)
+    for case, draw in _drawn(family[0], seed):
+        yield case, copy.deepcopy(draw)
+
+
+@lru_cache(maxsize=1)
+def _drawn(name: str, seed: int) -> list[tuple[Case, Draw]]:
+    row = FAMILIES[name]
+    return [draw_case(name, row, seed=seed, index=index) for index in range(row.num_cases)]
 
 
 @contextmanager
@@ -91,7 +99,7 @@ def test_a_region_is_what_the_whole_operator_makes_there(family: tuple[str, Fami
     num_exact = num_regions = 0
     for case, draw in _cases(family, seed):
         regions = [draw.region(case.shape) for _ in range(_NUM_REGIONS)]
-        for asked in [*regions, draw.element(case.shape), Region.full(case.shape)]:
+        for asked in dict.fromkeys([*regions, draw.element(case.shape), Region.full(case.shape)]):
             made = _check_cut(case, asked)
             with _reported(case, asked):
                 assert made.contraction is None

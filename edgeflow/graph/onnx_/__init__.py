@@ -1,8 +1,8 @@
-"""Models that are ONNX files: read, run with torch functions node by node, captured like any module.
+"""Capture ONNX files: run them node by node with torch functions, and capture that like any module.
 
-``read`` takes the file apart and trusts nothing in it; ``ops`` says each operator in torch, one small
-function each; ``resolve`` evaluates what does not depend on a request (weights, and the shapes that ONNX
-graphs compute at run time); ``capture`` gives what is left to ``torch.export``. The ``onnx`` package, whose
-name this one leaves alone, is needed, and imported only when a file is read. Why no converter does this:
-ARCHITECTURE.md, under decisions.
+``read`` parses the file and trusts nothing in it; ``ops`` has one torch function per operator; ``resolve``
+evaluates everything that does not depend on a request (weights, and the shapes that ONNX graphs compute at
+run time); ``capture`` passes the rest to ``torch.export``. The ``onnx`` package is imported only when a file
+is read; this package is called ``onnx_`` so as not to hide it. ARCHITECTURE.md says, under decisions, why no
+converter is used.
 """

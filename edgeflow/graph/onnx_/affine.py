@@ -1,7 +1,7 @@
-"""Constants that exporters add to, or multiply with, what a layer makes go back into the layer.
+"""A pass that folds constant additions and multiplications into the layer before them.
 
-A bias is often an addition of its own, and a BatchNorm a multiplication and an addition. Inside the layer
-they cost nothing; as operators of their own they cost a kernel each, for every request.
+Exporters often write a bias as a separate addition, and a BatchNorm as a multiplication and an addition. As
+separate operators they cost one kernel each per request; inside the layer they cost nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Operator, TensorRef, TensorSpec, Value
 
-#: Target -> the dim of the output that a bias lies along; convolutions have it behind the batch.
+#: Target -> the channel dim of the output, along which the bias lies.
 _LAYERS = {
     "aten.linear.default": -1,
     "aten.conv1d.default": 1,
@@ -22,14 +22,15 @@ _LAYERS = {
 }
 _SHIFTS = {"aten.add.Tensor": 1.0, "aten.sub.Tensor": -1.0}
 _SCALES = {"aten.mul.Tensor": 1, "aten.div.Tensor": -1}
-#: Weights of fewer digits are not multiplied: they would be rounded once more.
+#: Weights of other dtypes are not scaled: they would be rounded a second time.
 _SCALABLE = ("float32", "float64")
 
 
 def fold_affine(graph: ModelGraph) -> ModelGraph:
-    """Return the graph with ``layer(x) * scale + shift`` written as one layer.
+    """Return the graph with ``layer(x) * scale + shift`` folded into one layer.
 
-    Scale and shift are weights, one number or one a channel, and nobody reads what lies between.
+    Scale and shift must be weights with one number or one number per channel, and the results in between must
+    have no other reader.
     """
     folding = _Folding(graph)
     for op in graph.operators:
@@ -38,7 +39,7 @@ def fold_affine(graph: ModelGraph) -> ModelGraph:
 
 
 class _Folding:
-    """The graph as it is rewritten, operator by operator."""
+    """The rewritten graph so far; operators are added one by one."""
 
     def __init__(self, graph: ModelGraph) -> None:
         self.graph = graph
@@ -75,7 +76,7 @@ class _Folding:
         )
 
     def _operands(self, op: Operator) -> Iterator[tuple[str, str]]:
-        """Yield (what a layer makes, a constant that goes into that layer) if the operator combines these."""
+        """Yield (a layer's result, a constant to fold into that layer) if ``op`` combines the two."""
         if (
             op.target not in _SHIFTS | _SCALES
             or len(op.inputs) != 2
@@ -91,7 +92,7 @@ class _Folding:
                     yield made, constant
 
     def _takes(self, layer: Operator, is_scale: bool) -> bool:
-        """Whether a layer's weights are its own to change."""
+        """Whether the layer's weights may change: they are constants and, for a scale, not shared."""
         if layer.target not in _LAYERS:
             return False
         kernel, bias = layer.arg("weight").name, layer.arg("bias")
@@ -101,7 +102,7 @@ class _Folding:
         return is_own or not is_scale
 
     def _fits(self, layer: Operator, constant: str) -> bool:
-        """Whether a constant is one number, or one for each channel of what a layer makes."""
+        """Whether a constant has one number, or one number per channel of the layer's output."""
         output, spec = self.specs[layer.output], self.specs[constant]
         if spec.ndim > output.ndim or spec.dtype != output.dtype:
             return False
@@ -111,7 +112,7 @@ class _Folding:
         return shape in (tuple(channels), (1,) * output.ndim)
 
     def _folded(self, layer: Operator, op: Operator, constant: Array) -> tuple[tuple[str, Value], ...]:
-        """Return the layer's arguments with the constant in its weight or its bias."""
+        """Return the layer's arguments with the constant folded into its weight or its bias."""
         kernel, bias = layer.arg("weight"), layer.arg("bias")
         value = np.broadcast_to(constant.astype(np.float64).reshape(-1), self.specs[kernel.name].shape[:1])
         old = np.zeros(value.shape) if bias is None else self.weights[bias.name].astype(np.float64)

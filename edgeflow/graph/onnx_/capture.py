@@ -1,4 +1,4 @@
-"""From an ONNX file to a `ModelGraph`."""
+"""Capture an ONNX file as a `ModelGraph`."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ from edgeflow.graph.onnx_.resolve import Resolved, resolve
 from edgeflow.graph.passes import rename
 from edgeflow.graph.verify import verify_graph
 
-#: Of one input of one request.
+#: Limit for one input of one request.
 _MAX_INPUT_BYTES: Final = 2**32
 
 
 def capture_onnx(
     path: str | Path, *, name: str = "", input_shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> ModelGraph:
-    """Capture a model that is an ONNX file.
+    """Capture an ONNX file.
 
-    The graph takes the file's inputs by position, in the file's order, and its tensors have their names; an
-    input with a value in the file keeps that. A model of one output returns a tensor, one of several returns
-    a dict by the outputs' names. Shapes are fixed, and what the file computes about shapes is evaluated now.
+    The graph takes the file's inputs by position, in the file's order and with the file's names. An input
+    with a default value in the file becomes a constant. A model with one output returns a tensor, with
+    several outputs a dict by name. Shapes are fixed; everything that the file computes from shapes is
+    evaluated now.
 
     Args:
-        path: The file. Weights that lie in other files must lie in its folder.
-        name: For people; the file's name without its suffix by default.
-        input_shapes: Input name -> shape, for inputs of which the file leaves a dim open.
+        path: The file. External weights must be in its folder.
+        name: Name for display; the file name without suffix by default.
+        input_shapes: Input name -> shape, for inputs with open dims.
 
     Raises:
         ConfigError: If there is no such file, the ``onnx`` package is not installed, or the shape of an
-            input is open, unknown, or not the file's. One message names all open inputs.
-        CodecError: If the file is damaged, or is not an ONNX model.
-        UnsupportedOperatorError: If torch cannot say an operator exactly, or nobody has written it down yet;
-            the message names the operator, the node and the opset.
-        GraphError: If the model holds a dtype or a value that a graph cannot say, or asks for more memory
-            than its weights explain.
+            input is open, names an unknown input, or contradicts the file. One message names all open inputs.
+        CodecError: If the file is damaged or is not an ONNX model.
+        UnsupportedOperatorError: If torch cannot compute an operator exactly, or it is not implemented; the
+            message names the operator, the node and the opset.
+        GraphError: If the model has a dtype or a value that a graph cannot represent, or evaluating it takes
+            more memory than the size of its weights explains.
 
     Examples:
         >>> capture_onnx("model.onnx", input_shapes={"image": (1, 3, 224, 224)})  # doctest: +SKIP
@@ -65,7 +66,7 @@ def capture_onnx(
 
 
 class OnnxModule(nn.Module):
-    """A resolved ONNX graph as a module: inputs by position; a tensor, or a dict of several."""
+    """A resolved ONNX graph as a module: takes inputs by position, returns a tensor or a dict of tensors."""
 
     def __init__(self, resolved: Resolved) -> None:
         super().__init__()
@@ -86,10 +87,10 @@ class OnnxModule(nn.Module):
 def bind_shapes(
     inputs: Iterable[Input], given: Mapping[str, tuple[int, ...]], *, where: str
 ) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every input: the file's, with open dims as the caller says.
+    """Return the shape of every input: the file's shape with open dims replaced by the given ones.
 
     Raises:
-        ConfigError: If a dim is open and not given, or what is given does not fit, or is no input's.
+        ConfigError: If a dim is open and not given, or a given shape contradicts the file or names no input.
 
     Examples:
         >>> x = Input(name="x", shape=("batch", 3, 8, 8), dtype=torch.float32)
@@ -106,7 +107,7 @@ def bind_shapes(
 
 
 def _refuse_open(inputs: Iterable[Input], where: str) -> None:
-    """Name every input that somebody has to give a shape for, and what is missing of it."""
+    """Raise `ConfigError` if inputs have open dims; the message names all and shows how to give them."""
     found, calls, flags = [], [], []
     for item in inputs:
         if item.shape is None:
@@ -144,7 +145,7 @@ def _bound(item: Input, given: tuple[int, ...] | None, where: str) -> tuple[int,
 
 
 def _check_size(inputs: Iterable[Input], shapes: Mapping[str, tuple[int, ...]], *, where: str) -> None:
-    """Refuse inputs that no request would bring, before examples of them are made."""
+    """Raise `GraphError` if an input is too large, before an example of it is allocated."""
     for item in inputs:
         num_bytes = math.prod(shapes[item.name]) * item.dtype.itemsize
         if num_bytes > _MAX_INPUT_BYTES:
@@ -159,7 +160,7 @@ def _words(shape: tuple[int | str, ...]) -> str:
 
 
 def _identifiers(names: Iterable[str], *, taken: Iterable[str]) -> dict[str, str]:
-    """Return an attribute's name for each name, distinct: ``layer1.0.weight`` -> ``layer1_0_weight``."""
+    """Return a distinct attribute name for each name: ``layer1.0.weight`` -> ``layer1_0_weight``."""
     used = set(taken)
     found = {}
     for name in names:
@@ -174,7 +175,7 @@ def _identifiers(names: Iterable[str], *, taken: Iterable[str]) -> dict[str, str
 
 
 def _with_names(graph: ModelGraph, names: Mapping[str, str]) -> ModelGraph:
-    """Return the graph with some tensors renamed; others that are called so already give way."""
+    """Return the graph with some tensors renamed; other tensors that have these names get new ones."""
     names = dict(names)
     for name in set(names.values()) & (graph.specs.keys() - names.keys()):
         other = name

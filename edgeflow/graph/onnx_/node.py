@@ -1,14 +1,14 @@
-"""What an operator's function is given of its node, and the table of these functions.
+"""ONNX nodes, and the table of the functions that implement operators.
 
-A function takes the `Node` and then its inputs in the order of the ONNX specification, None for an optional
-one that is absent; it returns one tensor, or a tuple of them::
+A function takes the `Node`, then its inputs in the order of the ONNX specification, None for an absent
+optional input. It returns one tensor or a tuple of tensors::
 
     @onnx_op("Trilu", since=14, constants="k")
     def trilu(node: Node, x: Tensor, k: Array | None = None) -> Tensor: ...
 
-It is called on ``meta`` tensors, to learn shapes and what is constant, and again under ``torch.export``. So
-it may look at shapes and dtypes but not at the values of tensors: the inputs whose values it needs are named
-in ``constants``, and come as numpy arrays.
+It is called on ``meta`` tensors, to find shapes and constants, and again under ``torch.export``. So it may
+use the shapes and dtypes of tensors but not their values. Inputs whose values it needs are named in
+``constants`` and passed as numpy arrays.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from torch import Tensor
 from edgeflow.errors import CodecError, UnsupportedOperatorError
 from edgeflow.graph.ir import Array
 
-#: The newest opset of the ``ai.onnx`` domain whose operators these functions were written for.
+#: The newest supported opset of the ``ai.onnx`` domain.
 NEWEST_OPSET: Final = 28
-#: Operators that ONNX Runtime adds when it saves a model that it has optimised.
+#: Domain of the operators that ONNX Runtime writes when it saves an optimised model.
 MICROSOFT: Final = "com.microsoft"
-#: Elements of a tensor that a function makes out of a few numbers: 1 GiB of int64. A damaged file, or one
-#: that means harm, may ask for anything.
+#: Most elements of a tensor that a function makes from a few numbers (1 GiB of int64), since a damaged or
+#: malicious file may ask for any size.
 _MAX_MADE: Final = 2**27
 
 _T = TypeVar("_T")
@@ -42,13 +42,13 @@ class Node:
     """One node of an ONNX graph.
 
     Attributes:
-        op_type: ``Conv``.
-        name: As the file has it; may be empty.
-        domain: Of the operator; empty for ONNX's own.
-        opset: Version of that domain which the file asks for.
+        op_type: The operator, for example ``Conv``.
+        name: The name in the file; may be empty.
+        domain: Domain of the operator; empty for the standard one.
+        opset: The file's version of that domain.
         attributes: By name: int, float, str, tensor, subgraph, or a tuple of them.
-        outputs: Names; empty where an output is not wanted.
-        known: For each input, whether its value is known before any request.
+        outputs: Names; empty for an output that is not read.
+        known: Per input, whether its value does not depend on a request.
     """
 
     op_type: str
@@ -61,13 +61,16 @@ class Node:
 
     @property
     def where(self) -> str:
-        """The node for people: ``Conv '/stem/conv' (opset 17)``."""
+        """The node for messages: ``Conv '/stem/conv' (opset 17)``."""
         domain = f"{self.domain} " if self.domain else ""
         name = self.name or (self.outputs[0] if self.outputs else "")
         return f"{self.op_type} {name!r} ({domain}opset {self.opset})"
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """Return an attribute; raise `CodecError` if it is no int, or absent without a default."""
+        """Return an int attribute; raise `CodecError` if it is missing without a default, or not an int.
+
+        The other getters do the same for their types.
+        """
         return self._typed(key, default, int, "an int")
 
     def real(self, key: str, default: float | None = None) -> float:
@@ -89,24 +92,24 @@ class Node:
         return key in self.attributes
 
     def wants(self, index: int) -> bool:
-        """Whether anybody reads the output at a position."""
+        """Whether the output at an index is read."""
         return index < len(self.outputs) and bool(self.outputs[index])
 
     def is_known(self, index: int) -> bool:
         return index < len(self.known) and self.known[index]
 
     def check_size(self, sizes: Iterable[int]) -> None:
-        """Refuse to make a tensor out of a few numbers that are very large ones; before it is allocated."""
+        """Raise `UnsupportedOperatorError` if a tensor to be made is too large, before it is allocated."""
         shape = tuple(sizes)
         if math.prod(shape) > _MAX_MADE:
             raise self.unsupported(f"a constant of shape {shape}; at most {_MAX_MADE:,} elements are made")
 
     def unsupported(self, why: str) -> UnsupportedOperatorError:
-        """An error for what torch cannot say exactly, or nobody has written down yet."""
+        """Return the error for a node that torch cannot compute exactly, or that is not implemented."""
         return UnsupportedOperatorError(f"{self.where}: {why}", operator=self.name or self.op_type)
 
     def malformed(self, why: str) -> CodecError:
-        """An error for a node that is against the ONNX specification."""
+        """Return the error for a node that violates the ONNX specification."""
         return CodecError(f"{self.where}: {why}")
 
     def _typed(self, key: str, default: _T | None, kind: type[_T], words: str) -> _T:
@@ -126,16 +129,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A function for an operator, from an opset on.
+    """The function that implements an operator from some opset on.
 
     Attributes:
-        function: See the module.
-        since: The first opset whose semantics it has.
-        parameters: Names of the inputs that it takes, in order.
-        num_required: How many of them must be given.
-        is_variadic: Whether it takes any number of inputs more.
-        constants: Inputs that come as arrays, and must be known.
-        if_known: Inputs that come as arrays where they are known, and as tensors elsewhere.
+        function: See the module's docstring.
+        since: The first opset with these semantics.
+        parameters: Names of its inputs, in order.
+        num_required: Number of inputs that must be given.
+        is_variadic: Whether it takes any number of further inputs.
+        constants: Inputs that must not depend on a request; passed as arrays.
+        if_known: Inputs that are passed as arrays if they do not depend on a request, else as tensors.
     """
 
     function: Function
@@ -153,14 +156,14 @@ _TABLE: dict[tuple[str, str], list[Operation]] = {}
 def onnx_op(
     *op_types: str, since: int = 1, domain: str = "", constants: str = "", if_known: str = ""
 ) -> Callable[[Function], Function]:
-    """Register a function for operators: see the module.
+    """Return a decorator that registers a function for operators; see the module's docstring.
 
     Args:
-        op_types: The operators that the function stands for.
-        since: The first opset that it is right for; an older function, if any, stands for what is before.
-        domain: Of the operators.
-        constants: Names of parameters, separated by blanks.
-        if_known: Likewise; see `Operation`.
+        op_types: The operators that the function implements.
+        since: The first opset that it implements; functions with a smaller ``since`` implement earlier ones.
+        domain: Domain of the operators.
+        constants: Names of parameters, separated by blanks; see `Operation`.
+        if_known: Names of parameters, separated by blanks; see `Operation`.
     """
 
     def register(function: Function) -> Function:
@@ -187,7 +190,7 @@ def onnx_op(
 
 
 def find(op_type: str, *, domain: str, opset: int) -> Operation | None:
-    """Return the function for an operator of an opset, or None."""
+    """Return the implementation of an operator in an opset, or None."""
     found = None
     for operation in _TABLE.get((domain, op_type), ()):
         if operation.since <= opset:
@@ -196,7 +199,7 @@ def find(op_type: str, *, domain: str, opset: int) -> Operation | None:
 
 
 def operations() -> Iterator[tuple[str, str, Operation]]:
-    """Yield every function, with the domain and the operator that it stands for, sorted."""
+    """Yield (domain, operator, implementation) for every registered function, sorted."""
     for domain, op_type in sorted(_TABLE):
         for operation in _TABLE[domain, op_type]:
             yield domain, op_type, operation

@@ -1,6 +1,6 @@
-"""From an ONNX file to its graph, opsets, inputs and tensors. Nothing in the file is believed unchecked.
+"""Read an ONNX file: its graph, opsets, inputs and tensors, all checked.
 
-Only this module imports the ``onnx`` package. Protobuf messages are passed on as they are.
+Only this module imports the ``onnx`` package. Other modules get protobuf messages unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgeflow.graph.ir import NUMPY_DTYPES, Array
 from edgeflow.graph.onnx_.node import NEWEST_OPSET
 from edgeflow.graph.structure import to_torch
 
-#: ``TensorProto.DataType`` -> dtype, for those that a graph can hold.
+#: ``TensorProto.DataType`` -> dtype, for the dtypes of graphs.
 DTYPES: Final[Mapping[int, torch.dtype]] = {
     1: torch.float32,
     2: torch.uint8,
@@ -36,15 +36,15 @@ DTYPES: Final[Mapping[int, torch.dtype]] = {
 _BFLOAT16: Final = 16
 _EXTERNAL: Final = 1
 
-#: Protobuf's own limit of one message; larger models keep their weights beside the file.
+#: Protobuf's limit for one message; larger models store their weights in other files.
 _MAX_FILE_BYTES: Final = 2**31 - 1
-#: Nodes of a model once its functions are written out. A small file could ask for billions.
+#: Limit for the nodes of a model with functions inlined; a small file could stand for billions.
 _MAX_NODES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """What a request brings; a dim that the file leaves open is its name, ``"?"`` if it has none."""
+    """An input of a request; an open dim is a string, its name in the file or ``"?"``."""
 
     name: str
     shape: tuple[int | str, ...] | None
@@ -53,13 +53,13 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OnnxFile:
-    """An ONNX file, parsed.
+    """A parsed ONNX file.
 
     Attributes:
-        path: For messages; tensors that lie beside the file must lie in its folder.
+        path: The file; external tensors must be in its folder.
         graph: The ``GraphProto``.
-        opsets: Domain -> version; ONNX's own domain is empty.
-        inputs: In the order of the file, without the initialisers that old files list among them.
+        opsets: Domain -> version; the standard domain is empty.
+        inputs: In the order of the file, without the initialisers that old files list as inputs.
         outputs: Names, in the order of the file.
         initialisers: Name -> ``TensorProto``.
     """
@@ -76,9 +76,10 @@ def read_file(path: Path) -> OnnxFile:
     """Parse an ONNX file.
 
     Raises:
-        ConfigError: If there is no such file, or no ``onnx`` package.
+        ConfigError: If there is no such file, or the ``onnx`` package is not installed.
         CodecError: If the file is damaged or is not an ONNX model.
-        GraphError: If it holds what edgeflow has no word for.
+        GraphError: If it holds something that a graph cannot represent.
+        UnsupportedOperatorError: If its opset is newer than `NEWEST_OPSET`.
     """
     model = _parsed(path)
     graph = model.graph
@@ -89,7 +90,7 @@ def read_file(path: Path) -> OnnxFile:
             name for name, count in Counter(item.name for item in getattr(graph, what)).items() if count > 1
         ]
         if twice:
-            raise CodecError(f"{path}: its {what} {twice[0]!r} is there twice")
+            raise CodecError(f"{path}: two entries of its {what}s are called {twice[0]!r}")
     if graph.sparse_initializer:
         raise GraphError(f"{path}: sparse initialisers are not supported")
     opsets = {_domain(item.domain): int(item.version) for item in model.opset_import}
@@ -109,7 +110,7 @@ def read_file(path: Path) -> OnnxFile:
 
 
 def _parsed(path: Path) -> Any:
-    """Return the ``ModelProto`` of a file, its functions written out."""
+    """Return the ``ModelProto`` of a file, with functions inlined."""
     onnx = _import_onnx()
     if not path.is_file():
         raise ConfigError(f"no ONNX file {path}")
@@ -117,7 +118,7 @@ def _parsed(path: Path) -> Any:
     if num_bytes > _MAX_FILE_BYTES:
         raise CodecError(
             f"{path} has {num_bytes:,} bytes, an ONNX file at most {_MAX_FILE_BYTES:,}; "
-            "weights of larger models lie in files beside it"
+            "larger models must store their weights in other files"
         )
     try:
         model = onnx.ModelProto.FromString(path.read_bytes())
@@ -126,13 +127,13 @@ def _parsed(path: Path) -> Any:
             model = onnx.inliner.inline_local_functions(model)
     except CodecError:
         raise
-    except Exception as error:  # protobuf's own class differs by version and back end
+    except Exception as error:  # protobuf's error class depends on its version and back end
         raise CodecError(f"{path} is not an ONNX file, or is damaged: {error}") from error
     return model
 
 
 def _check_functions(model: Any, path: Path) -> None:
-    """Count the nodes that the functions of a file stand for, before they are written out."""
+    """Raise `CodecError` if inlining functions would make too many nodes, or a function calls itself."""
     bodies = {(_domain(item.domain), item.name): item.node for item in model.functions}
     counts: dict[tuple[str, str], int] = {}
     under_way: set[tuple[str, str]] = set()
@@ -149,14 +150,14 @@ def _check_functions(model: Any, path: Path) -> None:
                 under_way.remove(key)
             total += counts.get(key, 1)
             if total > _MAX_NODES:
-                raise CodecError(f"{path} stands for more than {_MAX_NODES:,} nodes; edgeflow reads no more")
+                raise CodecError(f"{path} has more than {_MAX_NODES:,} nodes with its functions inlined")
         return total
 
     count(model.graph.node)
 
 
 def _with_inner(nodes: Iterable[Any]) -> Iterator[Any]:
-    """Yield nodes, and those of the branches inside them."""
+    """Yield nodes, and the nodes of subgraphs inside them."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
@@ -190,14 +191,14 @@ def _input(proto: Any, path: Path) -> Input:
 
 
 def _dim(proto: Any) -> int | str:
-    # Some exporters write 0 or -1 for "any".
+    # Some exporters write 0 or -1 for an open dim.
     if proto.HasField("dim_value") and proto.dim_value > 0:
         return int(proto.dim_value)
     return str(proto.dim_param) or "?"
 
 
 def dtype_of(code: int, where: str) -> torch.dtype:
-    """Return the dtype of a ``TensorProto.DataType``; raise `GraphError` where a graph cannot hold it."""
+    """Return the dtype of a ``TensorProto.DataType``; raise `GraphError` if a graph cannot hold it."""
     if code not in DTYPES:
         names = {number: name for name, number in _import_onnx().TensorProto.DataType.items()}
         raise GraphError(
@@ -211,11 +212,11 @@ def tensor_of(proto: Any, folder: Path) -> torch.Tensor:
 
     Args:
         proto: A ``TensorProto``.
-        folder: Where its bytes lie if they are not in the file itself; they must not lie outside.
+        folder: The folder of the model file; external bytes must be inside.
 
     Raises:
-        CodecError: If the bytes are missing, lie elsewhere, or are too many or too few.
-        GraphError: If a graph cannot hold its dtype.
+        CodecError: If the bytes are missing, outside ``folder``, or too many or too few.
+        GraphError: If a graph cannot hold the dtype.
     """
     where = f"tensor {proto.name!r}"
     dtype = NUMPY_DTYPES[str(dtype_of(proto.data_type, where)).removeprefix("torch.")]
@@ -240,28 +241,28 @@ def tensor_of(proto: Any, folder: Path) -> torch.Tensor:
 
 
 def _owned(array: Array) -> torch.Tensor:
-    """Return a tensor over memory of its own: a view of the file's bytes could not be written to."""
+    """Return a tensor over writable memory; a view of the file's bytes is copied, since it is read-only."""
     tensor: torch.Tensor = to_torch(array if array.flags.writeable else array.copy())
     return tensor
 
 
 def _external(proto: Any, folder: Path, num_bytes: int) -> bytes:
-    """Return bytes that lie in another file of the model's folder."""
+    """Return the bytes of an external tensor, from another file in the model's folder."""
     where = f"tensor {proto.name!r}"
     entries = {item.key: item.value for item in proto.external_data}
     location = entries.get("location", "")
     root = folder.resolve()
     path = (root / location).resolve()
-    # The file says where to read: a path from a stranger must not reach the user's other files.
+    # The path comes from the model file, which may be malicious: it must not reach the user's other files.
     if not location or not path.is_relative_to(root) or path == root:
-        raise CodecError(f"{where} is said to lie at {location!r}, outside of the model's folder {root}")
+        raise CodecError(f"{where} is stored at {location!r}, outside the model's folder {root}")
     if not path.is_file():
-        raise CodecError(f"{where}: no file {path}; it belongs to the model")
+        raise CodecError(f"{where}: the model's file {path} is missing")
     offset, length = int(entries.get("offset", 0)), int(entries.get("length", num_bytes))
     if length != num_bytes or offset < 0 or offset + length > path.stat().st_size:
         raise CodecError(
-            f"{where} needs {num_bytes} bytes; bytes {offset} to {offset + length} of {path.name}, which has "
-            f"{path.stat().st_size}, are not that"
+            f"{where} needs {num_bytes} bytes, but is stored as bytes [{offset}:{offset + length}] of "
+            f"{path.name}, which has {path.stat().st_size}"
         )
     with path.open("rb") as file:
         file.seek(offset)
@@ -270,7 +271,7 @@ def _external(proto: Any, folder: Path, num_bytes: int) -> bytes:
 
 
 def attributes_of(proto: Any, folder: Path) -> dict[str, Any]:
-    """Return a node's attributes by name: int, float, str, tensor, ``GraphProto``, or tuples of them."""
+    """Return a node's attributes by name: int, float, str, tensor, ``GraphProto``, or tuples of these."""
     return {item.name: _attribute(item, folder) for item in proto.attribute}
 
 

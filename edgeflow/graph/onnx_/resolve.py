@@ -1,8 +1,9 @@
-"""What of an ONNX graph depends on a request, and what does not.
+"""Evaluate everything of an ONNX graph that does not depend on a request.
 
-Every node is run once: on real values where all of its inputs are known, otherwise on ``meta`` tensors, which
-have shapes but no values. Shapes are fixed, so what ONNX graphs compute about them (``Shape``, ``Gather``,
-``Concat``, ``Reshape``) is known, and so is which branch an ``If`` takes. What is left is a list of calls.
+Every node is run once: on values if all its inputs are known, otherwise on ``meta`` tensors, which have
+shapes but no values. Shapes are fixed, so everything that ONNX graphs compute from them (``Shape``,
+``Gather``, ``Concat``, ``Reshape``) is known, and so is the branch that an ``If`` takes. The rest is a list
+of calls.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from edgeflow.graph.onnx_.ops import find
 from edgeflow.graph.onnx_.read import OnnxFile, attributes_of, tensor_of
 from edgeflow.graph.structure import to_array
 
-#: Bytes that evaluating a file may make: so many in any case, and so many for each byte that it brings.
-#: Weights are turned, joined and widened; only a file that means harm makes gigabytes of a few numbers.
+#: Limit for the bytes that evaluating a file may make: a fixed number plus a number per stored byte, since
+#: weights are transposed, joined and widened. Only a malicious file makes gigabytes from a few numbers.
 _MADE_BYTES: Final = 2**32
 _MADE_BYTES_PER_STORED: Final = 8
 _LOOPS: Final = frozenset({":Loop", ":Scan"})
@@ -33,10 +34,12 @@ _LOOPS: Final = frozenset({":Loop", ":Scan"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A node that has to be run for every request.
+    """A node that must run for every request.
 
     Attributes:
-        inputs: Names of tensors, None where an optional input is absent or given in `arrays`.
+        node: The node.
+        operation: The function that implements it.
+        inputs: Names of tensors; None for an optional input that is absent, or an input in `arrays`.
         arrays: Position -> value, for inputs that the function takes as arrays.
     """
 
@@ -46,7 +49,7 @@ class Call:
     arrays: Mapping[int, Array]
 
     def run(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the wanted outputs by name."""
+        """Return the outputs that are read, by name."""
         arguments = [
             self.arrays[index] if index in self.arrays else None if name is None else values[name]
             for index, name in enumerate(self.inputs)
@@ -72,8 +75,8 @@ class Resolved:
     Attributes:
         inputs: Names, in order.
         outputs: Name in the file -> name of the tensor.
-        known: Tensors that the calls or the outputs read and that no request changes: weights.
-        calls: In an order in which they can be run.
+        known: Tensors that calls or outputs read and that do not depend on a request: weights.
+        calls: In topological order.
     """
 
     inputs: tuple[str, ...]
@@ -83,17 +86,18 @@ class Resolved:
 
 
 def resolve(file: OnnxFile, shapes: Mapping[str, tuple[int, ...]]) -> Resolved:
-    """Evaluate all that does not depend on a request.
+    """Evaluate everything that does not depend on a request.
 
     Args:
-        shapes: Of every input.
+        shapes: Shape of every input.
 
     Raises:
-        UnsupportedOperatorError: If a node cannot be said exactly, or must know what only a request brings.
-        CodecError: If the file is against the specification.
-        GraphError: If it holds what edgeflow has no word for.
+        UnsupportedOperatorError: If a node cannot be computed exactly, or needs a value that depends on a
+            request.
+        CodecError: If the file violates the specification.
+        GraphError: If the file holds something that a graph cannot represent.
     """
-    state = _State(opsets=file.opsets, folder=file.path.parent)
+    state = _State(opsets=file.opsets, folder=file.path.parent, bytes_left=_MADE_BYTES)
     for item in file.inputs:
         state.values[item.name] = torch.empty(shapes[item.name], dtype=item.dtype, device="meta")
     scope: ChainMap[str, str] = ChainMap({item.name: item.name for item in file.inputs})
@@ -115,22 +119,22 @@ def resolve(file: OnnxFile, shapes: Mapping[str, tuple[int, ...]]) -> Resolved:
 
 @dataclass(kw_only=True)
 class _State:
-    """Tensors by unique name, real or ``meta``, the calls so far, and how many bytes may still be made."""
+    """Tensors by unique name (real or ``meta``), the calls so far, and the bytes that may still be made."""
 
     opsets: Mapping[str, int]
     folder: Path
     values: dict[str, Tensor] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
-    bytes_left: int = _MADE_BYTES
+    bytes_left: int
 
     def store(self, name: str, proto: Any) -> None:
-        """Take a weight from the file."""
+        """Load a weight from the file."""
         value = tensor_of(proto, self.folder)
         self.values[name] = value
         self.bytes_left += _MADE_BYTES_PER_STORED * value.nbytes
 
     def charge(self, node: Node, results: Iterable[Tensor]) -> None:
-        """Refuse what would take too much memory."""
+        """Subtract the bytes of ``results``; raise `UnsupportedOperatorError` if the limit is exceeded."""
         self.bytes_left -= sum(value.nbytes for value in results)
         if self.bytes_left < 0:
             raise node.unsupported(
@@ -139,10 +143,12 @@ class _State:
 
 
 def _run_graph(graph: Any, scope: ChainMap[str, str], state: _State, *, prefix: str) -> list[str]:
-    """Run a graph, or the branch of an ``If``, and return the unique names of its outputs.
+    """Run a graph, or a branch of an ``If``, and return the unique names of its outputs.
 
     Args:
-        scope: Name in the file -> unique name; a branch sees what is around it.
+        graph: The ``GraphProto``.
+        scope: Name in the file -> unique name; a branch sees the names of the graph around it.
+        state: Updated with new tensors and calls.
         prefix: Makes the names of a branch unique.
     """
     nodes, wanted = _live(graph)
@@ -152,7 +158,7 @@ def _run_graph(graph: Any, scope: ChainMap[str, str], state: _State, *, prefix: 
             state.store(prefix + proto.name, proto)
     _refuse_unknown(nodes, state)
     for proto in nodes:
-        # Outputs that nobody reads are none: old files name the mask of every Dropout.
+        # Drop outputs that are not read: old files name the mask of every Dropout.
         outputs = [name if name in wanted else "" for name in proto.output]
         scope.update(_run_node(proto, outputs, scope, state, prefix))
     return [_lookup(item.name, scope, "the graph's outputs") for item in graph.output]
@@ -160,12 +166,12 @@ def _run_graph(graph: Any, scope: ChainMap[str, str], state: _State, *, prefix: 
 
 def _lookup(name: str, scope: Mapping[str, str], where: str) -> str:
     if name not in scope:
-        raise CodecError(f"{where} read {name!r}, which nothing before makes")
+        raise CodecError(f"{where}: no earlier node makes {name!r}")
     return scope[name]
 
 
 def _live(graph: Any) -> tuple[list[Any], set[str]]:
-    """Return the nodes that the outputs depend on, in order, and the names that they and the outputs read."""
+    """Return the nodes that the outputs depend on, in order, and all names that are read."""
     wanted = {item.name for item in graph.output}
     live = []
     for node in reversed(graph.node):
@@ -176,7 +182,7 @@ def _live(graph: Any) -> tuple[list[Any], set[str]]:
 
 
 def _reads(node: Any) -> Iterator[str]:
-    """Yield what a node reads, also what its branches read from around them (and some of their own)."""
+    """Yield the names that a node or its subgraphs read, including names local to the subgraphs."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
@@ -186,7 +192,7 @@ def _reads(node: Any) -> Iterator[str]:
 
 
 def _refuse_unknown(nodes: Iterable[Any], state: _State) -> None:
-    """Name every operator that there is no function for at once, not one after the other."""
+    """Raise one `UnsupportedOperatorError` that names all operators without an implementation."""
     missing: dict[str, str] = {}
     for proto in nodes:
         node = _node(proto, state)
@@ -195,7 +201,7 @@ def _refuse_unknown(nodes: Iterable[Any], state: _State) -> None:
     if missing:
         words = "operators are" if len(missing) > 1 else "operator is"
         loops = _LOOPS & missing.keys()
-        why = " (loops run as often as a request says; a graph is fixed)" if loops else ""
+        why = " (the length of loops depends on a request; a graph is fixed)" if loops else ""
         raise UnsupportedOperatorError(
             f"{len(missing)} {words} not supported: {'; '.join(missing.values())}{why}",
             operator=next(iter(missing)).partition(":")[2],
@@ -218,7 +224,7 @@ def _node(proto: Any, state: _State, **changes: Any) -> Node:
 def _run_node(
     proto: Any, outputs: list[str], scope: ChainMap[str, str], state: _State, prefix: str
 ) -> dict[str, str]:
-    """Run a node; return the unique names of its outputs by their names in the file."""
+    """Run a node; return name in the file -> unique name for its outputs."""
     bare = _node(proto, state)
     inputs = [_lookup(name, scope, bare.where) if name else None for name in proto.input]
     if proto.op_type == "If" and not bare.domain:
@@ -226,7 +232,7 @@ def _run_node(
     made = {name: prefix + name for name in outputs if name}
     for name in made:
         if name in scope.maps[0]:
-            raise CodecError(f"{bare.where} makes {name!r}, which there is already")
+            raise CodecError(f"{bare.where} makes {name!r}, which already exists")
     node = _node(
         proto,
         state,
@@ -264,7 +270,7 @@ def _run_branch(
 
 
 def _call(node: Node, operation: Operation, inputs: list[str | None], values: Mapping[str, Tensor]) -> Call:
-    """Bind inputs to the parameters of a function: as arrays, as tensors, or not at all."""
+    """Return the call of a node: bind each input to a parameter, as an array or as a tensor."""
     parameters = operation.parameters
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]
@@ -281,14 +287,17 @@ def _call(node: Node, operation: Operation, inputs: list[str | None], values: Ma
             arrays[index] = to_array(values[name])
         elif parameter in operation.constants:
             raise node.unsupported(
-                f"its input {index} ({parameter}: {name!r}) must be fixed; it depends on values of a request"
+                f"its input {index} ({parameter}: {name!r}) must be fixed, but depends on values of a request"
             )
     tensors = tuple(None if index in arrays else name for index, name in enumerate(inputs))
     return Call(node=node, operation=operation, inputs=tensors, arrays=arrays)
 
 
 def _results(call: Call, state: _State) -> dict[str, Tensor]:
-    """Run a call on shapes, and also on values where all are known and the results not too large."""
+    """Return a call's results: values if all inputs are known, otherwise ``meta`` tensors.
+
+    The call first runs on ``meta`` tensors, so that results that are too large are refused unmade.
+    """
     known = {name: state.values[name] for name in call.inputs if name is not None}
     given = {name: value.to("meta") for name, value in known.items()}
     try:
@@ -299,7 +308,7 @@ def _results(call: Call, state: _State) -> dict[str, Tensor]:
     except EdgeflowError:
         raise
     except Exception as error:
-        # Shapes that do not fit, dtypes that torch lacks: its own words, with the node's name.
+        # Shapes that do not fit or dtypes that torch lacks: quote torch's message, and name the node.
         shapes = ", ".join(f"{tuple(value.shape)} {_short(value.dtype)}" for value in given.values())
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise GraphError(f"{call.node.where} cannot be run on ({shapes}): {first}") from error

@@ -1,4 +1,4 @@
-"""Operator rules, one family a module; adding a family is adding a module to `_FAMILIES`."""
+"""Operator rules, one module per family; to add a family, add its module to `_FAMILIES`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ RULES = _collect()
 
 
 def rule_of(op: Operator) -> Rule:
-    """Return the rule for an operator; `BARRIER` where there is none, or it does not speak of all outputs."""
+    """Return the rule of an operator; `BARRIER` if it has none, or has several outputs and no joint rule."""
     rule = RULES.get(op.target, BARRIER)
     return rule if len(op.outputs) == 1 or rule.is_joint else BARRIER
 
@@ -72,11 +72,11 @@ def cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None
     """Return the local computation that makes ``region`` of the output of ``op``.
 
     Args:
-        region: In the coordinates of the output (of several: of the first that is read); not empty.
-        contraction: Make only the partial sum over this interval of the summed-over dim; not empty.
+        region: A region of the output, not empty. With several outputs: of the first one that is read.
+        contraction: If given, make only the partial sum over this interval of the summed-over dim; not empty.
 
     Raises:
-        InvalidPlanError: If the region or the interval is empty or lies outside, or the operator cannot
+        InvalidPlanError: If the region or the contraction is empty or out of bounds, or the operator cannot
             make partial sums.
     """
     _check_region(op, region, specs[op.first_output].shape)
@@ -92,10 +92,10 @@ def _check_region(op: Operator, region: Region, shape: tuple[int, ...]) -> None:
     if len(region) != len(shape):
         raise InvalidPlanError(f"{op.name}: the region {region} has {len(region)} dims, not {len(shape)}")
     if region.is_empty:
-        raise InvalidPlanError(f"{op.name}: asked for an empty region {region}")
+        raise InvalidPlanError(f"{op.name}: the region {region} is empty")
     for (start, stop), size in zip(region.intervals, shape, strict=True):
         if start < 0 or stop > size:
-            raise InvalidPlanError(f"{op.name}: the region {region} lies outside of the shape {shape}")
+            raise InvalidPlanError(f"{op.name}: the region {region} lies outside the shape {shape}")
 
 
 def _check_contraction(op: Operator, contraction: Interval, size: int | None) -> None:
@@ -103,10 +103,12 @@ def _check_contraction(op: Operator, contraction: Interval, size: int | None) ->
         raise InvalidPlanError(f"{op.name} ({op.target}) cannot make partial sums of these operands")
     if contraction.length == 0 or not Interval(0, size).contains(contraction):
         start, stop = contraction
-        raise InvalidPlanError(f"{op.name}: partial sums over [{start}:{stop}] of {size} elements")
+        raise InvalidPlanError(
+            f"{op.name}: cannot make partial sums over [{start}:{stop}] of {size} elements"
+        )
 
 
 def contraction_size(op: Operator, specs: Specs) -> int | None:
-    """Return the length of the dim that partial sums can be taken over, or None."""
+    """Return the length of the dim that partial sums can be taken over, or None if they cannot."""
     contraction = rule_of(op).contraction
     return None if contraction is None else contraction(op, specs)

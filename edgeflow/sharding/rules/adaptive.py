@@ -1,9 +1,10 @@
-"""Adaptive average pooling in one, two and three dims: output element i of O is the mean of the input
-elements from ``floor(i H / O)`` to ``ceil((i + 1) H / O)``.
+"""Adaptive average pooling in one, two and three dims.
 
-Shapes: input ``x_NC...``. Cut along batch, channels and every spatial dim. To one row it is also contracted
-over the input's rows: each device takes the mean of the rows that it has and weights it by their share, so
-uneven shares stay exact (a mean of means would not be).
+Output element i of O is the mean of input elements ``[floor(i H / O), ceil((i + 1) H / O))``.
+
+Shapes: input ``x_NC...``. Cut along batch, channels and every spatial dim. If the output has one row, pooling
+is also contracted over the input rows: each device weights the mean of its rows by their share, which is
+exact for uneven shares (a plain mean of means is not).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from edgeflow.sharding.rules.base import (
 
 
 def window(index: int, *, size: int, made: int) -> Interval:
-    """Return the input elements that output element ``index`` of ``made`` is the mean of.
+    """Return the input elements averaged by output element ``index``, for ``size`` inputs, ``made`` outputs.
 
     Examples:
         >>> [window(index, size=7, made=3) for index in range(3)]
@@ -34,7 +35,7 @@ def window(index: int, *, size: int, made: int) -> Interval:
 
 def _rule(spatial: int) -> Rule:
     def cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-        if specs[op.arg("self").name].ndim != 2 + spatial:  # unbatched; rare enough to be run whole
+        if specs[op.arg("self").name].ndim != 2 + spatial:  # unbatched: rare, so run whole
             return cut_whole(op, specs, region, contraction)
         return _cut(op, specs, region, contraction)
 
@@ -59,7 +60,7 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
         sources[0] = contraction
     source = Slice(x, Region((*region.intervals[:2], *sources)))
     uneven = [dim for dim in range(2, spec.ndim) if _is_uneven(spec.shape[dim], made[dim], region[dim])]
-    # Along an uneven dim the operator itself keeps every element; a product with the weights follows.
+    # Along an uneven dim the local pool keeps every element; a product with a weight matrix averages them.
     output_size = tuple(
         (source.region if dim in uneven else region)[dim].length for dim in range(2, spec.ndim)
     )
@@ -74,12 +75,12 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
 
 
 def _is_uneven(size: int, made: int, wanted: Interval) -> bool:
-    """Whether pooling the slice to the wanted length would choose other windows than the whole does."""
+    """Whether pooling the slice to the wanted length would use other windows than pooling the whole."""
     return size % made != 0 and wanted != Interval(0, made)
 
 
 def _weights(wanted: Interval, source: Interval, size: int, made: int, dtype: str) -> Literal:
-    """A matrix of (input elements, output elements): one over the window's length inside, zero outside."""
+    """Return the (input elements, output elements) matrix: 1 / window length inside a window, else 0."""
     windows = [window(index, size=size, made=made) for index in range(wanted.start, wanted.stop)]
     values = tuple(
         1.0 / item.length if item.start <= position < item.stop else 0.0
@@ -90,7 +91,7 @@ def _weights(wanted: Interval, source: Interval, size: int, made: int, dtype: st
 
 
 def _weighted(weights: Literal, dim: int, ndim: int, index: int) -> list[Step]:
-    """Steps, of which the first has this index, that multiply the result before them along ``dim``."""
+    """Return steps, the first at ``index``, that multiply the result before by ``weights`` along ``dim``."""
     if dim == ndim - 1:
         return [call("aten.matmul.default", self=Result(index - 1), other=weights)]
     return [

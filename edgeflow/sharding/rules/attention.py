@@ -1,8 +1,8 @@
 """Fused attention: ``scaled_dot_product_attention`` over ``q_..LE``, ``k_..SE``, ``v_..SV``.
 
-Cut along batch, heads (inside one group of queries that share a key-value head, or whole groups), query
-positions and value features. A causal mask on a range of queries becomes an explicit mask over the keys that
-they may see.
+Cut along batch, heads, query positions and value features. With grouped queries, heads are cut within one
+group (the query heads that share a key-value head) or into whole groups. For a range of query positions, a
+causal mask becomes an explicit mask over the keys that they may attend to.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
 
 
 def _operand(name: str, specs: Specs, intervals: tuple[Interval, ...]) -> Slice:
-    """The part of an operand; leading dims may broadcast or be missing, its own last two do not."""
+    """Return the slice of an operand; its leading dims may broadcast or be missing, its last two may not."""
     spec = specs[name]
     lead = broadcast(Region(intervals[:-2]), type(spec)(shape=spec.shape[:-2], dtype=spec.dtype))
     return Slice(name, Region((*lead.intervals, *intervals[-2:])))
 
 
 def _has_groups(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> bool:
-    """Whether nothing broadcasts but key-value heads, each to as many query heads as the next."""
+    """Whether key-value heads are shared by equal groups of query heads, and nothing else broadcasts."""
     if not len(q) == len(k) == len(v) >= 3:
         return False
     return q[:-3] == k[:-3] == v[:-3] and k[-3] == v[-3] and q[-3] % k[-3] == 0
@@ -79,7 +79,7 @@ def _has_groups(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> b
 def _whole_groups(
     region: Region, head_dim: int, num_heads: int, num_kv_heads: int
 ) -> tuple[Region, Interval]:
-    """Return a region of whole groups, unless it lies inside one, and the key-value heads that it reads."""
+    """Return the region, in whole groups unless inside one group, and the key-value heads that it reads."""
     heads, group = region[head_dim], num_heads // num_kv_heads
     kv_heads = Interval(heads.start // group, -(-heads.stop // group))
     if kv_heads.length == 1:
@@ -88,7 +88,7 @@ def _whole_groups(
 
 
 def _causal_mask(queries: Interval, keys: Interval) -> tuple[Step, ...]:
-    """Steps that make the rows ``queries`` of a lower-triangular mask over ``keys``."""
+    """Return steps that make rows ``queries`` of a lower-triangular mask over ``keys``."""
     ones = call(
         "aten.full.default",
         size=(queries.length, keys.length),

@@ -1,8 +1,8 @@
-"""What a rule is, and the helpers that rules share.
+"""The `Rule` type and helpers that rules share.
 
-A rule answers `cut(op, specs, region, contraction)`: the local computation that makes ``region`` of the
-output. It may answer with a larger region than it was asked for (whole groups, whole heads, whole rows of a
-flattened map) when a smaller one is not a box of its inputs; it never answers with a smaller one.
+A rule's ``cut(op, specs, region, contraction)`` returns the local computation that makes ``region`` of the
+output. The computation may make a larger region (whole groups, whole heads, whole rows of a flattened map)
+if the requested one does not come from a box of the inputs; it never makes a smaller one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         cut: See the module's docstring.
-        contraction: Returns the length of the dim that the operator sums over, if partial sums of it can
-            be made on several devices and added; None where it cannot.
-        is_view: The result shares its input's memory, so it costs neither arithmetic nor traffic.
-        is_joint: Whether it speaks of operators of several outputs: all of one shape, a region is that of
-            each of them.
-        is_lookup: Only as much of its largest operand is read as comes out.
+        contraction: Returns the length of the dim that the operator sums over, or None if these operands do
+            not allow partial sums on several devices.
+        is_view: The result shares the input's memory, so the operator costs no arithmetic and no memory
+            traffic.
+        is_lookup: The operator reads only as many elements of its largest operand as it returns.
+        is_joint: The rule also covers operators with several outputs: all have one shape, and the region
+            applies to each of them.
     """
 
     cut: CutFunction
@@ -42,16 +43,21 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def full(name: str, specs: Specs) -> Slice:
-    """A whole tensor as an argument."""
+    """Return a whole tensor as an argument."""
     return Slice(name, Region.full(specs[name].shape))
 
 
 def out_spec(op: Operator, specs: Specs) -> TensorSpec:
+    """Return the spec of the operator's first output."""
     return specs[op.output]
 
 
 def localised(op: Operator, specs: Specs, **changes: LocalValue) -> Step:
-    """Return ``op`` as a local call: arguments named in ``changes`` replaced, other tensors whole."""
+    """Return ``op`` as a local call: ``changes`` replace arguments by name, other tensors are read whole.
+
+    Raises:
+        InvalidPlanError: If ``changes`` names an argument that the operator lacks.
+    """
     arguments = []
     for name, value in op.arguments:
         if name in changes:
@@ -70,17 +76,18 @@ def localised(op: Operator, specs: Specs, **changes: LocalValue) -> Step:
 
 
 def call(target: str, **arguments: LocalValue) -> Step:
-    """A local call written out."""
+    """Return a local call of ``target``."""
     return Step(target, tuple(arguments.items()))
 
 
 def refuse_contraction(op: Operator, contraction: Interval | None) -> None:
+    """Raise `InvalidPlanError` if a partial sum is requested."""
     if contraction is not None:
         raise InvalidPlanError(f"{op.name} ({op.target}) cannot make partial sums")
 
 
 def cut_whole(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """The barrier: the operator as it stands, on whole inputs."""
+    """Return the cut that runs the operator unchanged on whole inputs."""
     refuse_contraction(op, contraction)
     whole = Region.full(specs[op.first_output].shape)
     work = sum(specs[name].num_elements for name in op.used_outputs)
@@ -88,16 +95,16 @@ def cut_whole(op: Operator, specs: Specs, region: Region, contraction: Interval 
 
 
 def move_whole(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """`cut_whole` of an operator that only moves elements, and so costs no arithmetic."""
+    """Return `cut_whole` of an operator that only moves elements: no FLOPs."""
     return msgspec.structs.replace(cut_whole(op, specs, region, contraction), flops=0)
 
 
-#: For operators that no rule covers: needs everything, runs anywhere, exact.
+#: The rule for operators that no other rule covers: exact, but needs all of every input.
 BARRIER = Rule(cut=cut_whole)
 
 
 def broadcast(region: Region, spec: TensorSpec) -> Region:
-    """The region of a broadcast operand that makes ``region`` of the result; dims align on the right."""
+    """Return the region of a broadcast operand that ``region`` of the result needs; dims align right."""
     offset = len(region) - spec.ndim
     return Region(
         tuple(Interval(0, 1) if size == 1 else region[offset + dim] for dim, size in enumerate(spec.shape))
@@ -111,4 +118,5 @@ def pairs(value: Any, count: int) -> tuple[int, ...]:
 
 
 def normal_dim(dim: int, ndim: int) -> int:
+    """Return a dim counted from the front; negative ones count from the end."""
     return dim + ndim if dim < 0 else dim

@@ -1,8 +1,8 @@
-"""Operators with one number a channel (dim 1), and operators that mix positions but never channels.
+"""Operators with one parameter per channel (dim 1), and operators that mix positions but never channels.
 
-PReLU and BatchNorm whose statistics could not be folded are cut along every dim. Sampling at a grid is cut
-along batch, channels and the grid's own positions; antialiased resampling along batch and channels. What
-positions are read of their image depends on values or on all of it, so it is taken whole.
+PReLU, and BatchNorm that was not folded at capture, are cut along every dim. Grid sampling is cut along
+batch, channels and grid positions; antialiased resampling along batch and channels. Both read the whole
+height and width of the image: sampled positions depend on values, antialiasing weights on the full size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _cut_prelu(op: Operator, specs: Specs, region: Region, contraction: Interval
 
 
 def _cut_batch_norm(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """With running statistics; those of the batch itself would need all of it."""
+    """Cut BatchNorm with running statistics; statistics of the batch need the whole input."""
     if op.arg("running_mean") is None or dict(op.arguments).get("training"):
         return cut_whole(op, specs, region, contraction)
     refuse_contraction(op, contraction)

@@ -1,7 +1,7 @@
 """Convolutions in one, two and three dims: any kernel, stride, padding, dilation and groups.
 
 Shapes: input ``x_NC...``, weight ``w_OI...`` with I = C / groups, output ``y_NO...``. Cut along batch, every
-spatial dim and output channels; contracted over input channels where there is one group.
+spatial dim and output channels; contracted over input channels if there is one group.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
     spatial = len(region) - 2
     x, w, bias, groups, strides, paddings, dilations = _arguments(op, spatial)
     x_spec, w_spec = specs[x.name], specs[w.name]
-    if x_spec.ndim != w_spec.ndim:  # an unbatched input; rare enough to be run whole
+    if x_spec.ndim != w_spec.ndim:  # an unbatched input: rare, so run whole
         region = Region.full(out_spec(op, specs).shape)
         refuse_contraction(op, contraction)
         return Cut(steps=(localised(op, specs),), region=region, flops=_flops(region, w_spec.shape[1:]))
@@ -68,7 +68,7 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
     w_region = Region((out_channels, w_in, *Region.full(w_spec.shape).intervals[2:]))
     steps, operand, own_padding = padded(x_slice, windows, value=0.0)
     if contraction is not None and contraction.start > 0:
-        bias = None  # the first part has added it
+        bias = None  # the first partial sum adds it
     steps += (
         localised(
             op,
@@ -87,7 +87,10 @@ def _cut(op: Operator, specs: Specs, region: Region, contraction: Interval | Non
 def _channels(
     out: Interval, *, groups: int, num_out: int, num_in_of_group: int
 ) -> tuple[Interval, Interval, int]:
-    """Return (output channels made, input channels read, local groups): whole groups, unless inside one."""
+    """Return (output channels made, input channels read, local groups).
+
+    Output channels are widened to whole groups, unless they lie inside one.
+    """
     out_of_group = num_out // groups
     first, last = out.start // out_of_group, (out.stop - 1) // out_of_group
     in_channels = Interval(first * num_in_of_group, (last + 1) * num_in_of_group)

@@ -1,7 +1,7 @@
 """Transposed convolutions in one, two and three dims.
 
 Shapes: input ``x_NC...``, weight ``w_CO...`` with O = output channels / groups. Cut along batch, spatial dims
-and output channels; contracted over input channels where there is one group.
+and output channels; contracted over input channels if there is one group.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from edgeflow.sharding.rules.base import Rule, Specs, call, cut_whole, localised
 def input_interval(
     output: Interval, *, kernel: int, stride: int, padding: int, dilation: int, size: int
 ) -> Interval:
-    """Return the input elements that touch output elements ``[a, b)``; at least one.
+    """Return the input elements that contribute to output elements ``[a, b)``; at least one element.
 
-    They are ``ceil((a + p - d(k-1)) / s)`` to ``floor((b - 1 + p) / s)``, clipped.
+    They are ``ceil((a + p - d(k-1)) / s)`` to ``floor((b - 1 + p) / s)``, both included, clipped.
     """
     start = -(-(output.start + padding - dilation * (kernel - 1)) // stride)
     stop = (output.stop - 1 + padding) // stride + 1
@@ -99,7 +99,13 @@ def _channels(out: Interval, groups: int, shape: tuple[int, ...]) -> tuple[Inter
 
 
 def placed(product: Step, places: tuple[Interval, ...], region: Region) -> tuple[Step, ...]:
-    """Crop or zero-extend what the product covers to the last dims of ``region``, one place each."""
+    """Return ``product`` and the steps that crop it, or extend it with zeros, to ``region``.
+
+    Args:
+        product: The call whose result covers ``places``.
+        places: One interval per trailing dim of the result, in the coordinates of ``region``.
+        region: The region to return.
+    """
     lead = len(region) - len(places)
     pad: list[LocalScalar] = []
     for dim in reversed(range(len(places))):

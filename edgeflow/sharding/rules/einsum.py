@@ -1,4 +1,4 @@
-"""Sums of products by letters: cut along every letter of the result, contracted over one that is summed."""
+"""Einsum: cut along every letter of the result, contracted over one summed letter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeflow.sharding.rules.base import Rule, Specs, cut_whole, localised, refu
 
 
 class _Equation(NamedTuple):
-    """Letters of each operand and of the result; the size of each letter, and those that are summed over."""
+    """Letters of each operand and of the result, the size of each letter, and the summed letters."""
 
     operands: tuple[str, ...]
     result: str
@@ -20,9 +20,9 @@ class _Equation(NamedTuple):
 
 
 def _parsed(op: Operator, specs: Specs) -> _Equation | None:
-    """Return the equation with its result written out, or None where it is not made of plain letters.
+    """Return the equation with its result written out, or None if this rule cannot cut it.
 
-    A letter twice in one operand (a diagonal) is not plain, nor is an ellipsis whose result is implied.
+    Not supported: a letter twice in one operand (a diagonal), and an ellipsis without an explicit result.
     """
     left, arrow, result = str(op.arg("equation")).replace(" ", "").partition("->")
     operands = tuple(left.split(","))
@@ -39,7 +39,7 @@ def _parsed(op: Operator, specs: Specs) -> _Equation | None:
     sizes: dict[str, int] = {}
     for letters, ref in zip(operands, op.arg("tensors"), strict=True):
         for letter, size in zip(letters, specs[ref.name].shape, strict=True):
-            sizes[letter] = max(size, sizes.get(letter, 1))  # a dim of one element broadcasts
+            sizes[letter] = max(size, sizes.get(letter, 1))  # dims of one element broadcast
     summed = tuple(letter for letter in dict.fromkeys("".join(operands)) if letter not in result)
     return _Equation(operands, result, sizes, summed)
 
@@ -47,7 +47,7 @@ def _parsed(op: Operator, specs: Specs) -> _Equation | None:
 def _without_ellipsis(
     operands: tuple[str, ...], result: str, ndims: list[int]
 ) -> tuple[tuple[str, ...], str]:
-    """Letters that no one uses for the dims that ``...`` stands for; they align on the right."""
+    """Replace ``...`` by unused letters, one per dim that it stands for; these dims align on the right."""
     counts = [
         ndim - len(letters) + 3 if "." in letters else 0
         for letters, ndim in zip(operands, ndims, strict=True)
@@ -67,7 +67,10 @@ def _without_ellipsis(
 
 
 def _contracted_letter(op: Operator, specs: Specs, equation: _Equation) -> str | None:
-    """The first summed letter whose sum can be taken in parts: of that length wherever it stands."""
+    """Return the first summed letter that can be split: one that has the same size in all its operands.
+
+    None if there is no such letter, or the result is not of floating point.
+    """
     if not specs[op.output].dtype.startswith(("float", "bfloat")):
         return None
     for letter in equation.summed:

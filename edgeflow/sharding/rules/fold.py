@@ -1,8 +1,8 @@
-"""Windows as a dim of their own: ``F.unfold`` (im2col), ``F.fold`` (col2im) and ``Tensor.unfold``.
+"""Windows as a separate dim: ``F.unfold`` (im2col), ``F.fold`` (col2im) and ``Tensor.unfold``.
 
-Shapes: image ``x_NCHW``, columns ``c_N(Ckk)L`` with one column per position of the window, rows of positions
-one after another. Cut along batch, channels and positions: of columns whole rows of positions are made, and
-of an image what the columns that are read touch. The batch may be missing.
+Shapes: image ``x_NCHW``, columns ``c_N(Ckk)L`` with one column per window position, in row-major order. The
+batch dim may be missing. im2col is cut along batch, channels and positions, widened to whole rows of
+positions. col2im is cut along batch, channels and image positions, and reads whole rows of columns.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from edgeflow.sharding.rules.window import input_window, padded
 
 
 def _geometry(op: Operator) -> tuple[tuple[int, int, int, int], ...]:
-    """Per spatial dim: kernel, dilation, padding, stride."""
+    """Return (kernel, dilation, padding, stride) per spatial dim."""
     keys = ("kernel_size", "dilation", "padding", "stride")
     return tuple(zip(*(pairs(op.arg(key), 2) for key in keys), strict=True))
 
 
 def _num_positions(op: Operator, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """How often the window fits into an image of this many rows and columns."""
+    """Return the number of window positions per spatial dim of an image of this (height, width)."""
     return tuple(
         (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
         for size, (kernel, dilation, padding, stride) in zip(shape, _geometry(op), strict=True)
@@ -60,7 +60,7 @@ def _cut_im2col(op: Operator, specs: Specs, region: Region, contraction: Interva
 
 
 def _whole_windows(op: Operator, features: Interval) -> tuple[Interval, Interval]:
-    """Return the channels that make these features of columns, and all features of these channels."""
+    """Return the channels that these column features come from, and all features of these channels."""
     kernel_h, kernel_w = pairs(op.arg("kernel_size"), 2)
     taps = kernel_h * kernel_w
     channels = Interval(features.start // taps, -(-features.stop // taps))
@@ -79,7 +79,7 @@ def _cut_col2im(op: Operator, specs: Specs, region: Region, contraction: Interva
     *batch, channels = region.intervals[:-2]
     features = Interval(channels.start * taps, channels.stop * taps)
     source = Slice(columns, Region((*batch, features, Interval(rows.start * width, rows.stop * width))))
-    # What the windows cover, padding included; then what was asked for of it.
+    # Fold onto everything that the windows cover, padding included; then crop to the requested region.
     first = rows.start * stride - padding
     covered = (
         Interval(first, first + (rows.length - 1) * stride + dilation * (kernel - 1) + 1),
@@ -92,7 +92,7 @@ def _cut_col2im(op: Operator, specs: Specs, region: Region, contraction: Interva
 
 
 def _cut_unfold(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """``y[..., i, ..., j] = x[..., i * step + j, ...]``."""
+    """Cut ``y[..., i, ..., j] = x[..., i * step + j, ...]``."""
     refuse_contraction(op, contraction)
     x = op.arg("self").name
     ndim = specs[x].ndim

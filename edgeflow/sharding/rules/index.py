@@ -1,8 +1,8 @@
-"""Operators that look elements up, or put them, at places that a tensor of integers names.
+"""Gather and scatter: operators that read or write elements at positions given by an index tensor.
 
-Which elements are read depends on values, so along the dims that are looked up in everything is taken; along
-all others, and along the dims of the indices themselves, the result is cut freely. Negative indices count
-from the end of a dim, which is therefore never shortened.
+Which elements are accessed depends on the values of the indices, so indexed dims are read whole. The result
+is cut freely along all other dims and along the dims of the index tensor. Indexed dims must also stay whole
+because negative indices count from their end.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _cut_index_select(op: Operator, specs: Specs, region: Region, contraction: I
 
 
 def _cut_gather(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """Along the other dims element i of the result comes from element i of what is read."""
+    """Cut gather; along the other dims, element i of the result comes from element i of the input."""
     refuse_contraction(op, contraction)
     x = op.arg("self").name
     shape = specs[x].shape
@@ -66,7 +66,7 @@ def _cut_gather(op: Operator, specs: Specs, region: Region, contraction: Interva
 
 
 def _cut_take_along_dim(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """`gather` whose operands broadcast in all dims but one."""
+    """Cut a gather whose operands broadcast along all dims except the indexed one."""
     refuse_contraction(op, contraction)
     x, indices = op.arg("self").name, op.arg("indices").name
     shape = specs[x].shape
@@ -74,7 +74,7 @@ def _cut_take_along_dim(op: Operator, specs: Specs, region: Region, contraction:
         return move_whole(op, specs, region, contraction)
     dim = normal_dim(op.arg("dim"), len(shape))
     source = broadcast(region, specs[x]).replace(dim, Interval(0, shape[dim]))
-    # Along the dim itself one index stands for itself, not for many.
+    # The indexed dim does not broadcast: a size of one there is one result element.
     chosen = broadcast(region, specs[indices]).replace(dim, region[dim])
     step = localised(op, specs, self=Slice(x, source), indices=Slice(indices, chosen))
     return Cut(steps=(step,), region=region, flops=0)
@@ -87,7 +87,11 @@ def _cut_take(op: Operator, specs: Specs, region: Region, contraction: Interval 
 
 
 def _cut_index(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """``x[i, :, j]``: indices broadcast; their dims stand in place if they are side by side, else first."""
+    """Cut ``x[i, :, j]``.
+
+    Indices broadcast together. The resulting dims replace the indexed ones if these are adjacent, and come
+    first otherwise.
+    """
     refuse_contraction(op, contraction)
     x, indices = op.arg("self").name, op.arg("indices")
     shape = specs[x].shape
@@ -110,7 +114,11 @@ def _cut_index(op: Operator, specs: Specs, region: Region, contraction: Interval
 
 
 def _scatter(*, source: str | None) -> CutFunction:
-    """``self`` with ``source`` (a tensor or, with None, a number) put where ``index`` says along one dim."""
+    """Return the cut of a scatter: ``self`` with elements of ``source`` written at ``index`` along one dim.
+
+    Args:
+        source: Name of the argument with the tensor to write, or None if a number is written.
+    """
 
     def cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
         refuse_contraction(op, contraction)
@@ -124,7 +132,9 @@ def _scatter(*, source: str | None) -> CutFunction:
         if any(
             size != shape[at] for ref in others for at, size in enumerate(specs[ref.name].shape) if at != dim
         ):
-            return cut_whole(op, specs, region, contraction)  # what lies beyond the indices stays as it is
+            return cut_whole(
+                op, specs, region, contraction
+            )  # indices cover only a corner of `self`; the rest is unchanged
 
         def part(ref: TensorRef) -> Slice:
             return Slice(ref.name, region.replace(dim, Interval(0, specs[ref.name].shape[dim])))
@@ -140,7 +150,7 @@ def _scatter(*, source: str | None) -> CutFunction:
 
 
 def _cut_index_add(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """Whole slices of ``source`` put at, or added to, places along one dim; `index_fill` puts a number."""
+    """Cut index_add, index_copy and index_fill: they add, write or set slices along one dim."""
     refuse_contraction(op, contraction)
     x = op.arg("self").name
     shape = specs[x].shape

@@ -2,8 +2,8 @@
 
 Cut along rows, columns and batch; contracted over the inner dim.
 
-Column-parallel is a region of output features (a slice of the weight's rows); row-parallel is a contraction
-over input features, whose bias is added by the device that holds the first of them, once.
+Column-parallel is a region of output features (torch stores them as the weight's rows); row-parallel is a
+contraction over input features, where only the device with the first interval adds the bias.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _cut_linear(op: Operator, specs: Specs, region: Region, contraction: Interva
 
 
 def _operands(a: str, b: str, specs: Specs, region: Region, inner: Interval) -> tuple[Slice, Slice]:
-    """Slices of ``a_..MK`` and ``b_..KN`` that make ``region`` of ``y_..MN``; batch dims broadcast."""
+    """Return slices of ``a_..MK`` and ``b_..KN`` for ``region`` of ``y_..MN``; batch dims broadcast."""
     batch = Region(region.intervals[:-2])
     rows, columns = region[len(region) - 2], region[len(region) - 1]
 
@@ -53,7 +53,7 @@ def _operands(a: str, b: str, specs: Specs, region: Region, inner: Interval) -> 
 
 
 def _product(first: str, second: str) -> Rule:
-    """A rule for ``y = first @ second`` whose arguments have these names."""
+    """Return the rule for ``y = first @ second``, given the names of the two arguments."""
 
     def is_plain(op: Operator, specs: Specs) -> bool:
         return min(specs[op.arg(first).name].ndim, specs[op.arg(second).name].ndim) >= 2
@@ -79,7 +79,7 @@ def _product(first: str, second: str) -> Rule:
 
 
 def _cut_added(first: str, second: str) -> Rule:
-    """A rule for ``y = beta * self + alpha * (first @ second)``."""
+    """Return the rule for ``y = beta * self + alpha * (first @ second)``, given two argument names."""
 
     def cut(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
         a, b, added = op.arg(first).name, op.arg(second).name, op.arg("self")

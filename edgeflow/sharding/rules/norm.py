@@ -1,6 +1,7 @@
 """Normalisation: layer norm over trailing dims, RMS norm, group norm over channels, softmax over one dim.
 
-Dims that statistics run over are taken whole; all others are cut freely.
+Dims that statistics are taken over stay whole; all others are cut freely. GroupNorm is cut along batch and
+whole groups only.
 """
 
 from __future__ import annotations

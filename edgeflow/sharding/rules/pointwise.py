@@ -1,4 +1,4 @@
-"""Operators that make each element from the elements at the same place, with broadcasting."""
+"""Elementwise operators, with broadcasting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _rule(cost: float) -> Rule:
     return Rule(cut=cut)
 
 
-#: Target -> FLOPs per element, roughly; transcendental functions cost about ten additions.
+#: Operators that cost about one FLOP per element; `_COSTLY` ones are counted as ten.
 _CHEAP = """
 abs neg relu relu6 hardtanh hardswish hardsigmoid leaky_relu threshold clamp clamp_min clamp_max floor ceil
 round sign trunc logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor

@@ -1,7 +1,7 @@
-"""Pooling in one, two and three dims: max and average, every rounding and divisor rule of torch.
+"""Max and average pooling in one, two and three dims, with every rounding and divisor rule of torch.
 
-Shapes: input ``x_NC...``. Cut along batch, channels and every spatial dim. What pools to a given size is in
-`edgeflow.sharding.rules.adaptive`.
+Shapes: input ``x_NC...``. Cut along batch, channels and every spatial dim. Pooling to a given output size is
+in `edgeflow.sharding.rules.adaptive`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _windows(op: Operator, specs: Specs, region: Region) -> tuple[Window, ...]:
     spatial = len(region) - 2
     sizes = specs[op.arg("self").name].shape[2:]
     kernels, paddings = (pairs(op.arg(key), spatial) for key in ("kernel_size", "padding"))
-    dilations = pairs(dict(op.arguments).get("dilation", 1), spatial)  # averages have none
+    dilations = pairs(dict(op.arguments).get("dilation", 1), spatial)  # average pools have none
     strides = _strides(op, spatial)
     return tuple(
         input_window(
@@ -51,7 +51,7 @@ def _source(op: Operator, region: Region, windows: tuple[Window, ...]) -> Slice:
 
 
 def _flops(op: Operator, region: Region, windows: tuple[Window, ...]) -> int:
-    """One operation per element of a window; a kernel may be larger than the input."""
+    """Return one operation per window element; a kernel larger than the slice counts as the slice."""
     work = region.num_elements
     for kernel, window in zip(pairs(op.arg("kernel_size"), len(windows)), windows, strict=True):
         work *= min(kernel, window.interval.length)
@@ -77,7 +77,7 @@ def _average(spatial: int) -> Rule:
             return cut_whole(op, specs, region, contraction)
         refuse_contraction(op, contraction)
         windows = _windows(op, specs, region)
-        # The mean over the kernel, zeros included; then a factor where torch divides by fewer elements.
+        # Take the mean over the kernel, padding included; then correct it where torch divides by fewer.
         steps, operand, own = padded(_source(op, region, windows), windows, value=0.0)
         steps += (localised(op, specs, self=operand, padding=own, ceil_mode=False, count_include_pad=True),)
         factors = _factors(op, specs, region)
@@ -89,9 +89,9 @@ def _average(spatial: int) -> Rule:
 
 
 def _factors(op: Operator, specs: Specs, region: Region) -> Literal:
-    """Kernel elements over counted elements, per output element; a divisor of one's own makes them all one.
+    """Return (kernel elements / counted elements) per output element; 1 with ``divisor_override``.
 
-    The sum itself is never formed, as it may overflow in half precision where the mean does not.
+    Correcting the mean rather than dividing a sum avoids overflow in half precision.
     """
     spec, spatial = specs[op.arg("self").name], len(region) - 2
     if dict(op.arguments).get("divisor_override") is not None:
@@ -103,7 +103,7 @@ def _factors(op: Operator, specs: Specs, region: Region) -> Literal:
 
 
 def _counts(op: Operator, size: int, output: Interval, dim: int, spatial: int) -> tuple[int, ...]:
-    """Elements that each window counts along one dim, as torch does: see ATen's ``avg_pool2d``."""
+    """Return the number of elements that each window counts along one dim, as in ATen's ``avg_pool2d``."""
     kernel, stride = pairs(op.arg("kernel_size"), spatial)[dim], _strides(op, spatial)[dim]
     padding = pairs(op.arg("padding"), spatial)[dim]
     counts = []

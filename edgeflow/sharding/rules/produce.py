@@ -1,6 +1,7 @@
-"""Tensors made from numbers, and triangles of tensors: what stands where depends on the place alone.
+"""Tensors made from numbers (full, arange) and triangles: the result depends on positions only.
 
-Small ones are evaluated at capture; what reaches a rule is larger than what a graph stores.
+Small constants are evaluated at capture; these rules see tensors that are too large to store in a graph, and
+triangles of activations.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def _cut_filled(op: Operator, specs: Specs, region: Region, contraction: Interva
 
 
 def _cut_arange(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """Of integers only: of a range of fractions, the start of a part would be rounded."""
+    """Cut a range of integers; a range of floats stays whole, since the start of a part would be rounded."""
     refuse_contraction(op, contraction)
     arguments = dict(op.arguments)
     start, step = arguments.get("start", 0), arguments.get("step", 1)

@@ -1,4 +1,7 @@
-"""Reductions over dims: sum and mean (contracted over the first reduced dim), extrema, norms, variance."""
+"""Reductions over dims: sum, mean, extrema, norms, variance.
+
+Cut along every kept dim. Sum and mean are contracted over the first reduced dim of more than one element.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def _input_region(op: Operator, specs: Specs, region: Region) -> Region:
 
 
 def _contracted_dim(op: Operator, specs: Specs) -> int | None:
-    """The first reduced dim of more than one element."""
+    """Return the first reduced dim of more than one element, or None."""
     shape = specs[op.arg("self").name].shape
     return next((dim for dim in _reduced_dims(op, len(shape)) if shape[dim] > 1), None)
 
@@ -59,7 +62,7 @@ def _rule(*, cost: float = 1.0, is_mean: bool = False, can_contract: bool = Fals
             share = contraction.length / specs[x].shape[dim]
         steps: tuple[Step, ...] = (localised(op, specs, self=Slice(x, source)),)
         if is_mean and contraction is not None:
-            # The local mean, weighted by the share of the rows: adds up to the mean of all.
+            # Local means, weighted by their share of the contracted dim, add up to the mean of all.
             steps += (call("aten.mul.Scalar", self=Result(0), other=share),)
         return Cut(steps=steps, region=region, flops=int(cost * source.num_elements), contraction=contraction)
 

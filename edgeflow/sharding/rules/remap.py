@@ -1,8 +1,8 @@
-"""Operators whose output elements each are one input element, by a fixed map of positions along each dim.
+"""Operators that copy each output element from one input element, by a fixed map of positions per dim.
 
-Flip, roll, repeat, padding by what is there already, channel shuffles, nearest-neighbour resampling: a rule
-here is only the map. The slice that is read is the hull of the positions; where they
-are not simply consecutive, the local call is an ``index_select``.
+Flip, roll, repeat, reflecting, replicating and circular padding, channel shuffle, nearest-neighbour
+resampling: a rule here is only the map. The slice to read is the hull of the mapped positions; if they are
+not consecutive, the local call is an ``index_select``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from edgeflow.sharding.rules.base import (
     refuse_contraction,
 )
 
-#: Per output dim the input positions, or None for "the same".
+#: Input positions per output dim; None if they are the output positions.
 Tables = Sequence[Sequence[int] | None]
-#: (operator, input shape, output shape) -> tables, or None where the map mixes dims.
+#: (operator, input shape, output shape) -> tables, or None if the map does not act on each dim separately.
 Maps = Callable[[Operator, tuple[int, ...], tuple[int, ...]], Tables | None]
 
 
@@ -43,10 +43,10 @@ def _rule(maps: Maps, *, source: str = "self") -> Rule:
 
 
 def gather(tensor: str, region: Region, positions: Tables, *, num_added: int = 0) -> Cut:
-    """Return the cut that reads ``positions`` along each dim of ``region``.
+    """Return the cut that makes ``region`` by reading ``positions`` along each dim.
 
-    ``num_added`` leading output dims (of `repeat`) have no counterpart in the input: each of their elements
-    is the whole of it again.
+    The first ``num_added`` output dims (of `repeat`) are missing in the input: the result is repeated along
+    them.
     """
     intervals: list[Interval] = []
     selections: list[tuple[int, tuple[int, ...]]] = []
@@ -73,7 +73,7 @@ def gather(tensor: str, region: Region, positions: Tables, *, num_added: int = 0
             )
         )
     if num_added or not steps:
-        # `expand` alone makes the added dims, and is the cheapest call that returns its input.
+        # `expand` adds the leading dims; without any, it is the cheapest call that returns its input.
         steps.append(
             call(
                 "aten.expand.default",
@@ -92,7 +92,7 @@ def _flip(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tab
 
 def _roll(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tables | None:
     if not op.arg("dims"):
-        return None  # rolls the flattened tensor
+        return None  # without dims, torch rolls the flattened tensor
     shifts = {
         normal_dim(int(dim), len(source)): int(shift)
         for dim, shift in zip(op.arg("dims"), op.arg("shifts"), strict=True)
@@ -112,7 +112,7 @@ def _repeat(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> T
 
 
 def _padding(mode: str, *, key: str = "padding") -> Maps:
-    """Padding by what is there already; a negative padding crops."""
+    """Return the map of padding that copies input elements; negative padding crops."""
 
     def maps(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tables:
         padding = op.arg(key)
@@ -120,7 +120,7 @@ def _padding(mode: str, *, key: str = "padding") -> Maps:
         for pair in range(len(padding) // 2):
             dim = len(source) - 1 - pair
             before, after = padding[2 * pair : 2 * pair + 2]
-            # Circles close around what is kept where a side is cropped; the other modes never look there.
+            # Circular padding repeats only what cropping keeps; the other modes do not depend on `kept`.
             kept = source[dim] + min(before, 0) + min(after, 0)
             tables[dim] = [
                 (index - max(before, 0)) % kept + max(-before, 0)
@@ -134,7 +134,7 @@ def _padding(mode: str, *, key: str = "padding") -> Maps:
 
 
 def _mirrored(position: int, last: int, *, reflects: bool) -> int:
-    """The element of ``0..last`` that stands at ``position``, which may lie outside."""
+    """Return the element of ``0..last`` that padding puts at ``position``, which may lie outside."""
     if reflects:
         position = abs(position)
         position = position if position <= last else 2 * last - position
@@ -142,7 +142,7 @@ def _mirrored(position: int, last: int, *, reflects: bool) -> int:
 
 
 def _pad(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tables | None:
-    """``F.pad`` with a mode; constant padding has an operator of its own."""
+    """Return the map of ``F.pad``; constant padding is another operator."""
     mode = op.arg("mode")
     if mode not in ("reflect", "replicate", "circular"):
         return None
@@ -156,7 +156,7 @@ def _channel_shuffle(op: Operator, source: tuple[int, ...], target: tuple[int, .
 
 
 def _nearest(exact: bool) -> Maps:
-    """Positions as ATen computes them: in float32, from the scale that the caller gave, if any."""
+    """Return the map of positions as ATen computes them: in float32, from the given scale factor, if any."""
 
     def maps(op: Operator, source: tuple[int, ...], target: tuple[int, ...]) -> Tables:
         factors = op.arg("scale_factors")
@@ -164,7 +164,7 @@ def _nearest(exact: bool) -> Maps:
         for dim in range(2, len(source)):
             repeats, rest = divmod(target[dim], source[dim])
             if len(source) == 4 and not exact and rest == 0 and repeats in (1, 2):
-                # In two dims, and there alone, ATen copies or doubles whatever the scale says.
+                # Only for two spatial dims, ATen copies or doubles by size and ignores the scale factor.
                 tables.append([index // repeats for index in range(target[dim])])
                 continue
             given = factors[dim - 2] if factors is not None else None

@@ -1,7 +1,7 @@
 """Linear and cubic resampling, pixel shuffles.
 
-Each output element is a weighted sum of a few input elements along each spatial dim; weights come from the
-global position, so a slice gives the same numbers as the whole map.
+Each output element is a weighted sum of a few input elements along each spatial dim. Weights are computed
+from global positions, so a slice gets the same values as the whole map.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from edgeflow.sharding.rules.base import Rule, Specs, call, localised, out_spec,
 
 _Floats = npt.NDArray[np.float64]
 
-#: The cubic convolution coefficient of ATen.
+#: ATen's cubic convolution coefficient.
 _CUBIC = -0.75
 
 
 def _positions(op: Operator, size: int, made: int, spatial_dim: int, *, clamp: bool) -> _Floats:
-    """Where each output element lies among the input's, as ATen computes it."""
+    """Return the input position of each output element, as ATen computes it."""
     index = np.arange(made, dtype=np.float64)
     if clamp and size == made:
-        return index  # whatever the scale
+        return index  # ATen ignores the scale factor here
     if op.arg("align_corners"):
         return index * ((size - 1) / (made - 1) if made > 1 else 0.0)
     factors = op.arg("scale_factors")
@@ -90,7 +90,7 @@ def _weighted_sums(
     ndim: int,
     dtype: str,
 ) -> tuple[Step, ...]:
-    """Along each dim in turn: sum over taps of the elements at its positions times its weights."""
+    """Return steps that sum, along each dim in turn, the elements at each tap times its weights."""
     steps: list[Step] = []
     operand: LocalScalar = source
     for dim, taps in taps_of:
@@ -109,7 +109,7 @@ def _weighted_sums(
 
 
 def _cut_pixel_shuffle(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """``y_N,C,Hr,Wr`` from ``x_N,Crr,H,W``."""
+    """Cut ``y_N,C,Hr,Wr`` from ``x_N,Crr,H,W``; widened to whole blocks of r x r."""
     refuse_contraction(op, contraction)
     factor = op.arg("upscale_factor")
     *lead, channels, rows, columns = region.intervals
@@ -121,7 +121,7 @@ def _cut_pixel_shuffle(op: Operator, specs: Specs, region: Region, contraction: 
 
 
 def _cut_pixel_unshuffle(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """``y_N,Crr,H,W`` from ``x_N,C,Hr,Wr``."""
+    """Cut ``y_N,Crr,H,W`` from ``x_N,C,Hr,Wr``; widened to whole groups of r * r channels."""
     refuse_contraction(op, contraction)
     factor = op.arg("downscale_factor")
     *lead, channels, rows, columns = region.intervals

@@ -1,7 +1,7 @@
-"""Operators that run along one dim and leave the others alone: running sums, orders, the largest few.
+"""Cumulative operators, sorting and top-k: operators along one dim that leave the others alone.
 
-A running sum up to some place needs, and makes, everything before it. Sorting needs all of its dim. Those of
-two outputs (values, and where they are) are joint: both outputs have one shape, and are cut alike.
+A cumulative sum up to a position reads and makes everything before it. Sorting and top-k take their dim
+whole. Operators with two outputs (values and indices) are joint: both have one shape and are cut alike.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _cut_sorted(op: Operator, specs: Specs, region: Region, contraction: Interva
         made = specs[op.first_output].shape[dim]
         region, source = region.replace(dim, Interval(0, made)), region.replace(dim, Interval(0, shape[dim]))
     step = localised(op, specs, self=Slice(x, source))
-    # A comparison for each halving of the dim; what is counted is only roughly what is done.
+    # A sort compares each element about log2(dim) times; 8 stands for that, roughly.
     return Cut(steps=(step,), region=region, flops=8 * source.num_elements)
 
 

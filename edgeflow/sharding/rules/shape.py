@@ -1,4 +1,7 @@
-"""Operators that only move elements: permute, expand, slice, select, cat, stack, pad, repeat."""
+"""Operators that only move elements: reshapes, permute, expand, slice, select, cat, stack, constant padding.
+
+``repeat_interleave`` is here as well; other maps of positions are in `edgeflow.sharding.rules.remap`.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def _cut_cat(op: Operator, specs: Specs, region: Region, contraction: Interval |
     wanted, offset, parts = region[dim], 0, []
     for ref in op.arg("tensors"):
         shape = specs[ref.name].shape
-        if len(shape) != ndim:  # torch lets an empty 1-d tensor join anything
+        if len(shape) != ndim:  # torch accepts an empty 1-d tensor beside tensors of any shape
             continue
         part = wanted.shift(-offset).intersect(Interval(0, shape[dim]))
         offset += shape[dim]
@@ -90,7 +93,7 @@ def _cut_stack(op: Operator, specs: Specs, region: Region, contraction: Interval
 
 
 def _joined(op: Operator, specs: Specs, parts: tuple[Slice, ...]) -> tuple[Step, ...]:
-    """Steps that join ``parts``; a result of mixed dtypes is cast where none of the parts has its dtype."""
+    """Return steps that join ``parts``, and cast the result if none of the parts has the output's dtype."""
     dtype = out_spec(op, specs).dtype
     join = localised(op, specs, tensors=parts)
     if any(specs[part.tensor].dtype == dtype for part in parts):
@@ -99,7 +102,7 @@ def _joined(op: Operator, specs: Specs, parts: tuple[Slice, ...]) -> tuple[Step,
 
 
 def _cut_pad(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """Constant padding, or cropping where a padding is negative: a window of one element."""
+    """Cut constant padding, or cropping where padding is negative, as a window of one element."""
     refuse_contraction(op, contraction)
     x, pad = op.arg("self").name, op.arg("pad")
     shape = specs[x].shape
@@ -116,7 +119,7 @@ def _cut_pad(op: Operator, specs: Specs, region: Region, contraction: Interval |
 
 
 def _cut_repeat_interleave(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """Each element several times in a row: those that are met, repeated, and of that what was asked."""
+    """Cut ``repeat_interleave``: repeat the input elements that the region touches, then slice the result."""
     refuse_contraction(op, contraction)
     x, repeats = op.arg("self").name, op.arg("repeats")
     if op.arg("dim") is None:
@@ -135,7 +138,7 @@ def _cut_repeat_interleave(op: Operator, specs: Specs, region: Region, contracti
 
 
 def _flat_range(shape: tuple[int, ...], region: Region) -> tuple[int, int]:
-    """First and last-plus-one flat index of a box in row-major order."""
+    """Return the flat indices ``[start, stop)`` from the first to the last element of a box, row-major."""
     start = stop = 0
     for size, interval in zip(shape, region.intervals, strict=True):
         start, stop = start * size + interval.start, stop * size + interval.stop - 1
@@ -143,7 +146,7 @@ def _flat_range(shape: tuple[int, ...], region: Region) -> tuple[int, int]:
 
 
 def _box(shape: tuple[int, ...], start: int, stop: int) -> Region:
-    """The smallest box, contiguous in row-major order, that holds flat indices ``[start, stop)``."""
+    """Return the smallest box, contiguous in row-major order, that holds flat indices ``[start, stop)``."""
     intervals: list[Interval] = []
     inner = 1
     for size in shape:
@@ -180,8 +183,11 @@ def _groups(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[rang
 
 
 def _cut_view(op: Operator, specs: Specs, region: Region, contraction: Interval | None) -> Cut:
-    """Any reshape. In each run of dims with equal products the region is widened, on both sides in turn,
-    until it is one contiguous box in both shapes."""
+    """Cut any reshape.
+
+    The two shapes are split into runs of dims with equal products. In each run, the region is widened in the
+    input and the output shape in turn until it is one contiguous box in both.
+    """
     refuse_contraction(op, contraction)
     x = op.arg("self").name
     source, target = specs[x].shape, out_spec(op, specs).shape

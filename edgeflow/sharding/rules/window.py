@@ -1,4 +1,4 @@
-"""Arithmetic of sliding windows, one dim at a time: convolutions and pools."""
+"""Input intervals of sliding windows, one dim at a time, for convolutions and pools."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from edgeflow.sharding.rules.base import call
 
 
 class Window(NamedTuple):
-    """What one dim of a windowed operator reads, and the padding that its slice lacks.
+    """The input elements that a windowed operator reads along one dim, and the padding to add around them.
 
-    A padding may be negative: then elements are cropped. That happens only for windows that lie in the
-    padding altogether, where one element is read and cropped, as a slice must not be empty.
+    Negative padding crops. It occurs only if all windows lie inside the padding: a slice must not be empty,
+    so one element is read and cropped again.
     """
 
     interval: Interval
@@ -28,10 +28,10 @@ class Window(NamedTuple):
 def input_window(
     output: Interval, *, kernel: int, stride: int, padding: int, dilation: int, size: int
 ) -> Window:
-    """Return what output elements ``[a, b)`` read of an input dim of ``size`` elements.
+    """Return the window that output elements ``[a, b)`` read along an input dim of ``size`` elements.
 
-    They need ``[a*s - p, (b-1)*s - p + d*(k-1) + 1)``, clipped to what exists; what was clipped becomes
-    explicit padding, so zero padding is never transmitted.
+    It is ``[a*s - p, (b-1)*s - p + d*(k-1) + 1)``, clipped to the elements that exist. The clipped part
+    becomes explicit padding, so zero padding is never transmitted.
 
     Raises:
         ValueError: If ``output`` is empty.
@@ -57,10 +57,10 @@ def input_window(
 def padded(
     source: Slice, windows: tuple[Window, ...], *, value: float | LocalScalar
 ) -> tuple[tuple[Step, ...], Slice | Result, tuple[int, ...]]:
-    """Return (steps that pad, the padded operand, what padding is left for the operator itself).
+    """Return (steps that pad, the padded operand, the padding left to the operator per dim).
 
-    Padding that is the same on both sides stays the operator's own; only what is lopsided is made explicit,
-    because that costs a copy.
+    The operator itself pads dims with equal padding on both sides. Other padding takes an explicit step,
+    which costs a copy.
     """
     own = tuple(window.before if window.is_symmetric else 0 for window in windows)
     explicit: list[LocalScalar] = []

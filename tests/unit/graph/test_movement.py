@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from edgeflow.graph.capture import capture
+from edgeflow.graph.aten import evaluate
+from edgeflow.graph.ir import ModelGraph, Operator, Structure, TensorRef, TensorSpec
+from edgeflow.graph.passes import simplify
 from edgeflow.planner.analysis import analysis_of
 from tests.unit.graph.interpret import Calls, captured, run, targets
+
+#: ``("permute", order)`` or ``("reshape", shape)``.
+Move = tuple[str, tuple[int, ...]]
 
 
 def patches(x: Tensor) -> Tensor:
@@ -64,21 +67,34 @@ def test_a_view_across_factors_is_left() -> None:
 
 
 def test_random_chains_are_what_they_were(rng: np.random.Generator) -> None:
+    """Chains that no model has, written as graphs at once: an export of each would take most of the time."""
     num_joined = 0
     for _ in range(120):
-        sizes = [int(rng.choice([1, 2, 2, 3, 4, 6])) for _ in range(int(rng.integers(2, 5)))]
+        sizes = tuple(int(rng.choice([1, 2, 2, 3, 4, 6])) for _ in range(int(rng.integers(2, 5))))
         x = torch.arange(float(np.prod(sizes))).reshape(sizes)
-        function = _random_chain(rng, sizes)
-        graph = capture(Calls(function), (x,))
-        assert torch.equal(run(graph, (x,)), function(x))
-        num_joined += any("moved" in name for name in graph.specs)
+        steps = _random_chain(rng, sizes)
+        before = _graph(sizes, steps)
+        after = simplify(before, evaluate=evaluate)
+        assert torch.equal(run(after, (x,)), _called(steps, x))
+        num_joined += any("moved" in name for name in after.specs)
 
     assert num_joined > 5
 
 
-def _random_chain(rng: np.random.Generator, sizes: list[int]) -> Callable[[Tensor], Tensor]:
-    steps: list[tuple[str, tuple[int, ...]]] = []
-    shape = tuple(sizes)
+def test_a_random_chain_that_torch_exports_is_the_same_graph(rng: np.random.Generator) -> None:
+    sizes, steps = (2, 3, 4), [("permute", (2, 0, 1)), ("reshape", (4, 6)), ("permute", (1, 0))]
+    exported = captured(Calls(lambda x: _called(steps, x)), torch.randn(sizes), tolerance=0.0)
+    written = simplify(_graph(sizes, steps), evaluate=evaluate)
+
+    assert targets(exported) == targets(written)
+    assert [exported.specs[op.output] for op in exported.operators] == [
+        written.specs[op.output] for op in written.operators
+    ]
+
+
+def _random_chain(rng: np.random.Generator, sizes: tuple[int, ...]) -> list[Move]:
+    steps: list[Move] = []
+    shape = sizes
     for _ in range(int(rng.integers(2, 7))):
         if rng.random() < 0.5:
             order = tuple(int(dim) for dim in rng.permutation(len(shape)))
@@ -87,13 +103,49 @@ def _random_chain(rng: np.random.Generator, sizes: list[int]) -> Callable[[Tenso
         else:
             shape = _refactored(rng, int(np.prod(shape)))
             steps.append(("reshape", shape))
+    return steps
 
-    def function(x: Tensor) -> Tensor:
-        for name, argument in steps:
-            x = x.permute(argument) if name == "permute" else x.reshape(argument)
-        return x + 0
 
-    return function
+def _called(steps: list[Move], x: Tensor) -> Tensor:
+    for name, argument in steps:
+        x = x.permute(argument) if name == "permute" else x.reshape(argument)
+    return x + 0
+
+
+def _graph(sizes: tuple[int, ...], steps: list[Move]) -> ModelGraph:
+    """Return the graph that `torch.export` writes for `_called`."""
+    specs = {"x": TensorSpec(shape=sizes)}
+    operators = []
+    source, shape = "x", sizes
+    for index, (name, argument) in enumerate([*steps, ("add", (0,))]):
+        output = f"{name}{index}"
+        if name == "permute":
+            shape = tuple(shape[dim] for dim in argument)
+            target, more = "aten.permute.default", (("dims", argument),)
+        elif name == "reshape":
+            shape = argument
+            target, more = "aten.reshape.default", (("shape", argument),)
+        else:
+            target, more = "aten.add.Scalar", (("other", 0), ("alpha", 1))
+        operators.append(
+            Operator(
+                name=output, target=target, arguments=(("self", TensorRef(source)), *more), outputs=(output,)
+            )
+        )
+        specs[output] = TensorSpec(shape=shape)
+        source = output
+    tensor = Structure(kind="tensor")
+    inputs = (Structure(kind="tuple", items=(tensor,)), Structure(kind="dict"))
+    return ModelGraph(
+        name="chain",
+        operators=tuple(operators),
+        specs=specs,
+        inputs=("x",),
+        outputs=(source,),
+        weights={},
+        input_structure=Structure(kind="tuple", items=inputs),
+        output_structure=tensor,
+    )
 
 
 def _refactored(rng: np.random.Generator, count: int) -> tuple[int, ...]:

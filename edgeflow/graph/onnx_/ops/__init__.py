@@ -1,4 +1,4 @@
-"""ONNX operators in torch, one family a module; importing this package fills the table that `find` reads."""
+"""ONNX operators as torch functions, one module per family; importing this package registers all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions of one element, and softmax."""
+"""Activation functions and softmax."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def leaky_relu(node: Node, x: Tensor) -> Tensor:
 @onnx_op("PRelu")
 def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
     if node.opset < 7 and slope.ndim == 1 and slope.shape[0] > 1:
-        slope = slope.reshape(-1, *[1] * (x.ndim - 2))  # one a channel
+        slope = slope.reshape(-1, *[1] * (x.ndim - 2))  # one per channel
     return torch.where(x < 0, slope * x, x)
 
 
@@ -141,7 +141,7 @@ def hardmax_of_matrix(node: Node, x: Tensor) -> Tensor:
 
 
 def _as_matrix(node: Node, x: Tensor, function: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Before opset 13 the dims from ``axis`` on were taken together."""
+    """Apply a function over all dims from ``axis`` on, flattened: the semantics before opset 13."""
     axis = node.integer("axis", 1) % x.ndim
     if math.prod(x.shape[axis + 1 :]) == 1:
         return function(x, axis)

@@ -1,4 +1,4 @@
-"""Arithmetic, comparison, logic and casts, element by element."""
+"""Elementwise arithmetic, comparison, logic and casts."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def div(node: Node, a: Tensor, b: Tensor) -> Tensor:
     b = _aligned(node, a, b)
     if a.dtype.is_floating_point:
         return torch.div(a, b)
-    return torch.div(a, b, rounding_mode="trunc")  # integers are divided as in C
+    return torch.div(a, b, rounding_mode="trunc")  # integer division truncates, as in C
 
 
 @onnx_op("Mod")
@@ -149,7 +149,7 @@ def dropout(
 ) -> tuple[Tensor, ...]:
     if training is not None and bool(training):
         raise node.unsupported("training_mode is true: it would draw random numbers")
-    if not node.wants(1) or node.opset < 12:  # before, nobody said what the mask holds
+    if not node.wants(1) or node.opset < 12:  # the mask is specified only since opset 12
         return (x,)
     return x, torch.ones_like(x, dtype=torch.bool)
 
@@ -165,7 +165,7 @@ def cast_like(node: Node, x: Tensor, target: Tensor) -> Tensor:
 
 
 def _aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    """Before opset 7 ``axis`` says with which dims of ``a`` those of ``b`` go together."""
+    """Return ``b`` shaped to broadcast with ``a``; before opset 7, ``axis`` may align it."""
     if node.opset >= 7 or not node.integer("broadcast", 0) or not node.has("axis"):
         return b
     axis = node.integer("axis") % a.ndim

@@ -1,6 +1,6 @@
-"""Attention as one operator (opset 23), and rotary embeddings.
+"""Attention and rotary embeddings as one operator each (opset 23).
 
-Shapes: q (B, Hq, L, D), k and v (B, Hkv, S, D); in three dims heads and features are one: (B, L, Hq*D).
+Shapes: q (B, Hq, L, D), k and v (B, Hkv, S, D); in three dims, heads and features are merged: (B, L, Hq*D).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def attention(
 
 
 def causal(node: Node, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
-    """Return the mask with what lies in the future hidden, if the node asks for that."""
+    """Return the mask; with ``is_causal``, later positions are masked as well."""
     if not node.integer("is_causal", 0):
         return mask
     past = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
@@ -59,13 +59,13 @@ def causal(node: Node, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | No
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """(B, L, H*D) -> (B, H, L, D)."""
+    """Reshape (B, L, H*D) to (B, H, L, D)."""
     batch, length, features = x.shape
     return x.reshape(batch, length, num_heads, features // num_heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, L, D) -> (B, L, H*D)."""
+    """Reshape (B, H, L, D) to (B, L, H*D)."""
     return x.transpose(1, 2).flatten(2)
 
 

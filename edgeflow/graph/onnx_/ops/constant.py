@@ -1,4 +1,4 @@
-"""What is known without a request: constants, shapes, ranges. Their results are real tensors at once."""
+"""Constants, shapes and ranges: results that do not depend on the values of a request."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Convolutions.
+"""Convolutions and transposed convolutions.
 
-Shapes: x (N, C, spatial...), w (M, C/groups, kernel...); transposed, w is (C, M/groups, kernel...).
+Shapes: x (N, C, spatial...), w (M, C/groups, kernel...); of transposed ones, w (C, M/groups, kernel...).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def conv_transpose(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) ->
     ):
         y: Tensor = function(x, w, b, found.strides, found.begin, extra, group, found.dilations)
         return y
-    # Lopsided: make all of it, then cut, or add what the bias alone reaches.
+    # Uneven padding: compute the whole output, then crop it, or extend it with zeros that get only the bias.
     whole = function(x, w, None, found.strides, 0, 0, group, found.dilations)
     end = tuple(more - pad for more, pad in zip(extra, found.end, strict=True))
     whole = pad_spatial(whole, tuple(-pad for pad in found.begin), end)
@@ -59,7 +59,10 @@ def conv_transpose(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) ->
 def _transposed_window(
     node: Node, sizes: Sequence[int], kernel: Sequence[int], extra: Sequence[int]
 ) -> Window:
-    """Padding takes away from the output: as given, or so that the output has the shape that is asked for."""
+    """Return the window of a transposed convolution, whose padding crops the output.
+
+    The padding is given, or computed from ``output_shape`` or ``auto_pad``.
+    """
     rank = len(sizes)
     auto_pad = node.text("auto_pad", "NOTSET")
     found = window(replace(node, attributes={**node.attributes, "auto_pad": "VALID"}), sizes, kernel)

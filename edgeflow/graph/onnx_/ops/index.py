@@ -1,4 +1,4 @@
-"""Gather, scatter, sort, count: operators that look elements up by position."""
+"""Operators on positions: gather, scatter, one-hot, cumulative sum, top-k."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def gather(node: Node, x: Tensor, indices: Tensor | Array) -> Tensor:
     if not isinstance(indices, Tensor):
         return _gather_known(node, x, dim, indices)
     if dim == 0 and x.ndim == 2 and node.is_known(0) and x.dtype.is_floating_point:
-        # A table of weights; whoever looks up a negative row gets an error, not a wrong one.
+        # A table of weights. `F.embedding` raises on negative indices, so these are an error, not wrong rows.
         return F.embedding(indices, x)
     flat = _not_negative(indices, size).reshape(-1)
     shape = (*x.shape[:dim], *indices.shape, *x.shape[dim + 1 :])
@@ -27,7 +27,7 @@ def gather(node: Node, x: Tensor, indices: Tensor | Array) -> Tensor:
 
 
 def _gather_known(node: Node, x: Tensor, dim: int, indices: Array) -> Tensor:
-    """Positions that are known make a slice where they are evenly spaced: slices can be split."""
+    """Gather at constant positions: as a slice if they are evenly spaced, since slices can be split."""
     size = x.shape[dim]
     values = as_ints(indices)
     if any(not -size <= value < size for value in values):
@@ -56,7 +56,7 @@ def _evenly_spaced(values: tuple[int, ...]) -> range | None:
 
 
 def _not_negative(indices: Tensor, size: int) -> Tensor:
-    """ONNX counts negative positions from the end; most of torch does not."""
+    """Return indices with negative ones, which count from the end, replaced, as most of torch needs."""
     return torch.where(indices < 0, indices + size, indices)
 
 
@@ -126,7 +126,7 @@ def cumsum(node: Node, x: Tensor, axis: Array) -> Tensor:
     x = x.flip(dim) if is_reverse else x
     sums = x.cumsum(dim, dtype=x.dtype)
     if node.integer("exclusive", 0):
-        # Not `sums - x`: that would lose the last digits.
+        # Shift the sums rather than return `sums - x`, which would lose digits.
         size = x.shape[dim]
         sums = torch.cat([torch.zeros_like(take(x, dim, range(1))), take(sums, dim, range(size - 1))], dim)
     return sums.flip(dim) if is_reverse else sums
@@ -138,6 +138,6 @@ def top_k(node: Node, x: Tensor, k: Array | None = None) -> tuple[Tensor, Tensor
     dim = node.integer("axis", -1) % x.ndim
     if not 0 < count <= x.shape[dim]:
         raise node.malformed(f"the {count} largest of {x.shape[dim]} elements")
-    # A stable sort: of equal elements the first one counts, which `torch.topk` does not promise.
+    # A stable sort: the first of equal elements comes first, which `torch.topk` does not guarantee.
     values, positions = torch.sort(x, dim=dim, descending=bool(node.integer("largest", 1)), stable=True)
     return take(values, dim, range(count)), take(positions, dim, range(count))

@@ -17,7 +17,7 @@ def matmul(node: Node, a: Tensor, b: Tensor) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor, *, is_weight: bool) -> Tensor:
-    """Return ``a @ b``; a linear layer, which can be split more ways, where ``b`` is a matrix of weights."""
+    """Return ``a @ b``; as a linear layer, which can be split in more ways, if ``b`` is a weight matrix."""
     if is_weight and b.ndim == 2 and a.ndim >= 2 and a.dtype.is_floating_point:
         return F.linear(a, b.t())
     return torch.matmul(a, b)

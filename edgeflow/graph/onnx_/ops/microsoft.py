@@ -1,4 +1,4 @@
-"""What ONNX Runtime fuses when it saves a model that it has optimised (domain ``com.microsoft``)."""
+"""Fused operators that ONNX Runtime writes when it saves an optimised model (domain ``com.microsoft``)."""
 
 from __future__ import annotations
 
@@ -134,5 +134,5 @@ def multi_head_attention(
 
 
 def _renamed(node: Node) -> Node:
-    """What the standard calls ``is_causal`` is ``unidirectional`` here."""
+    """Return the node with ``unidirectional`` under the standard's name, ``is_causal``."""
     return replace(node, attributes={"is_causal": node.integer("unidirectional", 0)})

@@ -1,4 +1,4 @@
-"""Normalisation. Shapes: x (N, C, spatial...) for those over channels, any shape for those over last dims."""
+"""Normalisation. Shapes: x (N, C, spatial...) for norms with channels, any shape for norms over last dims."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeflow.graph.onnx_.node import Node, onnx_op
 def batch_norm(
     node: Node, x: Tensor, scale: Tensor, b: Tensor, input_mean: Tensor, input_var: Tensor
 ) -> Tensor:
-    # Before opset 7 `is_test` said what a file for inference does anyhow.
+    # `is_test` (before opset 7) is ignored: files are always run for inference.
     if node.integer("training_mode", 0):
         raise node.unsupported("training_mode=1: it would change its own statistics")
     if not node.integer("spatial", 1):
@@ -29,7 +29,7 @@ def instance_norm(node: Node, x: Tensor, scale: Tensor, b: Tensor) -> Tensor:
 @onnx_op("GroupNormalization", since=18)
 def group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     groups = node.integer("num_groups")
-    if node.opset < 21:  # one scale a group; from then on one a channel
+    if node.opset < 21:  # one scale per group; from opset 21 on one per channel
         repeats = x.shape[1] // groups
         scale, bias = (value.repeat_interleave(repeats) for value in (scale, bias))
     return F.group_norm(x, groups, scale, bias, node.real("epsilon", 1e-5))
@@ -37,7 +37,7 @@ def group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 @onnx_op("LayerNormalization")
 def layer_norm(node: Node, x: Tensor, scale: Tensor, b: Tensor | None = None) -> Tensor:
-    # In the standard since opset 17; ONNX Runtime writes it in files of older ones too.
+    # Standard since opset 17; ONNX Runtime also writes it to files of older opsets.
     shape = x.shape[node.integer("axis", -1) % x.ndim :]
     bias = None if b is None else b.expand(shape)
     return F.layer_norm(x, shape, scale.expand(shape), bias, node.real("epsilon", 1e-5))
@@ -57,7 +57,7 @@ def local_response_norm(node: Node, x: Tensor) -> Tensor:
         raise node.malformed(f"the attribute 'size' is {size}")
     before, after = (min(reach, channels) for reach in ((size - 1) // 2, size // 2))
     squares = F.pad(x * x, [0, 0] * (x.ndim - 2) + [before, after])
-    # A sum of slices, unlike a pool over channels, can be split by rows.
+    # A sum of slices can be split by rows, unlike a pool over channels.
     total = squares[:, :channels]
     for index in range(1, before + 1 + after):
         total = total + squares[:, index : index + channels]

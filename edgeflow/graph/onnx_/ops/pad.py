@@ -1,4 +1,4 @@
-"""Padding: constant, reflected, repeated at the edge, wrapped around; negative padding takes away."""
+"""Padding: constant, reflecting, replicating, circular; negative padding crops."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _padded(node: Node, x: Tensor, pads: tuple[int, ...], dims: tuple[int, ...],
         return x
     mode = node.text("mode", "constant")
     if mode == "constant":
-        # Not for the dims before the first that is padded: fewer numbers, and fewer kinds of call.
+        # Leave out leading dims without padding, so that equal paddings give equal calls.
         first = next(dim for dim, pair in enumerate(around) if any(pair))
         return F.pad(x, _flat(around[first:]), value=value)
     if mode not in _MODES:
@@ -52,12 +52,12 @@ def _padded(node: Node, x: Tensor, pads: tuple[int, ...], dims: tuple[int, ...],
 
 
 def _flat(around: list[tuple[int, int]]) -> list[int]:
-    """Return padding as torch wants it: last dim first."""
+    """Return padding in torch's order: last dim first."""
     return [number for pair in reversed(around) for number in pair]
 
 
 def _is_torchs(x: Tensor, around: list[tuple[int, int]], mode: str) -> bool:
-    """Whether torch has a kernel: for spatial dims of (N, C, spatial...), reflections within the input."""
+    """Whether `F.pad` supports it: spatial dims of (N, C, spatial...), no cropping, short reflections."""
     if mode == "wrap" or not 3 <= x.ndim <= 5 or any(any(pair) for pair in around[:2]):
         return False
     is_small = all(max(pair) < size for pair, size in zip(around, x.shape, strict=True))

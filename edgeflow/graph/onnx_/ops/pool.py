@@ -1,7 +1,7 @@
 """Pooling. Shapes: x (N, C, spatial...).
 
-torch pads both sides of a dim alike, and by at most half a kernel. What it cannot say is padded here, with
-values that do not count; averages are then divided by how many elements each window holds.
+torch pads both sides of a dim equally, by at most half a kernel. Other padding is explicit here, with values
+that do not count; averages are then divided by the number of elements that count in each window.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
         return y
     end = _reach(node, found, x)
     total = pool(pad_spatial(x, found.begin, end), found.kernel, found.strides)
-    # 1 where an element counts: those of the input, and of the padding where that counts, but never those
-    # that only a window rounded up reaches.
+    # 1 for elements that count: the input, and the padding if it counts, but never the elements that are only
+    # reached because the number of windows was rounded up.
     ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
     ones = pad_spatial(ones, found.begin, found.end, float(counts_padding))
     ones = pad_spatial(ones, (0,) * rank, tuple(a - b for a, b in zip(end, found.end, strict=True)))
@@ -85,13 +85,13 @@ def global_lp_pool(node: Node, x: Tensor) -> Tensor:
 
 
 def _window(node: Node, x: Tensor) -> Window:
-    """Return how the kernel slides; refuse what the specification and those who follow it say differently."""
+    """Return the window of a pool; refuse ``auto_pad`` where implementations of the standard differ."""
     found = window(node, x.shape[2:], node.integers("kernel_shape"))
     if node.text("auto_pad", "NOTSET").startswith("SAME"):
         for size, stride, extent in zip(x.shape[2:], found.strides, found.extent, strict=True):
             left_over = size - (-(-size // stride) - 1) * stride - extent
             if left_over > 0:
-                # By its formula the padding is negative; some take it as that, some as none, some refuse it.
+                # The formula gives negative padding: implementations crop, pad nothing, or refuse.
                 raise node.unsupported(
                     f"auto_pad with stride {stride} over {size} elements, "
                     f"of which the windows of {extent} leave {left_over} out"
@@ -121,9 +121,9 @@ def _is_torchs(found: Window) -> bool:
 
 
 def _reach(node: Node, found: Window, x: Tensor) -> tuple[int, ...]:
-    """Return the padding at the end with which the last window of each dim just fits.
+    """Return the end padding per dim with which the last window just fits.
 
-    Windows that are rounded up must start within the input or the padding before it.
+    With ``ceil_mode``, the last window must start inside the input or the padding before it.
     """
     end = []
     for index, size in enumerate(x.shape[2:]):

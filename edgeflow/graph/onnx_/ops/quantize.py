@@ -1,6 +1,6 @@
-"""Quantised tensors: exactly what the integers say, computed by torch's own arithmetic.
+"""Quantised operators with exact integer results, computed with torch's float arithmetic.
 
-Products of integers are summed up in double precision, which holds every sum that int32 does.
+Integer products are summed in double precision, which represents every int32 sum exactly.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def dynamic_quantize(node: Node, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def matmul_integer(
     node: Node, a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None
 ) -> Tensor:
-    # A zero point a row of `a`, or a column of `b`.
+    # Zero points are per row of `a` or per column of `b`.
     a_zero = a_zero.unsqueeze(-1) if a_zero is not None and a_zero.ndim == 1 and a.ndim > 1 else a_zero
     return torch.matmul(_centred(a, a_zero), _centred(b, b_zero)).to(torch.int32)
 
@@ -76,7 +76,7 @@ def qlinear_matmul(
     y_zero: Tensor,
 ) -> Tensor:
     if max(part.numel() for part in (a_scale, a_zero, y_scale, y_zero)) > 1:
-        raise node.unsupported("a scale or zero point a row")
+        raise node.unsupported("a scale or zero point per row")
     total = torch.matmul(_centred(a, a_zero), _centred(b, b_zero))
     return _rounded(total.to(torch.float32) * (a_scale * b_scale / y_scale), y_zero, y_zero.dtype)
 
@@ -115,7 +115,7 @@ def _refuse_blocks(node: Node) -> None:
 
 
 def _along(value: Tensor, x: Tensor, axis: int) -> Tensor:
-    """Return one number per element of a dim so that it broadcasts over ``x``; one for all stays as it is."""
+    """Return a scale or zero point shaped to broadcast over ``x`` along ``axis``; one number becomes 0-d."""
     if value.numel() == 1:
         return value.reshape(())
     shape = [1] * x.ndim
@@ -124,7 +124,7 @@ def _along(value: Tensor, x: Tensor, axis: int) -> Tensor:
 
 
 def _rounded(x: Tensor, zero_point: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Round half to even, shift, and keep within what the dtype holds."""
+    """Round half to even, add the zero point, and saturate to the range of the dtype."""
     limits = torch.iinfo(dtype)
     rounded = torch.round(x)
     if zero_point is not None:

@@ -1,4 +1,4 @@
-"""Reductions over dims. Which dims moved from an attribute to an input, in different opsets."""
+"""Reductions over dims. Depending on the opset, the dims are an attribute or an input."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _REDUCTIONS: dict[str, Callable[[Tensor, Dims], Tensor]] = {
 def reduce(node: Node, x: Tensor, axes: Array | None = None) -> Tensor:
     given = node.integers("axes", ()) if axes is None else as_ints(axes)
     if not given and node.integer("noop_with_empty_axes", 0):
-        # Nothing is summed up, but the function of the elements is taken all the same.
+        # No dim is reduced, but the elementwise part (such as a square) still applies.
         dims: list[int] = []
     else:
         dims = sorted({dim % x.ndim for dim in given or range(x.ndim)})

@@ -1,8 +1,8 @@
-"""Resampling by rows and columns, and at points that a tensor names.
+"""Resize, Upsample and GridSample.
 
-ONNX has some hundred combinations of modes. Those that ``torch.nn.functional.interpolate`` computes are given
-to it, since it can be split; all others are said exactly as well: nearest-neighbour by picking elements,
-linear and cubic by a matrix of weights for each dim.
+ONNX has some hundred combinations of modes. Those that ``torch.nn.functional.interpolate`` supports use it,
+since it can be split. The others are exact as well: nearest-neighbour selects elements, linear and cubic
+multiply by a weight matrix per dim.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from edgeflow.graph.ir import Array
 from edgeflow.graph.onnx_.node import Node, as_ints, onnx_op
 
-#: No picture is wider; a damaged file may say so.
+#: Largest size of a resized dim; only a damaged or malicious file asks for more.
 _MAX_SIZE = 2**20
 _TORCH_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
@@ -33,7 +33,7 @@ def _prefer_ceil(x: Array) -> Array:
 
 
 def _is_half(x: Array) -> Array:
-    """Whether a coordinate lies half-way, give or take what ONNX Runtime does: a division was rounded."""
+    """Whether a coordinate is half-way between integers, within the tolerance of ONNX Runtime."""
     return np.asarray(np.abs(x - np.floor(x) - 0.5) < 1e-6)
 
 
@@ -47,7 +47,7 @@ _ROUND: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Dim:
-    """One dim that is resized; ``scale`` is what coordinates are divided by."""
+    """A resized dim: its size before and after; coordinates are divided by ``scale``."""
 
     dim: int
     before: int
@@ -99,15 +99,15 @@ def resize(
 
 
 def _simple(node: Node, x: Tensor, scales: tuple[float, ...]) -> Tensor:
-    """Before opset 11: ``output[i]`` lies at ``input[i / scale]``."""
+    """Resize as before opset 11: ``output[i]`` is ``input[i / scale]``."""
     mode = _Mode(kind=node.text("mode", "nearest"), coordinates="asymmetric", nearest="floor")
     dims = _from_scales(node, x, list(range(x.ndim)), scales)
     for item in dims:
         places = _coordinates(node, item, mode)
         if mode.kind == "nearest" and item.scale < 1 and not np.array_equal(places, np.floor(places)):
             raise node.unsupported(
-                f"mode 'nearest' to {item.after} of {item.before} elements: before opset 11 it is not said "
-                "whether to round up or down, and others differ"
+                f"mode 'nearest' to {item.after} of {item.before} elements: opsets before 11 do not specify "
+                "whether to round up or down, and implementations differ"
             )
     return _resampled(node, x, dims, mode)
 
@@ -152,7 +152,7 @@ def _resampled(node: Node, x: Tensor, dims: list[_Dim], mode: _Mode) -> Tensor:
 
 
 def _coordinates(node: Node, item: _Dim, mode: _Mode) -> Array:
-    """Return where each element of the output lies in the input, in single precision as others compute it."""
+    """Return the input coordinate of each output element, in single precision as ONNX Runtime computes it."""
     half = np.float32(0.5)
     position = np.arange(item.after, dtype=np.float32)
     scale = np.float32(item.scale)
@@ -168,7 +168,7 @@ def _coordinates(node: Node, item: _Dim, mode: _Mode) -> Array:
         case "tf_half_pixel_for_nn":
             return (position + half) / scale
         case "half_pixel_symmetric":
-            # What rounding the size down cut off is shared by both ends.
+            # The part of the size that was lost to rounding is split between both ends.
             exact = np.float32(item.before) * scale
             offset = np.float32(item.before / 2) * (1 - np.float32(item.after) / exact)
             return offset + (position + half) / scale - half
@@ -190,7 +190,7 @@ def _nearest(node: Node, x: Tensor, dims: list[_Dim], mode: _Mode) -> Tensor:
 
 
 def _torchs_nearest(item: _Dim) -> Array:
-    """Which elements ``F.interpolate(size=..., mode="nearest")`` picks."""
+    """Return the input elements that ``F.interpolate(size=..., mode="nearest")`` selects."""
     scale = np.float32(item.before) / np.float32(item.after)
     positions = np.floor(np.arange(item.after, dtype=np.float32) * scale).astype(int)
     return np.asarray(np.minimum(positions, item.before - 1))
@@ -219,9 +219,9 @@ def _weighted(node: Node, x: Tensor, dims: list[_Dim], mode: _Mode) -> Tensor:
 
 
 def _torchs_mode(x: Tensor, dims: list[_Dim], mode: _Mode) -> str | None:
-    """Return torch's name of a mode that it computes alike, or None."""
+    """Return torch's name of an equivalent mode, or None."""
     is_aligned = mode.coordinates == "align_corners"
-    # Where the size was rounded down, torch would compute with another scale.
+    # If the size was rounded down, torch would use another scale.
     is_exact = all(math.isclose(item.before * item.scale, item.after, rel_tol=1e-6) for item in dims)
     is_half = mode.coordinates in ("half_pixel", "pytorch_half_pixel") and is_exact
     if not _is_spatial(x, dims) or not (is_aligned or is_half):
@@ -255,7 +255,7 @@ def _matrix(item: _Dim, coordinates: Array, mode: _Mode) -> Array:
 
 
 def _cubic(distance: Array, a: float) -> Array:
-    """Keys' kernel: 1 at 0, 0 at 1 and from 2 on."""
+    """Return Keys' cubic kernel: 1 at distance 0; 0 at distance 1 and from 2 on."""
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

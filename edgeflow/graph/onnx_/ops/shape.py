@@ -1,4 +1,4 @@
-"""Operators that move elements and compute none."""
+"""Operators that only move elements."""
 
 from __future__ import annotations
 
@@ -126,9 +126,9 @@ def _sliced(
 
 
 def take(x: Tensor, dim: int, positions: range) -> Tensor:
-    """Return the elements of a dim at evenly spaced positions, also backwards."""
+    """Return the elements of a dim at evenly spaced positions; the step may be negative."""
     if positions.step < 0:
-        # Backwards is forwards, turned round.
+        # torch has no negative steps: take the same elements forwards, then flip.
         return take(x, dim, positions[::-1]).flip(dim)
     if positions == range(x.shape[dim]):
         return x

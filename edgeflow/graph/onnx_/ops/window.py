@@ -1,4 +1,4 @@
-"""Kernel, stride, dilation and padding of what slides over an input: convolutions and pools.
+"""Kernel, stride, dilation and padding of convolutions and pools.
 
 All sizes are per spatial dim, in the order of the tensor's dims.
 """
@@ -17,7 +17,7 @@ from edgeflow.graph.onnx_.node import Node
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """How a kernel slides; padding is what is added before the first and after the last element."""
+    """How a kernel slides; ``begin`` and ``end`` are the padding on either side."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -27,19 +27,19 @@ class Window:
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Elements from the first to the last that a kernel touches."""
+        """Number of elements from the first to the last that the dilated kernel covers."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
 
 
 def spatial_rank(node: Node, x: Tensor) -> int:
-    """Return how many spatial dims ``x`` (N, C, ...) has; torch has kernels for one to three."""
+    """Return the number of spatial dims of ``x`` (N, C, ...); torch supports one to three."""
     if not 3 <= x.ndim <= 5:
         raise node.unsupported(f"{x.ndim - 2} spatial dims; 1 to 3 are supported")
     return x.ndim - 2
 
 
 def window(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> Window:
-    """Return the window that a node's attributes name, ``auto_pad`` worked out for an input of ``sizes``."""
+    """Return the window of a node, with ``auto_pad`` resolved for an input of ``sizes``."""
     rank = len(sizes)
     found = Window(
         kernel=tuple(kernel),
@@ -66,7 +66,7 @@ def window(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> Window:
 
 
 def halved(node: Node, found: Window, totals: Sequence[int]) -> Window:
-    """Return the window with padding of these totals, the odd element where ``auto_pad`` puts it."""
+    """Return the window with each total padding split in half; ``auto_pad`` places the odd element."""
     less, more = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
     match node.text("auto_pad", "NOTSET"):
         case "SAME_UPPER":
@@ -85,7 +85,7 @@ def per_dim(node: Node, key: str, rank: int, default: int) -> tuple[int, ...]:
 
 
 def pad_spatial(x: Tensor, begin: Sequence[int], end: Sequence[int], value: float = 0.0) -> Tensor:
-    """Return ``x`` with elements added around its last dims; negative numbers take away."""
+    """Return ``x`` padded along its last dims; negative padding crops."""
     if not any(begin) and not any(end):
         return x
     pairs = list(zip(begin, end, strict=True))
@@ -93,12 +93,12 @@ def pad_spatial(x: Tensor, begin: Sequence[int], end: Sequence[int], value: floa
 
 
 def absorb_padding(x: Tensor, found: Window) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the input, padded where the padding is lopsided, and what is left for torch to pad."""
+    """Return (input, padding left to torch); padding that torch cannot do is added to the input here."""
     if found.begin == found.end and min(found.begin) >= 0:
         return x, found.begin
     return pad_spatial(x, found.begin, found.end), (0,) * len(found.begin)
 
 
 def lowest(dtype: torch.dtype) -> float:
-    """The smallest value of a dtype: padding that no maximum picks."""
+    """Return the smallest value of a dtype, used as padding that never is a maximum."""
     return float("-inf") if dtype.is_floating_point else torch.iinfo(dtype).min
