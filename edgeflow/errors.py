@@ -11,7 +11,7 @@
     ├── ClusterError
     │   ├── WorkerUnreachableError        retry elsewhere
     │   │   ├── PeerLostError             one worker cannot reach another; carries both ranks
-    │   │   └── LinkSilentError           nothing comes back over a connection that nobody has closed
+    │   │   └── LinkSilentError           a connection that is open carries nothing any more
     │   ├── WorkerOverloadedError         retry later
     │   │   └── WorkerOutOfMemoryError    retry elsewhere
     │   ├── OverloadedError               retry later: too many requests wait
@@ -125,8 +125,8 @@ class PeerLostError(WorkerUnreachableError):
     """A worker has lost, or cannot reach, another one.
 
     Attributes:
-        rank: Who says so.
-        peer: Who it cannot reach.
+        rank: The worker that reports the loss.
+        peer: The worker that it cannot reach.
         is_broken: Whether bytes came that were not what was sent, rather than none.
         is_silent: Whether what was sent was not acknowledged, rather than the connection closed.
     """

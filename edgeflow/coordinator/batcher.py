@@ -1,4 +1,4 @@
-"""Requests answered together: what stands before a session whose plan is that of a batch."""
+"""Requests answered together: a batcher in front of a session whose plan is for a batch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEFAULT_IN_FLIGHT: Final = 4
 
 
 class Backend(Protocol):
-    """What answers batches: a session of `edgeflow.deploy`."""
+    """Answers batches: a session of `edgeflow.deploy`."""
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]: ...
 
@@ -43,14 +43,14 @@ class Batcher(Closing):
     """Answers requests as a session does, several by one run. Use it in a ``with`` statement, or close it.
 
     Frames between devices and the start of kernels are paid once for all of them. Answers are those of the
-    single graph but for the order of float sums, so their last bits may depend on how many were together.
-    What a batch fails with, each of its requests fails with. A batch that is not full takes as long as one
-    that is.
+    single graph but for the order of float sums, so their last bits may depend on the size of the batch. The
+    error of a batch is the error of each of its requests. A batch that is not full takes as long as a full
+    one.
 
     Its methods may be called from several threads.
 
     Args:
-        backend: A session with a plan of ``batch.graph``; to be closed after this, by whoever made it.
+        backend: A session with a plan of ``batch.graph``; to be closed by its owner after the batcher.
         max_wait_s: How long a request may wait for others while the workers have room for it.
         max_in_flight: Batches under way; requests gather while there are as many.
         max_waiting: Requests that may wait for a batch.
@@ -83,7 +83,7 @@ class Batcher(Closing):
         self._gatherer = Gatherer(
             size=batch.size, max_wait_s=max_wait_s, max_in_flight=max_in_flight, max_waiting=max_waiting
         )
-        #: Over all that follows.
+        #: Guards everything below.
         self._changed = threading.Condition()
         self._ids = itertools.count(1)
         self._inputs: dict[int, Mapping[str, Array]] = {}
@@ -221,14 +221,14 @@ class Batcher(Closing):
         """Forget a request that was cancelled."""
         if not future.cancelled():
             return
-        future.set_running_or_notify_cancel()  # whoever waits for it hears so now
+        future.set_running_or_notify_cancel()  # wakes the threads that wait for it
         with self._changed:
             run = self._forget(request)
         if run is not None:
             run.cancel()
 
     def _forget(self, request: int) -> Future[Any] | None:
-        """Drop a request; return its batch's run if nobody waits for that any more. The lock is held."""
+        """Drop a request; return the run of its batch if that is not wanted any more. The lock is held."""
         self._inputs.pop(request, None)
         self._futures.pop(request, None)
         batch = self._gatherer.drop(request)

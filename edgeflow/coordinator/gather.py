@@ -56,7 +56,7 @@ class Gatherer(Machine):
         self._max_waiting = max_waiting
         self._num_batches = 0
         self._waiting: dict[int, _Waiting] = {}
-        #: Batch -> request -> its deadline, of those that somebody still waits for.
+        #: Batch -> request -> its deadline, of requests that are still wanted.
         self._under_way: dict[int, dict[int, float]] = {}
 
     @recorded
@@ -75,7 +75,7 @@ class Gatherer(Machine):
 
     @recorded
     def take(self, now_s: float) -> Together | None:
-        """Return requests that are to begin now, if there are some; ask until there are none."""
+        """Return a batch to begin now, or None; to be called until it returns None."""
         if not self._waiting or now_s < self._begin_s():
             return None
         chosen = tuple(self._waiting)[: self._size]
@@ -87,12 +87,12 @@ class Gatherer(Machine):
 
     @recorded
     def end(self, batch: int) -> tuple[int, ...]:
-        """A batch is over; return those of its requests that somebody still waits for."""
+        """End a batch; return its requests that are still wanted."""
         return tuple(self._under_way.pop(batch, ()))
 
     @recorded
     def drop(self, request: int) -> int | None:
-        """Nobody waits for a request any more; return its batch if nobody waits for all of that."""
+        """Drop a request that is not wanted any more; return its batch if that is not wanted either."""
         if self._waiting.pop(request, None) is not None:
             return None
         for batch, requests in self._under_way.items():
@@ -116,12 +116,12 @@ class Gatherer(Machine):
         return request in self._waiting
 
     def is_wanted(self, batch: int) -> bool:
-        """Whether somebody waits for a request of a batch that has not ended."""
+        """Whether a request of a running batch is still wanted."""
         return bool(self._under_way.get(batch))
 
     @property
     def next_s(self) -> float:
-        """When there may be something to do, if nothing comes or ends before; infinite if never."""
+        """When there is something to do if no request comes and no batch ends before; infinite if never."""
         begin_s = self._begin_s() if self._waiting else math.inf
         return min([begin_s, *(deadline_s for _, deadline_s in self._deadlines())])
 

@@ -1,10 +1,10 @@
-"""Which workers are there, and which of them cannot reach each other: events in, changes out; pure.
+"""Which workers are up, and which of them cannot reach each other: events in, changes out; pure.
 
-A worker that answers pings may still be of no use: nobody reaches its data port, or what it sends is lost.
-It shows in plans that fail, and a failure names a link: two workers, or a worker and the client. A link that
-is lost again and again is not used for a while. A worker that several others lose, or the client, is what
-these failures have in common: it is set aside for a while. Either is tried again afterwards, and left alone
-for twice as long if it fails again.
+A worker that answers pings may still be useless: its data port cannot be reached, or the frames that it sends
+are lost. Then plans fail, and each failure names a link: two workers, or a worker and the client. A link that
+fails again and again is not used for a while. A worker that several others lose, or that the client loses, is
+the common cause of these failures: it is set aside for a while. Links and workers are tried again afterwards,
+and left alone for twice as long if they fail again.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from typing import Final
 
 from edgeflow.machine import Machine, Word, recorded
 
-#: A pair that has lost each other that often within `_STRIKES_S` is not used together for a while.
+#: Two workers that lose each other so many times within `_STRIKES_S` are kept apart for a while.
 _STRIKES: Final = 2
 _STRIKES_S: Final = 60.0
 
-#: For so long at first; doubled each time that it happens again.
+#: How long they are kept apart at first, and at most; doubled each time.
 _APART_S: Final = 15.0
 _MAX_APART_S: Final = 600.0
 
-#: A worker that several others lose in such a time is what these failures have in common: long enough for a
-#: link to be tried again, and not so long that faults of several links meet by chance.
+#: A worker that several others lose within this time is the common cause: long enough for a link to be tried
+#: again, and too short for faults of several links to coincide.
 _COMMON_S: Final = 30.0
 
-#: The end of a ping is after the time at which its worker counts as lost.
+#: A ping ends so much after the time at which its worker counts as lost.
 _LATE_S: Final = 0.02
 
-#: What was good for so long after its rest begins anew.
+#: After so long without a failure, earlier failures no longer count.
 _FORGIVEN_S: Final = 300.0
 
-#: What is lost so soon after a worker came, or came back, was lost with the process or the way before.
+#: Connections lost so soon after a worker came up belonged to its former process or route.
 _FRESH_S: Final = 2.0
 
-#: The other end of a worker's link with whoever asks; no device has this name.
+#: The client's end of a worker's link; no device has this name.
 CLIENT_END: Final = ""
 
 
@@ -47,14 +47,14 @@ class Watch:
     """How closely workers are watched.
 
     Attributes:
-        interval_s: Between two pings of a worker.
-        ping_timeout_s: Of a ping of a worker that is lost, or under suspicion.
-        lost_after_s: A worker that answers nothing for so long is lost.
-        max_back_off_s: Between two tries to reach a worker that is lost; it begins at ``interval_s`` and
+        interval_s: Time between two pings of a worker.
+        ping_timeout_s: Timeout of a ping of a worker that is lost or suspected.
+        lost_after_s: Time without any answer after which a worker counts as lost.
+        max_back_off_s: Longest time between two tries to reach a lost worker; it begins at ``interval_s`` and
             doubles.
-        probe_every_s: Between two probes of a device that is not in use; 0 probes none.
-        probe_s: How long one takes.
-        call_timeout_s: Of the calls of a roll-out that should be answered at once, and of connections.
+        probe_every_s: Time between two probes of a device that is not in use; 0: no probes.
+        probe_s: Duration of a probe.
+        call_timeout_s: Timeout of connections, and of calls of a roll-out that should be answered at once.
     """
 
     interval_s: float = 0.5
@@ -74,7 +74,7 @@ class Lost(Word, frozen=True):
 
 
 class Joined(Word, frozen=True):
-    """A worker is there, that was not, or that was another process."""
+    """A worker has come up, or come back as another process."""
 
     device: str
 
@@ -97,15 +97,15 @@ class SetAside(Word, frozen=True):
 
 @dataclass(slots=True)
 class _Rest:
-    """For how long something is left alone."""
+    """A time for which a link or a worker is left alone."""
 
     until_s: float = 0.0
     seconds: float = 0.0
-    #: Whether nobody has asked since it ended.
+    #: Whether its end has not been reported yet.
     is_news: bool = False
 
     def begin(self, now_s: float) -> None:
-        """Begin, unless it rests already."""
+        """Begin, unless it has begun."""
         if now_s < self.until_s:
             return
         before_s = self.seconds if self.is_doubted(now_s) else 0.0
@@ -114,11 +114,11 @@ class _Rest:
         self.is_news = True
 
     def is_doubted(self, now_s: float) -> bool:
-        """Whether it has had to rest not long ago."""
+        """Whether its last rest was recent."""
         return self.seconds > 0 and now_s < self.until_s + _FORGIVEN_S
 
     def has_just_ended(self, now_s: float) -> bool:
-        """Say so once."""
+        """Return whether it has ended, once."""
         if not self.is_news or self.until_s > now_s:
             return False
         self.is_news = False
@@ -130,17 +130,17 @@ class _Member:
     is_up: bool
     heard_s: float
     instance: str = ""
-    #: Since when it is there.
+    #: When it last came up.
     came_s: float = -math.inf
     back_off_s: float = 0.0
-    #: Not to be used before.
+    #: Not to be used before this time.
     unfit_until_s: float = 0.0
     aside: _Rest = field(default_factory=_Rest)
 
 
 @dataclass(slots=True)
 class _Link:
-    #: When it was lost, while both ends were there.
+    #: Times at which it was lost while both ends were up.
     strikes: list[float] = field(default_factory=list)
     apart: _Rest = field(default_factory=_Rest)
 
@@ -149,7 +149,7 @@ class Members(Machine):
     """The workers of a session.
 
     Args:
-        devices: Names; all are taken to be there at first.
+        devices: Names; all count as up at first.
     """
 
     def __init__(self, devices: Iterable[str], watch: Watch, now_s: float) -> None:
@@ -210,20 +210,20 @@ class Members(Machine):
 
     @recorded
     def unfit(self, device: str, now_s: float, seconds: float) -> None:
-        """A worker is there and cannot do its part."""
+        """A worker is up, but cannot take its part of a plan."""
         self._members[device].unfit_until_s = now_s + seconds
 
     @recorded
     def strike(self, a: str, b: str, now_s: float, *, is_certain: bool = False) -> Apart | SetAside | None:
-        """Two ends that are both there have lost each other; return what is to be done without from now on.
+        """Two ends that are both up have lost each other; return what to avoid from now on.
 
-        Once may be chance, and is tried again as it was.
+        A single loss may be chance: nothing is avoided then.
 
         Args:
             a: A device.
             b: Another one, or `CLIENT_END`.
-            is_certain: It is no chance, so two workers are kept apart at once. Of a worker and the client
-                the second failure decides all the same: without that worker nothing may be left.
+            is_certain: The loss is not chance, so two workers are kept apart at once. A worker that the
+                client has lost is set aside at the second loss all the same, since no other may be left.
         """
         devices = [name for name in (a, b) if name != CLIENT_END]
         if not is_certain and any(now_s - self._members[name].came_s < _FRESH_S for name in devices):
@@ -268,20 +268,20 @@ class Members(Machine):
         return suspects[0] if len(suspects) == 1 else None
 
     def _forget_links(self, device: str) -> None:
-        """What was held against a device's links is held against the device now, or against nobody."""
+        """Forget the failures of a device's links: the device itself is to blame, or nobody."""
         self._links = {pair: link for pair, link in self._links.items() if device not in pair}
 
     def wait_s(self, device: str) -> float:
-        """How long until the next ping; some jitter, so that many coordinators do not ask at once."""
+        """Return the time until the next ping, with jitter so that many coordinators do not ask at once."""
         member = self._members[device]
         seconds = self._watch.interval_s if member.is_up else max(self._watch.interval_s, member.back_off_s)
         return seconds * random.uniform(0.8, 1.2)
 
     def ping_timeout_s(self, device: str, now_s: float) -> float:
-        """How long a ping that begins now may take.
+        """Return the timeout of a ping that begins now.
 
-        The answer of a worker that is there may come late, behind what else its slow link carries; so there
-        is one ping until it is lost rather than several that each end too soon.
+        The answer of a worker that is up may be late, behind other data on a slow link. So one ping runs
+        until the worker counts as lost, rather than several that each end too soon.
         """
         member = self._members[device]
         left_s = member.heard_s + self._watch.lost_after_s - now_s + _LATE_S if member.is_up else 0.0
@@ -291,7 +291,7 @@ class Members(Machine):
         return self._members[device].is_up
 
     def usable(self, now_s: float) -> tuple[str, ...]:
-        """Devices that a plan may use; those that are set aside only if there are no others."""
+        """Return the devices that a plan may use; those set aside only if there are no others."""
         fit = [
             (name, member)
             for name, member in self._members.items()
@@ -301,14 +301,14 @@ class Members(Machine):
         return trusted or tuple(name for name, _ in fit)
 
     def apart(self, now_s: float) -> tuple[tuple[str, str], ...]:
-        """Pairs that no plan should let talk to each other."""
+        """Return the pairs that must not exchange frames."""
         return tuple(
             sorted((min(pair), max(pair)) for pair, link in self._links.items() if link.apart.until_s > now_s)
         )
 
     @recorded
     def rested(self, now_s: float) -> tuple[str, ...]:
-        """Devices that may do more than when this was asked before: they, or links of theirs, have rested."""
+        """Return the devices that are up and whose rest, or a link's, has ended since the last call."""
         found = {name for name, member in self._members.items() if member.aside.has_just_ended(now_s)}
         for pair, link in self._links.items():
             if link.apart.has_just_ended(now_s):

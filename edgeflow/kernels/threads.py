@@ -1,4 +1,4 @@
-"""The number of threads that torch computes with belongs to the process; whoever changes it puts it back."""
+"""torch's number of threads is a setting of the process; code that changes it restores it."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class _Compiled:
         self._dtypes = {name: program.buffers[buffer].dtype for name, buffer in instruction.outputs}
         self._outputs = instruction.outputs
         made = {name: _made_region(instruction, name) for name, _ in instruction.outputs}
-        #: Of each result: where it is in what is made, and whether it is all of that.
+        #: For each result: its place in the computed tensor, and whether it is the whole of that.
         self._kept = [
             (region.slices(made[name]), region == made[name])
             for name, buffer in instruction.outputs

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 #: Shows that something of unknown length runs: ``with waiting("capturing mlp"): ...``.
 Waiting = Callable[[str], AbstractContextManager[None]]
 
-#: Who answers where there is nobody else to ask.
+#: What made the reference answer if neither a module nor ONNX Runtime can.
 _GRAPH: Final = "the graph, its operators run whole, one after the other"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What one device answers without a plan, and who that was."""
+    """What one device answers without a plan, and what made the answer."""
 
     answer: Any
     by: str
@@ -44,7 +44,7 @@ class Subject:
         args: Positional inputs of one request.
         kwargs: Keyword inputs of one request.
         reference: Returns what one device answers to them, without a plan: the module's own output; for an
-            ONNX file that of ONNX Runtime, where it is there and takes the file; else that of the graph's
+            ONNX file that of ONNX Runtime, if it is installed and takes the file; else that of the graph's
             operators one after the other.
         batch: Captures the model again, for that many requests at once; see `edgeflow.capture_batch`.
     """
@@ -122,7 +122,7 @@ def _from_factory(text: str, waiting: Waiting) -> tuple[torch.nn.Module, tuple[A
         except EdgeflowError:
             raise
         except Exception as error:
-            # Whatever the user's code raises is theirs to mend; the traceback is there with --debug.
+            # An error of the user's code is for the user to mend; --debug shows the traceback.
             raise ConfigError(f"{text} failed: {type(error).__name__}: {error}") from error
     return _checked(made, text)
 

@@ -86,7 +86,7 @@ class RequestFailed(Word, frozen=True, gc=True):
 
 
 class RequestLost(Word, frozen=True, gc=True):
-    """A request cannot be answered: another rank says so, or its time is up."""
+    """A request cannot be answered: another rank has reported a failure, or its time is up."""
 
     epoch: int
     request_id: int

@@ -57,7 +57,7 @@ class Decides(Protocol):
 
 
 class Owner(Protocol):
-    """What a worker or the client adds to a rank; all but `admits` is called with the lock held."""
+    """What a worker or the client adds to a rank; called with the lock held unless said otherwise."""
 
     def on_finished(self, epoch: int, request_id: int, outputs: dict[str, Array]) -> None:
         """A request has run to the end of the program."""
@@ -69,7 +69,7 @@ class Owner(Protocol):
         """A request has ended, and nothing is held for it any more."""
 
     def carry_out(self, instruction: object) -> None:
-        """Carry out an instruction that is none of a rank's."""
+        """Carry out an instruction that is not one of `edgeflow.rank.events`."""
 
     def admits(self, kind: Kind, peer: int) -> bool:
         """Whether a peer may send a frame of this kind, other than a tensor."""

@@ -32,7 +32,7 @@ class Arrival(enum.Enum):
     KEEP = "keep"
     #: Its request has ended: normal after a cancellation.
     LATE = "late"
-    #: It is there already.
+    #: It has arrived before.
     DUPLICATE = "duplicate"
     #: The program receives no such frame.
     UNEXPECTED = "unexpected"

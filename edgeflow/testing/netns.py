@@ -2,7 +2,7 @@
 
 Every host is a namespace with a worker process in it; a bridge, in a namespace of its own, joins them. Links
 are shaped by ``tc tbf``, processors by the quota of a control group (version 1). All names carry the process
-id of whoever made them, and everything is taken away at the end, also when something fails.
+id of the process that made them, and everything is removed at the end, also after a failure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Random small models and clusters, by seed: what is drawn need not make sense, it must come out equal.
 
-A model is a DAG that is grown step by step: every step reads values that are there already and adds one.
+A model is a DAG that is grown step by step: every step reads existing values and adds one.
 Images go through convolutions and pools of any kind, residuals, concatenations and gates; then they become
 tokens of a Transformer, or are pooled; heads make one answer, several, or named ones. Some models begin with
 tokens, some take several inputs.

@@ -1,8 +1,8 @@
-"""Reading and checking a program from the network, before anything in it is believed.
+"""Reads and checks a program from the network, before any of it is trusted.
 
 A program that passes can be run without surprises: every buffer is written before it is read and freed at
 most once, every region lies where it should, every operator is on the allow-list, and nothing that it names
-is larger than the worker's memory. What the operators make inside a kernel is not bounded by this.
+is larger than the worker's memory. The temporary tensors inside a kernel are not bounded by this.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from edgeflow.sharding.cut import Literal, LocalValue, Result, Step, iter_slices
 from edgeflow.sharding.region import Region
 from edgeflow.worker.allowlist import check_steps
 
-#: Of a dim, a tag and a rank: far above anything real, and safe to multiply.
+#: Bound of dims, tags and ranks: far above real values, and safe to multiply.
 MAX_INDEX: Final = 1 << 31
 
 
-#: Arguments that say, by themselves, how many elements a result has.
+#: Arguments that alone determine how many elements a result has.
 _SIZES: Final = frozenset({"size", "shape", "repeats", "output_size", "steps", "num_classes", "n", "m", "N"})
 
 
@@ -49,7 +49,7 @@ def decode_program(data: bytes) -> Program:
     """Decode a program as `edgeflow.plan.program.encode` writes it.
 
     Raises:
-        CodecError: If the bytes are no program. Whether it is a sane one, `check_program` says.
+        CodecError: If the bytes are not a program. `check_program` checks what it says.
     """
     try:
         return msgspec.json.decode(data, type=Program)
@@ -58,7 +58,7 @@ def decode_program(data: bytes) -> Program:
 
 
 def check_program(program: Program, *, rank: int, peers: Mapping[int, str], memory_limit_bytes: int) -> None:
-    """Check a program that somebody sent.
+    """Check a program from the network.
 
     Args:
         rank: The rank that this worker is to have.
@@ -92,7 +92,7 @@ def check_program(program: Program, *, rank: int, peers: Mapping[int, str], memo
 
 
 def num_bytes(item: Buffer) -> int:
-    """Size of a buffer; a weight slice is like one."""
+    """Return the size of a buffer or a weight slice."""
     return item.region.num_elements * NUMPY_DTYPES[item.dtype].itemsize
 
 
@@ -101,9 +101,9 @@ def weight_bytes(program: Program) -> int:
 
 
 def buffer_bytes(program: Program) -> int:
-    """Return the most bytes of buffers alive at once, or what the program says if that is more."""
+    """Return the most bytes of buffers alive at once, or the program's own figure if that is larger."""
     alive: dict[int, int] = {}
-    # Kept as a running sum: a stranger's program may be long, and its check must not take the square of that.
+    # A running sum: the check of a long program from a stranger must not take quadratic time.
     total, peak = 0, program.peak_bytes
     for instruction in program.instructions:
         if isinstance(instruction, Free):
@@ -117,14 +117,14 @@ def buffer_bytes(program: Program) -> int:
 
 
 def peers_of(program: Program) -> frozenset[int]:
-    """Ranks that a program exchanges frames with."""
+    """Return the ranks that a program exchanges frames with."""
     return frozenset(
         [item.peer for item in program.sends] + [peer for item in program.receives for peer in item.peers]
     )
 
 
 def writes(instruction: Instruction) -> tuple[int, ...]:
-    """Buffers that an instruction makes."""
+    """Return the buffers that an instruction writes."""
     match instruction:
         case Receive(buffer=buffer) | Assemble(buffer=buffer):
             return (buffer,)
@@ -172,10 +172,12 @@ class _Walk:
         for index, instruction in enumerate(self._program.instructions):
             where = f"instruction {index}"
             if ends and index == ends[0]:
-                # Which tasks run here is not known: nothing may be read that only one of them makes, and
-                # nothing that others read may be gone.
+                # It is not known which tasks run here: no buffer may be read that only one of them writes,
+                # and none may be freed that others read.
                 if not before <= self._filled:
-                    raise ConfigError(f"program: {where}: a task frees what was there before it")
+                    raise ConfigError(
+                        f"program: {where}: a task frees a buffer that was filled before the task"
+                    )
                 self._filled = set(before)
                 del ends[0]
             match instruction:
@@ -201,7 +203,7 @@ class _Walk:
                 self._write(buffer, where)
 
     def _claim(self, index: int, item: Claim, where: str) -> None:
-        """Every task begins with a receive, and a receive stands behind them all."""
+        """Check that every task begins with a receive, and that a receive follows the last one."""
         instructions = self._program.instructions
         starts = list(accumulate(item.lengths, initial=index + 1))
         if min(item.lengths, default=0) < 1 or len(item.tags) != len(item.lengths):
@@ -318,7 +320,7 @@ def _check_sizes(step: Step, max_elements: int, where: str) -> None:
             _magnitude(given.get(*item)) for item in (("start", 0), ("end", 0), ("step", 1))
         )
         numbers.append((end - start) / stride if stride else math.inf)
-    # Not `max(1, ...)`: what is not a number must not pass as a small one.
+    # Not `max(1, ...)`: NaN must not pass as a small number.
     count = math.prod(size if not size < 1 else 1.0 for size in (abs(_magnitude(n)) for n in numbers))
     if not count <= max_elements:
         raise WorkerOverloadedError(
@@ -328,7 +330,7 @@ def _check_sizes(step: Step, max_elements: int, where: str) -> None:
 
 
 def _magnitude(value: LocalValue) -> float:
-    """A number as a float; what is none takes no part."""
+    """Return a number as a float; anything else as 1, which leaves a product as it is."""
     if not isinstance(value, int | float):
         return 1.0
     try:

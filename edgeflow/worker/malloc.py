@@ -1,7 +1,7 @@
-"""What the C library does with freed arrays: large ones go back to the system at once.
+"""Has the C library return large freed arrays to the system at once.
 
-A worker's memory should be what its plan says. Left to itself glibc keeps freed arrays of up to 32 MiB for
-later ones: nobody's memory, but resident. Measured with torch on a plan of 60 MiB whose arrays have 20 to
+A worker's memory should be what its plan says. By default glibc keeps freed arrays of up to 32 MiB for later
+ones: unused memory, but resident. Measured with torch on a plan of 60 MiB whose arrays have 20 to
 32 MiB: 222 MiB without this, 62 MiB with it. Small arrays are kept, because a page that comes back from the
 system has to be cleared first: with a threshold of 128 KiB ResNet-50 on torch took twice the processor time,
 with this one as much as without any (its arrays have 3 MiB at most).
@@ -27,16 +27,16 @@ MMAP_THRESHOLD_BYTES: Final = 8 << 20
 #: all but 128 KiB each time.
 TRIM_THRESHOLD_BYTES: Final = 64 << 20
 
-#: Whoever sets one of these has decided.
+#: The user has decided if one of these is set.
 _VARIABLES: Final = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def return_large_arrays() -> bool:
-    """Tell this process's C library; return whether it was told, which only glibc is."""
+    """Set the threshold of this process's C library; return whether it was set, which only glibc supports."""
     if not _is_glibc() or any(name in os.environ for name in _VARIABLES):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # Another allocator that was loaded before glibc's may have none of these, and says 0.
+    # Another allocator, loaded before glibc's, may lack these parameters; it then returns 0.
     is_set = bool(mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)) and bool(
         mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
     )

@@ -1,4 +1,4 @@
-"""A fixed piece of work, to see how fast a device is while it has nothing to do."""
+"""A fixed piece of work that shows how fast an idle device is."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 #: The longest that a probe may go on.
 MAX_PROBE_S: Final = 1.0
 
-#: Side of the matrices: some milliseconds a product on a small board, and they fit its cache.
+#: Side of the matrices: a product takes milliseconds on a small board, and they fit its cache.
 _SIDE: Final = 192
 
 
 def probe_s(duration_s: float) -> float:
     """Multiply matrices for ``duration_s``; return the mean seconds of one product.
 
-    The mean over the whole time, since a processor that is rationed by a quota runs at full speed until the
-    quota of a period is used up.
+    The mean is over the whole time, since a processor under a quota runs at full speed until the quota of the
+    period is used up.
     """
     a = np.full((_SIDE, _SIDE), 0.5, np.float32)
     count = 0

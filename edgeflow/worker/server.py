@@ -42,7 +42,7 @@ from edgeflow.worker.worker import Worker, default_memory_limit_bytes
 
 logger = logging.getLogger(__name__)
 
-#: Threads for control calls, beside those that streams of the data plane hold.
+#: Threads for control calls, in addition to those of the data plane's streams.
 _CONTROL_THREADS: Final = 16
 
 _STOP_GRACE_S: Final = 2.0
@@ -98,7 +98,7 @@ class WorkerServer:
             self._pool,
             options=SERVER_OPTIONS,
             interceptors=[TokenGuard(access, open_methods=_OPEN_METHODS)],
-            # More would wait for a thread, unseen; so they hear that the worker is full.
+            # More calls would wait for a thread unnoticed; they are refused instead.
             maximum_concurrent_rpcs=MAX_STREAMS + _CONTROL_THREADS,
         )
         try:
@@ -147,7 +147,7 @@ class WorkerServer:
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
-        """Tell peers and clients that it ends, then end; every thread is gone afterwards."""
+        """Tell peers and clients, then end; no thread is left afterwards."""
         self._health.enter_graceful_shutdown()
         self.worker.close()
         if self._listener is not None:
@@ -242,7 +242,7 @@ def serve(
 
 
 class Announcing(Protocol):
-    """What has made the worker known, until it is closed."""
+    """An announcement of the worker, until it is closed."""
 
     def close(self) -> None: ...
 
@@ -250,10 +250,10 @@ class Announcing(Protocol):
 def announce(
     server: WorkerServer, name: str, *, num_threads: int, join: str | None, advertise: str | None, mdns: bool
 ) -> Iterator[Announcing]:
-    """Make a worker known in the ways asked for.
+    """Announce a worker in the ways asked for.
 
     Raises:
-        ConfigError: If an address is none, or mDNS is not installed.
+        ConfigError: If an address is malformed, or mDNS is not installed.
     """
     # Imported here: the registry's own server stands on this module.
     from edgeflow.worker.registry.announcer import Announcer, reachable_address

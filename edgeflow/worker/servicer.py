@@ -1,4 +1,4 @@
-"""Between protobuf messages and `Worker`: translation, nothing else."""
+"""Translates between protobuf messages and `Worker`, and does nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PHASES: Final = {
 #: A call without a deadline gets this one.
 _DEFAULT_TIMEOUT_S: Final = 60.0
 
-#: Dialling stops this much before the caller gives up, so that the caller hears the reason.
+#: Dialling stops so much before the caller's deadline, so that the caller receives the reason.
 _MARGIN_S: Final = 0.5
 
 

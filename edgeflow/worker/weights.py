@@ -1,9 +1,9 @@
-"""Weights by content: a cache on disk, shared by every plan, and safe against whoever fills it.
+"""Weights by content: a cache on disk, shared by every plan, and safe against untrusted contents.
 
-A weight slice is named by a hash of its dtype, shape and bytes, so a name says what is inside, two plans
-that need one slice share it, and only what is missing travels. Files hold the raw bytes and nothing else.
-They are written beside and renamed when the hash has been checked, and checked again when they are read:
-a damaged file is the same as no file.
+A weight slice is named by a hash of its dtype, shape and bytes. So a name determines the content, two plans
+that need one slice share it, and only missing slices travel. Files hold the raw bytes and nothing else. Each
+is written under another name, renamed when its hash has been checked, and checked again when it is read: a
+damaged file counts as missing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from edgeflow.errors import CodecError, ConfigError, WorkerFailedError, WorkerOv
 from edgeflow.graph.ir import NUMPY_DTYPES, Array
 from edgeflow.net.content import Content, content_hash, is_hash, new_digest
 
-#: A cache larger than this forgets the slices that were used least recently.
+#: Size above which the slices used least recently are removed.
 DEFAULT_LIMIT_BYTES: Final = 16 << 30
 
 
-#: What a worker that died has left half-written is removed after a day.
+#: Prefix of unfinished files, and the age at which those of workers that died are removed.
 _PART: Final = "part-"
 _STALE_S: Final = 86_400.0
 
@@ -44,8 +44,8 @@ class WeightCache:
     """Weight slices in a folder. Several workers may share one folder.
 
     Args:
-        folder: Made if it is not there.
-        limit_bytes: The cache forgets what was used least recently to stay below this.
+        folder: Made if it does not exist.
+        limit_bytes: Size above which the slices used least recently are removed.
 
     Raises:
         ConfigError: If the folder cannot be made.
@@ -61,7 +61,7 @@ class WeightCache:
         self._lock = threading.Lock()
 
     def has(self, content: Content) -> bool:
-        """Whether the slice is there, at its full length; that its bytes are right, `load` says."""
+        """Whether the slice has a file of its full length; `load` checks the bytes."""
         path = self._path(content.content_hash)
         try:
             if path.stat().st_size != content.num_bytes:
@@ -75,7 +75,7 @@ class WeightCache:
         """Read a slice into memory and check it.
 
         Raises:
-            WorkerFailedError: If it is not there any more, or damaged; it is then removed.
+            WorkerFailedError: If its file is gone, or damaged; it is then removed.
         """
         path = self._path(content.content_hash)
         try:
@@ -134,7 +134,7 @@ class WeightCache:
 
 
 class Writer:
-    """Takes the bytes of one slice in order; the file appears when they are all there and right."""
+    """Takes the bytes of one slice in order; the file appears when they are complete and checked."""
 
     def __init__(self, content: Content, path: Path) -> None:
         self.content = content
@@ -152,7 +152,7 @@ class Writer:
         """Take the next chunk.
 
         Raises:
-            CodecError: If it is not the next, or too long.
+            CodecError: If its offset is not the next one, or it is too long.
         """
         if offset != self._written:
             raise CodecError(f"weights: a chunk at {offset:,}, {self._written:,} was due")

@@ -1,4 +1,4 @@
-"""The worker's outer ring: how programs come and go. Requests are the business of its `Rank`.
+"""The worker's outer ring: it takes and frees programs. Its `Rank` runs the requests.
 
 Nothing here knows gRPC: the servicer calls these methods, a `Transport` brings the frames. One lock guards
 the state and the tables beside it; what takes long (compiling, dialling, computing) happens outside of it.
@@ -69,7 +69,7 @@ class Preparation:
     """A program to run here.
 
     Attributes:
-        contents: What the program's weight slices are, in its order.
+        contents: The hashes of the program's weight slices, in its order.
         peers: Rank -> address of every worker that takes part.
         key: Of the epoch; connections prove that they belong to it.
     """
@@ -86,7 +86,7 @@ class Preparation:
 class Worker:
     """Runs programs for coordinators.
 
-    A request that fails is reported to the client; a foreign error is told as no more than its class.
+    A failed request is reported to the client; of a foreign error only the class is told.
 
     Args:
         executor: The back end.
@@ -133,7 +133,7 @@ class Worker:
             threads=threads,
         )
 
-    # Control: what the servicer calls.
+    # Control: called by the servicer.
 
     def status(self) -> tuple[EpochStatus, ...]:
         with self._lock:
@@ -240,7 +240,7 @@ class Worker:
         self._rank.close()
         self._transport.close()
 
-    # Data: what the transport and the rank call.
+    # Data: called by the transport and the rank.
 
     def accept(self, hello: Hello, connection: Connection) -> Handler:
         """Take a connection from a peer of a lower rank, or from the client."""
@@ -265,14 +265,14 @@ class Worker:
         self._handle(e.PeerLost(epoch, peer, reason, is_broken, is_silent))
 
     def on_finished(self, epoch: int, request_id: int, outputs: dict[str, Array]) -> None:
-        """The client has the answer when its own program ends; there is nothing to do here."""
+        """Do nothing: the client has the answer when its own program ends."""
 
     def on_failed(self, epoch: int, request_id: int, error: Exception) -> None:
         logger.info("request.failed", extra={"epoch": epoch, "request": request_id, "reason": str(error)})
         self._tell_client(epoch, request_id, failed(error))
 
     def on_dropped(self, epoch: int, request_id: int) -> None:
-        """The rank holds all that there is of a request."""
+        """Do nothing: only the rank holds anything of a request."""
 
     def carry_out(self, instruction: object) -> None:
         match instruction:
@@ -368,8 +368,8 @@ class Worker:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has had resident."""
-    # Not rusage where there is better: that begins with the peak of the process that started this one.
+    """Return the peak resident memory of this process."""
+    # Not rusage where this exists: rusage starts from the peak of the parent process.
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             name, _, value = line.partition(":")
@@ -379,7 +379,7 @@ def peak_memory_bytes() -> int:
 
 
 def default_memory_limit_bytes() -> int:
-    """Half of the machine's memory."""
+    """Return half of the machine's memory."""
     import psutil
 
     return int(psutil.virtual_memory().total) // 2

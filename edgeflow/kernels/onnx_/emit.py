@@ -70,7 +70,7 @@ Emitter = Callable[[Graph, Arguments], Results]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A tensor that is there: which region of it, and the value that holds it."""
+    """A tensor that has been computed: its region, and the value that holds it."""
 
     region: Region
     value: Value

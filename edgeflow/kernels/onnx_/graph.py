@@ -120,7 +120,7 @@ class Graph:
         return {name: array for name, array in self._weights.items() if name in read}
 
     def model(self) -> ModelProto:
-        """The model; weights are named as external data, which whoever makes a session brings."""
+        """Return the model; weights are external data, given when a session is made."""
         live = self._live()
         initializers = [_inline(name, array) for name, array in self._arrays.items() if name in live.read] + [
             _external(name, array) for name, array in self.weights.items()

@@ -1,4 +1,4 @@
-"""A program whose kernels are ONNX graphs, whoever runs these."""
+"""A program whose kernels are ONNX graphs, for any runtime that runs them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _Compiled:
         self._segments = segments
         self._instruction = instruction
         made = {name: region for kernel in instruction.kernels for name, region in kernel.outputs if name}
-        #: Of each result: where it is in what is made, or None if it is all of that.
+        #: For each result: its place in the computed tensor, or None if it is the whole of that.
         self._kept = [
             (name, buffer, None if region == made[name] else region.slices(made[name]))
             for name, buffer in instruction.outputs

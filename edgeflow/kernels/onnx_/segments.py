@@ -27,7 +27,7 @@ Env = dict[str, Array]
 
 
 class Held(NamedTuple):
-    """What is known of a tensor before it is there."""
+    """What is known of a tensor before it is computed."""
 
     region: Region
     dtype: str
@@ -221,7 +221,7 @@ class Splitter:
             inputs=tuple((name, index) for index, name in enumerate(inputs)),
             outputs=tuple((name, len(inputs) + index) for index, name in enumerate(outputs)),
         )
-        # What comes out of a dtype is not said before it comes out, and nobody reads what is said here.
+        # The dtype of the result is known only when it has been computed, and nothing reads it from here.
         buffers = [Buffer(name, held[name].region, held[name].dtype) for name in inputs]
         buffers += [Buffer(name, made[name], "float32") for name in outputs]
         program = Program(rank=0, instructions=(compute,), buffers=tuple(buffers))

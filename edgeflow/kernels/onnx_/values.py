@@ -67,7 +67,7 @@ def dtype_name(dtype: np.dtype[np.generic]) -> str:
     """Torch's name of a numpy dtype.
 
     Raises:
-        CannotEmit: If torch has none.
+        CannotEmit: If torch has no such dtype.
     """
     try:
         return _NAMES[np.dtype(dtype)]

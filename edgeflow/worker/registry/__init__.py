@@ -1,6 +1,6 @@
-"""How workers are found that nobody has listed: they join a registry, or announce themselves by mDNS.
+"""Finds workers that are not listed: they join a registry, or announce themselves by mDNS.
 
-Whoever wants to know gives two functions: one is told of each worker that joins, one of each that leaves.
+Both call two functions: one with each worker that joins, one with each that leaves.
 """
 
 from edgeflow.worker.registry.announcer import Announcer

@@ -1,4 +1,4 @@
-"""A worker's side of a registry: join, be heard of, join again after the registry was gone, leave."""
+"""A worker's side of a registry: it joins, renews, joins again after the registry was down, and leaves."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _MAX_RETRY_S: Final = 10.0
 class Announcer:
     """Keeps one worker a member of one registry, from a thread of its own.
 
-    A registry that is not there is tried again, with growing waits; the worker does its work meanwhile.
+    A registry that does not answer is tried again, with growing waits; the worker works meanwhile.
 
     Args:
         registry: ``HOST:PORT``.
-        member: What the worker says of itself.
+        member: The worker's description of itself.
 
     Raises:
-        ConfigError: If ``registry`` is no address.
+        ConfigError: If ``registry`` is not an address.
     """
 
     def __init__(self, registry: str, member: Member, *, access: Access | None = None) -> None:
@@ -81,7 +81,7 @@ class Announcer:
             except grpc.RpcError as error:
                 reason = from_rpc_error(error, where=f"registry {self._registry}")
                 logger.warning("registry.unreachable", extra={"reason": str(reason)})
-                # Many workers must not come back in one moment.
+                # Many workers must not come back at the same moment.
                 wait_s = random.uniform(retry_s / 2, retry_s)
                 retry_s = min(2 * retry_s, _MAX_RETRY_S)
             self._stop.wait(wait_s)

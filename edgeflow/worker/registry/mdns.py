@@ -1,7 +1,7 @@
 """Workers on the local network, found by multicast DNS. Needs the extra ``mdns``.
 
-What is announced is only where a worker is and how its device is called; anybody on the network can announce
-anything. So whoever dials what was found relies on certificates and token, as everywhere.
+An announcement holds only the address of a worker and the name of its device, and anyone on the network can
+announce anything. So callers rely on certificates and the token, as everywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 SERVICE_TYPE: Final = "_edgeflow._tcp.local."
 _RESOLVE_TIMEOUT_MS: Final = 3000
-#: Where the way to the local network is asked for, when a worker listens everywhere: mDNS's own group.
+#: The route to this address, mDNS's own group, gives the interface when a worker listens on all of them.
 _GROUP: Final = "224.0.0.251:5353"
 
 #: Told of a worker: its address, and what it says of itself.
@@ -74,7 +74,7 @@ class MdnsAnnouncer:
 
 
 class MdnsBrowser(Closing):
-    """Tells of workers on the local network as they come and go.
+    """Reports workers on the local network as they come and go.
 
     Args:
         on_join: Told of each worker that is found.
@@ -124,7 +124,7 @@ class MdnsBrowser(Closing):
 
 
 class _Listener:
-    """What zeroconf calls."""
+    """Called by zeroconf."""
 
     def __init__(self, browser: MdnsBrowser) -> None:
         self._browser = browser
@@ -140,7 +140,7 @@ class _Listener:
 
 
 def member_of(addresses: list[str], port: int | None, properties: dict[Any, Any]) -> Member | None:
-    """Return the worker that somebody announces; None where it makes no sense.
+    """Return the announced worker; None if the announcement is malformed.
 
     Examples:
         >>> member_of(["192.168.1.20"], 7070, {b"name": b"pi4"}).address

@@ -1,4 +1,4 @@
-"""A registry behind a gRPC server: checks what workers say of themselves, and tells whoever listens."""
+"""A registry behind a gRPC server: it checks the workers' descriptions and tells its listeners."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from edgeflow.worker.registry import state as s
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 2.0
-#: Heartbeats that may be lost before a worker is taken to have left.
+#: Renewals that a member may miss before it counts as gone.
 _NUM_MISSED: Final = 4
 _NUM_THREADS: Final = 8
 _STOP_GRACE_S: Final = 0.5
@@ -48,7 +48,7 @@ class RegistryServer:
         on_join: Told of each worker that joins. Calls come one at a time, in order.
         on_leave: Told of each that leaves.
         insecure: Allow a bind that other machines can reach, although nothing is encrypted.
-        heartbeat_s: How often members are to be heard of.
+        heartbeat_s: Time between two renewals of a member.
 
     Raises:
         ConfigError: If the address cannot be had, or is not allowed.
@@ -98,17 +98,17 @@ class RegistryServer:
             return self._state.members
 
     def stop(self) -> None:
-        """End; nobody is told that members leave."""
+        """End; listeners are not told that members leave."""
         self._stop.set()
         self._ticker.join()
         self._server.stop(_STOP_GRACE_S).wait()
         self._pool.shutdown()
 
     def register(self, member: s.Member) -> tuple[str, float]:
-        """Take a member; return its id and how often it is to be heard of.
+        """Take a member; return its id and the time between its renewals.
 
         Raises:
-            ConfigError: If its name or its address is none.
+            ConfigError: If its name or its address is malformed.
             WorkerOverloadedError: If there is no room.
         """
         if not _NAME.fullmatch(member.name):
@@ -119,7 +119,7 @@ class RegistryServer:
         return member_id, self._heartbeat_s
 
     def renew(self, member_id: str) -> bool:
-        """Whether the member is known; if so, it is taken to be there for its time to live again."""
+        """Return whether the member is known; if so, its time to live begins anew."""
         with self._lock:
             self._handle(s.Renewed(member_id, time.monotonic()))
             return self._state.is_known(member_id)
@@ -132,7 +132,7 @@ class RegistryServer:
             self._handle(s.Tick(time.monotonic()))
 
     def _handle(self, event: s.RegistryEvent) -> None:
-        # The lock is held while listeners are told, so that they hear of things in order.
+        # The lock is held while listeners are told, so that they are told in order.
         with self._lock:
             for instruction in self._state.handle(event):
                 match instruction:
@@ -151,7 +151,7 @@ class RegistryServer:
 
 
 class _Servicer(registry_pb2_grpc.RegistryServicer):
-    """Between protobuf messages and `RegistryServer`: translation, nothing else."""
+    """Translates between protobuf messages and `RegistryServer`, and does nothing else."""
 
     def __init__(self, registry: RegistryServer) -> None:
         self._registry = registry

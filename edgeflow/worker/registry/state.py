@@ -1,8 +1,8 @@
-"""Who is there: events in, instructions out; no socket, clock or thread.
+"""The members of a registry: events in, instructions out; no socket, clock or thread.
 
 A worker joins under the name of its device, renews its membership before its time to live ends, and leaves,
-or is taken to have left when it was not heard of. A worker that joins under a name that is there already
-takes its place: it is the same device, started again.
+or counts as gone when it does not renew. A worker that joins under the name of a member replaces it: it is
+the same device, started again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from edgeflow.errors import WorkerOverloadedError
 from edgeflow.machine import Machine, Word, recorded
 
-#: Members beyond which nobody is taken.
+#: Members of one registry at most.
 MAX_MEMBERS: Final = 256
 
 
@@ -79,7 +79,7 @@ class RegistryState(Machine):
     """The members of one registry.
 
     Args:
-        ttl_s: How long a member that is not heard of is taken to be there.
+        ttl_s: Time after its last renewal until a member counts as gone.
 
     Examples:
         >>> state = RegistryState(ttl_s=10)
@@ -99,7 +99,7 @@ class RegistryState(Machine):
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """Who is there, by name."""
+        """The members, sorted by name."""
         return tuple(sorted((entry.member for entry in self._entries.values()), key=lambda m: m.name))
 
     def is_known(self, member_id: str) -> bool:
@@ -107,10 +107,10 @@ class RegistryState(Machine):
 
     @recorded
     def handle(self, event: RegistryEvent) -> list[RegistryInstruction]:
-        """Take an event; return whom to tell what.
+        """Take an event; return what to tell the listeners.
 
         Raises:
-            WorkerOverloadedError: If there are as many members as there may be.
+            WorkerOverloadedError: If there are `max_members` members already.
         """
         match event:
             case Joined(member_id, member, now_s):

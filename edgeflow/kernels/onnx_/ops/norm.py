@@ -1,4 +1,4 @@
-"""Norms and softmax: statistics over dims that are there whole."""
+"""Norms and softmax: statistics over dims that are not cut."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class _Geometry:
     def _out(self, dim: int, ceil: bool) -> int:
         span = self.sizes[dim] + 2 * self.padding[dim] - self.dilation[dim] * (self.kernel[dim] - 1) - 1
         count = (-(-span // self.stride[dim]) if ceil else span // self.stride[dim]) + 1
-        # A window that begins in the padding at the end is none.
+        # A window that begins in the padding at the end does not count.
         if ceil and (count - 1) * self.stride[dim] >= self.sizes[dim] + self.padding[dim]:
             count -= 1
         return count

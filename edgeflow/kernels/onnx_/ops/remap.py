@@ -1,4 +1,4 @@
-"""Each element is one of the input's, by a fixed map: flips, rolls, padding by what is there, shuffles."""
+"""Operators that copy elements by a fixed map: flips, rolls, padding from the input, shuffles."""
 
 from __future__ import annotations
 
