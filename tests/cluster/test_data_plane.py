@@ -152,7 +152,7 @@ def test_a_side_that_has_gone_silent_is_a_loss(monkeypatch: pytest.MonkeyPatch) 
     try:
         transport.dial(f"127.0.0.1:{silent.getsockname()[1]}", HELLO, recorder, timeout_s=WAIT_S)
         error = recorder.lost.get(timeout=WAIT_S)
-        assert isinstance(error, WorkerUnreachableError) and "said nothing" in str(error)
+        assert isinstance(error, WorkerUnreachableError) and "has sent nothing" in str(error)
     finally:
         stop.set()
         thread.join()

@@ -31,15 +31,11 @@ TIMEOUT_S = 30.0
 class Fleet:
     """Worker processes at addresses that stay the same when one is started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: int) -> None:
         self._folder = folder
-        self.processes: list[subprocess.Popen[str]] = []
-        self.addresses: list[str] = []
-
-    def start(self, *arguments: str) -> int:
-        self.processes.append(self._launch(len(self.processes), "127.0.0.1:0", *arguments))
-        self.addresses.append(_address(self.processes[-1]))
-        return len(self.processes) - 1
+        # All at once: each takes a second to import its modules.
+        self.processes = [self._launch(index, "127.0.0.1:0") for index in range(size)]
+        self.addresses = [_address(process) for process in self.processes]
 
     def restart(self, index: int) -> None:
         stdout = self.processes[index].stdout
@@ -55,11 +51,11 @@ class Fleet:
     def signal(self, index: int, number: signal.Signals) -> None:
         self.processes[index].send_signal(number)
 
-    def _launch(self, index: int, bind: str, *arguments: str) -> subprocess.Popen[str]:
+    def _launch(self, index: int, bind: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "edgeflow.worker", "--bind", bind),
-                *("--cache-dir", str(self._folder / str(index)), *arguments),
+                *("--cache-dir", str(self._folder / str(index))),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -82,7 +78,7 @@ def _address(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path)
+    made = Fleet(tmp_path, 3)
     yield made
     made.close()
 
@@ -152,8 +148,6 @@ def used(session: ef.Session) -> set[str]:
 def test_a_killed_worker_is_replaced_by_the_others_and_used_again(
     fleet: Fleet, plan: Plan, module: Any
 ) -> None:
-    for _ in range(3):
-        fleet.start()
     with ef.deploy(plan, workers=fleet.addresses, timeout_s=TIMEOUT_S) as session:
         asking = Asking(session, module)
         asking.more()
@@ -180,8 +174,6 @@ class Doubled(torch.nn.Module):
 
 def test_a_killed_worker_after_another_graph_took_over(fleet: Fleet, plan: Plan, module: Any) -> None:
     """What was begun by the old graph, and what comes later, is answered by the new one; as is planned."""
-    for _ in range(3):
-        fleet.start()
     doubled = Doubled(module).eval()
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     graph = ef.capture(doubled, (image,))
@@ -224,8 +216,6 @@ def test_a_stopped_worker_is_noticed_and_used_again(
     fleet: Fleet, plan: Plan, module: Any, index: int
 ) -> None:
     """It closes no connection: only that it answers no ping tells."""
-    for _ in range(3):
-        fleet.start()
     with ef.deploy(plan, workers=fleet.addresses, timeout_s=TIMEOUT_S) as session:
         asking = Asking(session, module)
         asking.more()
@@ -240,8 +230,6 @@ def test_a_stopped_worker_is_noticed_and_used_again(
 
 @pytest.mark.slow
 def test_nobody_is_left_and_then_somebody_is(fleet: Fleet, plan: Plan, module: Any) -> None:
-    for _ in range(3):
-        fleet.start()
     image = torch.zeros(1, 3, 32, 32)
     with ef.deploy(plan, workers=fleet.addresses, timeout_s=TIMEOUT_S) as session:
         session.run(image)
@@ -263,8 +251,6 @@ def test_nobody_is_left_and_then_somebody_is(fleet: Fleet, plan: Plan, module: A
 
 @pytest.mark.slow
 def test_a_new_worker_joins_and_is_used(fleet: Fleet, plan: Plan, module: Any) -> None:
-    for _ in range(3):
-        fleet.start()
     fast = slow([4.0])
     two = Cluster(name="two", devices=plan.cluster.devices[1:], network=plan.cluster.network)
     small = ef.plan(plan.graph, two, strategy="coedge")
@@ -297,8 +283,6 @@ def test_workers_outlive_a_coordinator_that_dies(fleet: Fleet, plan: Plan, modul
 
     from edgeflow.coordinator.client import WorkerClient
 
-    for _ in range(3):
-        fleet.start()
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(CHILD), *fleet.addresses],
         stdout=subprocess.PIPE,

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from edgeflow.plan import Plan
 from edgeflow.planner.layouts.tiles import edges_of, fusable
 from edgeflow.planner.strategies.deepthings import tiled
 from edgeflow.planner.task import Task, finish
+from edgeflow.worker.__main__ import main as worker_main
 
 torch = pytest.importorskip("torch")
 
@@ -44,6 +46,18 @@ def module() -> Any:
 def plan(module: Any) -> Plan:
     graph = ef.capture(module, (torch.zeros(1, 3, 32, 32),))
     return ef.plan(graph, slow(SPEEDS), strategy="coedge")
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Three workers for the tests that only ask them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEFLOW_CACHE_DIR", str(tmp_path_factory.mktemp("weights")))
+        workers = LocalWorkers(dict(enumerate(SPEEDS)), threads=1, executor="auto")
+    try:
+        yield [workers.addresses[rank] for rank in range(len(SPEEDS))]
+    finally:
+        workers.close()
 
 
 def image() -> Any:
@@ -94,13 +108,15 @@ def test_local_workers_answer_and_end(module: Any, plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["float16", "int8"])
-def test_workers_exchange_narrow_activations(module: Any, plan: Plan, encoding: str) -> None:
+def test_workers_exchange_narrow_activations(
+    module: Any, plan: Plan, encoding: str, addresses: list[str]
+) -> None:
     """They answer as one process does that runs the same programs, and not as one device does."""
     cluster = ef.Cluster.local([1.0, 1.0], bandwidth="100 Mbit/s")
     narrow = ef.plan(plan.graph, cluster, strategy="modnn", activations=encoding)
     exact = ef.plan(plan.graph, cluster, strategy="modnn")
     assert any(send.encoding for program in narrow.programs.values() for send in program.sends)
-    with ef.deploy(narrow, local=True) as session:
+    with ef.deploy(narrow, workers=addresses[:2]) as session:
         answer = session.run(image())
     scale = module(image()).abs().max()
     assert (answer - ef.execute(narrow, (image(),))).abs().max() <= 1e-3 * scale
@@ -258,16 +274,27 @@ def test_a_worker_ends_in_peace(start: Any, number: signal.Signals) -> None:
     assert process.returncode == 0 and errors == ""
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--bind", "0.0.0.0:0"], "--insecure"),
-        (["--bind", "nonsense"], "can be reached"),
-        (["--threads", "0"], "threads must be at least 1"),
-        (["--speed", "2"], "speed must be"),
-    ],
-)
-def test_a_worker_with_bad_settings_ends_with_status_3(start: Any, arguments: list[str], says: str) -> None:
+BAD_SETTINGS = [
+    (["--bind", "0.0.0.0:0"], "--insecure"),
+    (["--bind", "nonsense"], "can be reached"),
+    (["--threads", "0"], "threads must be at least 1"),
+    (["--speed", "2"], "speed must be"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD_SETTINGS)
+def test_a_worker_with_bad_settings_ends_with_status_3(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["worker", *arguments])
+    assert worker_main() == 3
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and says in captured.err
+    assert captured.out == ""  # it did not listen
+
+
+def test_the_status_is_that_of_the_process(start: Any) -> None:
+    arguments, says = BAD_SETTINGS[0]
     process, _ = start(*arguments)
     _, errors = process.communicate(timeout=10.0)
     assert process.returncode == 3
@@ -275,7 +302,8 @@ def test_a_worker_with_bad_settings_ends_with_status_3(start: Any, arguments: li
 
 
 def test_a_restarted_worker_serves_the_next_deployment(start: Any, plan: Plan, module: Any) -> None:
-    started = [start() for _ in range(3)]
+    with ThreadPoolExecutor() as pool:
+        started = list(pool.map(lambda _: start(), range(3)))
     addresses = [address for _, address in started]
     session = ef.deploy(plan, workers=addresses, timeout_s=20.0, replan=None)
     session.run(image())
@@ -289,7 +317,7 @@ def test_a_restarted_worker_serves_the_next_deployment(start: Any, plan: Plan, m
         assert torch.allclose(again.run(image()), module(image()), atol=1e-4)
 
 
-def test_tasks_are_claimed_by_real_workers(module: Any) -> None:
+def test_tasks_are_claimed_by_real_workers(module: Any, addresses: list[str]) -> None:
     """Tiles go to whoever asks; with several requests under way none is lost or computed twice."""
     graph = ef.capture(module, (torch.zeros(1, 3, 32, 32),))
     cluster = slow(SPEEDS)
@@ -299,7 +327,7 @@ def test_tasks_are_claimed_by_real_workers(module: Any) -> None:
     claimed = finish(task, stages, strategy="deepthings", label="claimed")
     assert claimed.stages[0].claimants == (0, 1, 2)
 
-    with ef.deploy(claimed, local=True) as session:
+    with ef.deploy(claimed, workers=addresses) as session:
         images = [torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(n)) for n in range(8)]
         for x, answer in zip(images, session.stream(images), strict=True):
             expected = module(x)

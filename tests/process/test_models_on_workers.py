@@ -19,10 +19,12 @@ _SMALL = ("openworld-tiny", "tiny-bert")
 _LARGE = ("openworld-base", "hf-resnet50", "hf-vit-base", "hf-bert-base")
 
 
-@pytest.fixture
-def addresses() -> Iterator[list[str]]:
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Five workers, one thread each; how long they take is not the question here."""
-    workers = LocalWorkers(dict.fromkeys(range(len(SPEEDS)), 1.0), threads=1, executor="torch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEFLOW_CACHE_DIR", str(tmp_path_factory.mktemp("weights")))
+        workers = LocalWorkers(dict.fromkeys(range(len(SPEEDS)), 1.0), threads=1, executor="torch")
     try:
         yield [workers.addresses[rank] for rank in range(len(SPEEDS))]
     finally:

@@ -146,7 +146,7 @@ class _End:
             return frame
         raise WorkerUnreachableError(f"{self.peer} ended the connection before its first frame")
 
-    # Receiving, on a thread of its own.
+    # Receiving, on its own thread.
 
     def run(self, handler: Handler, max_payload_bytes: int) -> None:
         """Deliver frames until the connection ends."""

@@ -6,16 +6,17 @@ import asyncio
 import json
 import re
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import edgeflow as ef
+from edgeflow._proto import inference_pb2 as pb
 from edgeflow.errors import (
     ConfigError,
     DeadlineExceededError,
@@ -30,12 +31,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
+from edgeflow.serving.grpc_ import InferenceServicer  # noqa: E402
 from edgeflow.serving.http import make_app  # noqa: E402
-from edgeflow.serving.messages import decode_request, max_body_bytes  # noqa: E402
+from edgeflow.serving.messages import max_body_bytes  # noqa: E402
 from edgeflow.serving.service import ModelService  # noqa: E402
-from edgeflow.serving.tensors import TensorInfo, from_values, to_values  # noqa: E402
 
-INFO = TensorInfo("x", "FP32", (2, 2))
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1.5, 2, 3, 4]}]}
 RAW = np.arange(4, dtype=np.float32).tobytes()
 INFER = "/v2/models/double/infer"
@@ -82,9 +82,14 @@ def infer(service: ModelService, *, timeout_s: float | None = None) -> Any:
     return service.infer({"x": np.ones((2, 2), np.float32)}, timeout_s=timeout_s, protocol="http")
 
 
-def outcomes(service: ModelService) -> dict[str, float]:
+def outcomes(service: ModelService) -> Counter[str]:
+    """Requests by outcome, over both protocols."""
     samples = next(iter(service.metrics.requests.collect())).samples
-    return {s.labels["outcome"]: s.value for s in samples if s.name.endswith("_total")}
+    found: Counter[str] = Counter()
+    for sample in samples:
+        if sample.name.endswith("_total"):
+            found[sample.labels["outcome"]] += int(sample.value)
+    return found
 
 
 def test_a_full_server_refuses_at_once_and_recovers(service: ModelService, backend: Backend) -> None:
@@ -149,7 +154,7 @@ class Answer:
         return json.loads(self.body)
 
 
-def http(
+async def ask_http(
     service: ModelService,
     path: str,
     body: bytes | None = None,
@@ -190,8 +195,67 @@ def http(
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
     }
-    asyncio.run(make_app(service, server_version="1")(scope, receive, send))
+    await make_app(service, server_version="1")(scope, receive, send)
     return answer
+
+
+def http(
+    service: ModelService,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    leaves: bool = False,
+) -> Answer:
+    return asyncio.run(ask_http(service, path, body, headers, leaves=leaves))
+
+
+class Aborted(Exception):
+    pass
+
+
+class Context:
+    """The context of one gRPC call, without a server."""
+
+    def __init__(self) -> None:
+        self.code: grpc.StatusCode | None = None
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.code = code
+        raise Aborted(details)
+
+
+def test_both_protocols_refuse_what_is_beyond_the_limit(service: ModelService, backend: Backend) -> None:
+    """A full service says so in the words of each protocol, and when to come again."""
+    servicer = InferenceServicer(service, server_version="1")
+    request = pb.ModelInferRequest(model_name="double", raw_input_contents=[RAW])
+    request.inputs.add(name="x", datatype="FP32", shape=[2, 2])
+    context = Context()
+
+    async def run() -> tuple[Answer, Any]:
+        backend.is_slow = True
+        waiting = [asyncio.create_task(infer(service)) for _ in range(2)]
+        while len(backend.futures) < 2:
+            await asyncio.sleep(0.001)
+        refused = await ask_http(service, INFER, json.dumps(BODY).encode())
+        with pytest.raises(Aborted, match="overloaded: 2 requests are in flight"):
+            await servicer.ModelInfer(request, context)
+        assert len(backend.futures) == 2  # neither reached the backend
+        for future in backend.futures:
+            future.set_result(np.zeros((2, 2), np.float32))
+        await asyncio.gather(*waiting)
+        backend.is_slow = False
+        return refused, await servicer.ModelInfer(request, Context())
+
+    refused, answered = asyncio.run(run())
+    assert refused.status == 429 and refused.headers["retry-after"] == "1"
+    assert "overloaded: 2 requests are in flight" in refused.json["error"]
+    assert context.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert struct.unpack("<4f", answered.raw_output_contents[0]) == (0, 2, 4, 6)
+    assert outcomes(service) == {"answered": 3, "overloaded": 2}
 
 
 def test_json_in_json_out(service: ModelService) -> None:
@@ -334,51 +398,3 @@ def test_compressed_bodies_are_not_unpacked(service: ModelService) -> None:
 
     bomb = gzip.compress(bytes(10_000_000))
     assert http(service, INFER, bomb, {"content-encoding": "gzip"}).status == 415
-
-
-@given(body=st.binary(max_size=200), length=st.none() | st.text(max_size=4))
-def test_noise_is_refused(body: bytes, length: str | None) -> None:
-    with pytest.raises(ConfigError):
-        decode_request(body, length, (INFO,), (INFO,))
-
-
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=12,
-)
-
-
-@given(
-    item=st.fixed_dictionaries(
-        {"name": st.sampled_from(["x", "y"]), "datatype": st.sampled_from(["FP32", "INT8"]), "shape": _json},
-        optional={"data": _json, "parameters": _json},
-    )
-)
-def test_json_of_any_kind_is_answered_or_refused(item: dict[str, Any]) -> None:
-    body = json.dumps({"inputs": [item]}).encode()
-    try:
-        request = decode_request(body, None, (INFO,), (INFO,))
-    except ConfigError:
-        return
-    assert request.inputs["x"].shape == (2, 2) and request.inputs["x"].dtype == np.float32
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_json_says_nothing_that_it_has_no_word_for(value: float) -> None:
-    with pytest.raises(ConfigError, match="not finite"):
-        to_values(INFO, np.full((2, 2), value, np.float32))
-
-
-@pytest.mark.parametrize(
-    ("datatype", "value"), [("INT8", 128), ("UINT8", -1), ("INT64", 2**63), ("INT32", 1.5), ("BOOL", 1)]
-)
-def test_a_value_that_does_not_fit_is_refused(datatype: str, value: Any) -> None:
-    with pytest.raises(ConfigError):
-        from_values(TensorInfo("x", datatype, (1,)), [value])
-
-
-def test_large_integers_keep_every_digit() -> None:
-    info = TensorInfo("x", "INT64", (2,))
-    values = [2**63 - 1, -(2**63)]
-    assert to_values(info, from_values(info, values)) == values

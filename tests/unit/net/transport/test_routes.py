@@ -11,6 +11,7 @@ from edgeflow.net.transport.base import Handler, Hello, Transport
 from edgeflow.net.transport.routes import (
     Route,
     RoutedTransport,
+    check_address,
     choose_routes,
     format_routes,
     parse_routes,
@@ -91,3 +92,31 @@ def test_the_only_way_has_all_the_time() -> None:
     assert tcp.dialled[0][1] > 9.0
     with pytest.raises(ConfigError, match="no route"):
         dial(tcp, address="a:7000")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["pi4:7000", "[fe80::1%eth0]:1", "tcp://10.0.0.2:40123,grpc://10.0.0.2:7000", "grpc://pi4.lan:65535"],
+)
+def test_addresses_of_peers_may_be_dialled(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "pi4",
+        "pi4:0",
+        "pi4:65536",
+        "unix:docker.sock",
+        "pi4:7000/x",
+        "udp://pi4:7000",
+        "tcp://pi4:1,tcp://pi4:2",
+        "tcp://pi4:1,",
+        ",".join(["a:1"] * 300),
+    ],
+)
+def test_other_addresses_are_not_dialled(address: str) -> None:
+    with pytest.raises(ConfigError, match="is not the HOST:PORT of a peer"):
+        check_address(address)
