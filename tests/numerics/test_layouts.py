@@ -6,7 +6,6 @@ than heads or groups of heads. Tokens, batch and features are each split in turn
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.layouts.layout import Layout
 from edgeflow.planner.task import Run, Task, finish_runs
 from edgeflow.testing import zoo
+from tests.numerics.loaded import loaded
 
 MODELS = (
     "hf-gpt2-small", "hf-llama-small", "hf-llama-cache-small", "hf-mistral-small", "hf-falcon-small",
@@ -57,17 +57,9 @@ def check(plan: Plan, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str
             torch.testing.assert_close(mine, theirs, rtol=0, atol=tolerance, equal_nan=True)
 
 
-@lru_cache(maxsize=1)
-def loaded(name: str) -> tuple[ModelGraph, zoo.Example]:
-    if name.startswith("hf-"):
-        pytest.importorskip("transformers")
-    example = zoo.build(name)
-    return ef.capture(example.module, example.args, kwargs=example.kwargs), example
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_heads_and_columns_in_extreme_shares(model: str) -> None:
-    graph, example = loaded(model)
+    graph, example, _ = loaded(model)
 
     for shares in (SHARES, (1.0, 1.0, 1.0, 1.0), (0.01, 1.0)):
         check(plan_of(graph, kind="tensor", shares=shares), *example)
@@ -75,7 +67,7 @@ def test_heads_and_columns_in_extreme_shares(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_dim_of_every_input_in_extreme_shares(model: str) -> None:
-    graph, example = loaded(model)
+    graph, example, _ = loaded(model)
     labellings = analysis_of(graph).labellings
 
     assert labellings
@@ -85,7 +77,7 @@ def test_every_dim_of_every_input_in_extreme_shares(model: str) -> None:
 
 def test_tokens_of_a_causal_model_are_really_split() -> None:
     """Rows of scores that a device makes begin in mid-sequence: its mask is not the whole one's corner."""
-    graph, example = loaded("hf-gpt2-small")
+    graph, example, _ = loaded("hf-gpt2-small")
     plan = plan_of(graph, kind="rows", shares=(0.3, 0.7))
 
     steps = [step for program in plan.programs.values() for step in _steps(program)]
@@ -105,7 +97,7 @@ def _steps(program: Any) -> list[Any]:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", ["tensor", "rows"])
 def test_half_precision_stays_half_precision(dtype: torch.dtype, kind: str) -> None:
-    _, example = loaded("hf-llama-small")
+    _, example, _ = loaded("hf-llama-small")
     module = zoo.build("hf-llama-small").module.to(dtype)
     graph = ef.capture(module, example.args, kwargs=example.kwargs)
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
 import edgeflow as ef
 from edgeflow.cost import CostModel
-from edgeflow.graph.ir import ModelGraph
-from edgeflow.testing import zoo, zoo_vision
+from edgeflow.testing import zoo_vision
 from edgeflow.testing.zoo_text import TEXT
+from tests.numerics.loaded import loaded, tensors_of
 from tests.strategies import STRATEGIES
 
 TOLERANCE = 1e-4
@@ -48,32 +44,6 @@ _VISION = tuple(name for name in zoo_vision.VISION if name.endswith("-small"))
 
 _CORE = ("openworld-base", "hf-resnet50", "hf-vit-base", "hf-bert-base")
 _KINDS = ("coedge", "megatron", "auto")
-
-
-@lru_cache(maxsize=1)  # models come one after another, and some are large
-def loaded(name: str) -> tuple[ModelGraph, zoo.Example, dict[str, Tensor]]:
-    """Return a captured model, its inputs, and the module's own answer by name."""
-    if name.startswith("hf-"):
-        pytest.importorskip("transformers")
-    example = zoo.build(name)
-    graph = ef.capture(example.module, example.args, kwargs=example.kwargs)
-    with torch.no_grad():
-        expected = dict(tensors_of(example.module(*example.args, **example.kwargs)))
-    return graph, example, expected
-
-
-def tensors_of(answer: Any, name: str = "answer") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of an answer, named by where they stand in it."""
-    if isinstance(answer, Tensor):
-        yield name, answer
-    elif hasattr(answer, "items"):
-        for key, item in answer.items():
-            yield from tensors_of(item, f"{name}.{key}")
-    else:  # tuples and lists, and classes that torch can look into, such as caches of keys and values
-        leaves, _ = pytree.tree_flatten(answer)
-        for index, item in enumerate(leaves):
-            if isinstance(item, Tensor):
-                yield f"{name}[{index}]", item
 
 
 def _cases() -> Iterator[Any]:

@@ -173,9 +173,20 @@ def _saturates(onnxruntime: Any) -> bool:
     return bool(found[0, 0] != 4 * 255 * 127)
 
 
+@pytest.fixture(scope="module", params=["tiny-resnet", "openworld-tiny"])
+def float_model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, tuple[torch.Tensor, ...]]:
+    """Return a file to quantise, and the inputs of its model."""
+    path = tmp_path_factory.mktemp("float") / "model.onnx"
+    _, args = _exported(request.param, "script", 17, path)
+    return path, args
+
+
 @pytest.mark.parametrize("how", ["weights", "all"])
-@pytest.mark.parametrize("name", ["tiny-resnet", "openworld-tiny"])
-def test_a_quantised_model_answers_as_the_file_says(name: str, how: str, tmp_path: Path) -> None:
+def test_a_quantised_model_answers_as_the_file_says(
+    float_model: tuple[Path, tuple[torch.Tensor, ...]], how: str, tmp_path: Path
+) -> None:
     """int8: integer products of ONNX's dynamic quantisation, and pairs of (de)quantisation around each node.
 
     What single nodes compute is tested exactly elsewhere. In a whole model, a float sum on the edge between
@@ -185,14 +196,12 @@ def test_a_quantised_model_answers_as_the_file_says(name: str, how: str, tmp_pat
     quantization = pytest.importorskip("onnxruntime.quantization")
     if how == "weights" and _saturates(onnxruntime):
         pytest.skip("onnxruntime's products of signed and unsigned bytes saturate on this processor")
-    _, (x,) = _exported(name, "script", 17, tmp_path / "model.onnx")
+    source, (x,) = float_model
     path = tmp_path / "int8.onnx"
     if how == "weights":
-        quantization.quantize_dynamic(tmp_path / "model.onnx", path)
+        quantization.quantize_dynamic(source, path)
     else:
-        quantization.quantize_static(
-            tmp_path / "model.onnx", path, _Pictures(tuple(x.shape)), per_channel=True
-        )
+        quantization.quantize_static(source, path, _Pictures(tuple(x.shape)), per_channel=True)
     options = onnxruntime.SessionOptions()
     # What the file says, not what may replace it: see `edgeflow.models.load`.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -11,7 +11,8 @@ from edgeflow.planner.analysis import analysis_of
 from edgeflow.planner.layouts.build import draft
 from edgeflow.planner.layouts.layout import Layout, close
 from edgeflow.testing import zoo_vision
-from tests.numerics.test_models import TOLERANCE, loaded, tensors_of
+from tests.numerics.loaded import loaded, tensors_of
+from tests.numerics.test_models import TOLERANCE
 
 _SHARES = (0.45, 0.2, 0.35)
 _MODELS = (
