@@ -15,7 +15,7 @@ from edgeflow.cli.deployed import deployed
 from edgeflow.cli.models import load_subject
 from edgeflow.cli.plans import make_plan
 from edgeflow.cli.screen import note, say, waiting
-from edgeflow.cli.workers import Joined, await_workers
+from edgeflow.cli.workers import await_workers
 from edgeflow.cluster.device import Device
 from edgeflow.errors import ConfigError
 from edgeflow.units import parse_seconds
@@ -117,7 +117,7 @@ def serve(
     with waiting("planning"):
         made = make_plan(subject, chosen, strategy=strategy, file=plan)
     with ExitStack() as stack:
-        found: Joined | None = None
+        found: JoinedWorkers | None = None
         if registry is not None or mdns:
             devices = [device.name for device in made.cluster.devices]
             needed = [devices[rank] for rank in made.devices]
