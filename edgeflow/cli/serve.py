@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from edgeflow.cluster.device import Device
 from edgeflow.errors import ConfigError
 from edgeflow.units import parse_seconds
 from edgeflow.versions import installed_version
+
+if TYPE_CHECKING:
+    from edgeflow.worker.registry.joined import JoinedWorkers
 
 
 def serve(
