@@ -11,15 +11,15 @@
     ├── ClusterError
     │   ├── WorkerUnreachableError        retry elsewhere
     │   │   ├── PeerLostError             one worker cannot reach another; carries both ranks
-    │   │   └── LinkSilentError           a connection that is open carries nothing any more
+    │   │   └── LinkSilentError           an open connection on which nothing is acknowledged
     │   ├── WorkerOverloadedError         retry later
     │   │   └── WorkerOutOfMemoryError    retry elsewhere
     │   ├── OverloadedError               retry later: too many requests wait
-    │   ├── WorkerFailedError             the worker answered with a failure of its own
+    │   ├── WorkerFailedError             the worker reports a failure of its own
     │   ├── AccessDeniedError             show the right certificate or join token
     │   ├── StalePlanError                refetch the epoch, then retry
     │   └── DeadlineExceededError         retry with more time, or elsewhere
-    └── CodecError (ValueError)           the bytes are not what they should be; do not retry
+    └── CodecError (ValueError)           the bytes are malformed; do not retry
 
 Every class maps to one process exit code (`exit_code`); see `EXIT_CODES`.
 """
@@ -28,10 +28,10 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-#: The constraint that binds; its amounts' unit in brackets. ``memory``: a device does not hold its part
-#: (bytes). ``latency``: the plan is sure to take longer than the search can use (seconds). ``link``: devices
+#: The binding constraint, with the unit of its amounts. ``memory``: a device cannot hold its part
+#: (bytes). ``latency``: the plan certainly takes longer than the search can use (seconds). ``link``: devices
 #: that must exchange data are not connected. ``devices``: no device is left, or no plan was found for them.
-#: ``plans``: a strategy that tries all plans would have to try too many (a count).
+#: ``plans``: an exhaustive strategy would have to try too many plans (a count).
 Constraint = Literal["memory", "latency", "link", "devices", "plans"]
 
 
@@ -41,7 +41,7 @@ class EdgeflowError(Exception):
     exit_code: int = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy by message and fields; constructors may ask for more than the message."""
+        """Copy message and fields without the constructor, which may require more than the message."""
         return _copied, (type(self), self.args, vars(self))
 
 
@@ -62,7 +62,7 @@ class GraphError(EdgeflowError, ValueError):
 
 
 class CyclicGraphError(GraphError):
-    """The operators of a graph depend on each other in a circle."""
+    """The operators of a graph form a cycle."""
 
 
 class UnsupportedOperatorError(GraphError):
@@ -74,7 +74,7 @@ class UnsupportedOperatorError(GraphError):
 
 
 class PlanError(EdgeflowError):
-    """Something about a plan."""
+    """Base of errors about plans."""
 
 
 class InfeasiblePlanError(PlanError):
@@ -112,7 +112,7 @@ class InvalidPlanError(PlanError, ValueError):
 
 
 class ClusterError(EdgeflowError):
-    """Something about the running cluster."""
+    """Base of errors about the running cluster."""
 
     exit_code = 5
 
@@ -122,13 +122,13 @@ class WorkerUnreachableError(ClusterError):
 
 
 class PeerLostError(WorkerUnreachableError):
-    """A worker has lost, or cannot reach, another one.
+    """A worker has lost its connection to another one, or cannot reach it.
 
     Attributes:
-        rank: The worker that reports the loss.
-        peer: The worker that it cannot reach.
-        is_broken: Whether bytes came that were not what was sent, rather than none.
-        is_silent: Whether what was sent was not acknowledged, rather than the connection closed.
+        rank: Rank that reports the loss.
+        peer: Rank that it cannot reach.
+        is_broken: Whether corrupt bytes arrived, rather than none.
+        is_silent: Whether sent bytes were not acknowledged, rather than the connection closed.
     """
 
     def __init__(
@@ -160,17 +160,17 @@ class WorkerOutOfMemoryError(WorkerOverloadedError):
 
 
 class OverloadedError(ClusterError):
-    """More requests wait than may; nothing was begun, so it may be asked again later."""
+    """Too many requests wait; this one was not begun and may be sent again later."""
 
 
 class WorkerFailedError(ClusterError):
-    """A worker reports that it could not do what it was asked to do."""
+    """A worker reports that a call failed."""
 
     exit_code = 1
 
 
 class AccessDeniedError(ClusterError):
-    """The caller has not shown what it takes: a join token, or the proof of an epoch."""
+    """The caller has not shown the required credentials: a join token, or the proof of an epoch."""
 
     exit_code = 3
 

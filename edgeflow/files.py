@@ -13,7 +13,7 @@ from edgeflow.errors import CodecError, ConfigError
 
 
 class _Header(msgspec.Struct):
-    """What every JSON file of ours says of itself: its kind and version in one word."""
+    """The field of every edgeflow JSON file: its kind and version in one word."""
 
     format: str
 
@@ -22,10 +22,10 @@ SavedT = TypeVar("SavedT")
 
 
 def read_text(path: Path, what: str) -> str:
-    """Return what a text file in UTF-8 holds; ``what`` it is goes into the message.
+    """Return the content of a UTF-8 text file; ``what`` names the kind of file in errors.
 
     Raises:
-        ConfigError: If it cannot be read, or is no text.
+        ConfigError: If it cannot be read, or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -36,15 +36,15 @@ def read_text(path: Path, what: str) -> str:
 
 
 def read_json(path: Path, kinds: Mapping[str, type[SavedT]], *, what: str) -> SavedT:
-    """Read a JSON file of ours.
+    """Read an edgeflow JSON file.
 
     Args:
-        kinds: Format, as the file's ``format`` names it -> the struct that such a file holds.
+        kinds: Value of the file's ``format`` field -> the struct to decode.
         what: The kind of file, for messages: ``plan``.
 
     Raises:
         ConfigError: If it cannot be read.
-        CodecError: If it is something else, or of another version.
+        CodecError: If it is malformed, or of an unknown kind or version.
     """
     try:
         content = path.read_bytes()
@@ -61,7 +61,7 @@ def read_json(path: Path, kinds: Mapping[str, type[SavedT]], *, what: str) -> Sa
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Translate the operating system's errors while ``path`` is written.
+    """Translate the operating system's errors while the caller writes ``path``.
 
     Raises:
         ConfigError: If it cannot be written.

@@ -52,7 +52,7 @@ def parse_bytes(text: str | float, *, what: str = "size") -> int:
     """Return a number of bytes: ``"4 GiB"`` is 4,294,967,296.
 
     Raises:
-        ConfigError: If the text is no number with a unit of bytes.
+        ConfigError: If the text is not a number, with or without a unit of bytes.
 
     Examples:
         >>> parse_bytes("1.5 MiB")

@@ -1,4 +1,4 @@
-"""What is installed here."""
+"""Versions of installed packages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import metadata
 
 
 def installed_version(package: str = "edgeflow-inference") -> str:
-    """Return a package's version; empty where it is not installed, as edgeflow is not in a source tree.
+    """Return a package's version; empty if it is not installed, as edgeflow in a source tree.
 
     Examples:
         >>> installed_version("no-such-package")

@@ -1,4 +1,4 @@
-"""Reading YAML that people write: plain data, and nothing of it lost."""
+"""Read YAML files as plain data; refuse duplicate keys."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import yaml
 from edgeflow.errors import ConfigError
 from edgeflow.files import read_text
 
-#: Of the key ``<<``, whose mapping gives way to what stands beside it.
+#: Tag of the merge key ``<<``; keys beside it override the merged mapping.
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only, and a key that stands twice is an error: one of the two would be lost."""
+    """Loads plain data only; a duplicate key is an error, since one of its values would be lost."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE]
@@ -29,7 +29,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """Return what a YAML (or JSON) file holds; ``what`` it is goes into the message.
+    """Return the content of a YAML (or JSON) file; ``what`` names the kind of file in errors.
 
     Raises:
         ConfigError: If it cannot be read, is not YAML, or has a key twice; names the file.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,11 +15,14 @@ from edgeflow.cli.deployed import deployed
 from edgeflow.cli.models import load_subject
 from edgeflow.cli.plans import make_plan
 from edgeflow.cli.screen import note, say, waiting
-from edgeflow.cli.workers import Joined, await_workers
+from edgeflow.cli.workers import await_workers
 from edgeflow.cluster.device import Device
 from edgeflow.errors import ConfigError
 from edgeflow.units import parse_seconds
 from edgeflow.versions import installed_version
+
+if TYPE_CHECKING:
+    from edgeflow.worker.registry.joined import JoinedWorkers
 
 
 def serve(
@@ -119,7 +122,7 @@ def serve(
     with waiting("planning"):
         made = make_plan(subject, chosen, strategy=strategy, file=plan)
     with ExitStack() as stack:
-        found: Joined | None = None
+        found: JoinedWorkers | None = None
         if registry is not None or mdns:
             devices = [device.name for device in made.cluster.devices]
             needed = [devices[rank] for rank in made.devices]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,48 +12,13 @@ from edgeflow.errors import WorkerUnreachableError
 if TYPE_CHECKING:
     from edgeflow.net.security import Access
     from edgeflow.worker.registry import Member
-
-
-class Joined:
-    """The workers that have joined.
-
-    Attributes:
-        addresses: Device name -> address, of all workers that have joined, awaited or not.
-    """
-
-    def __init__(self, addresses: dict[str, str]) -> None:
-        self.addresses = addresses
-        self._changed = threading.Condition()
-        self._follow: Callable[[str, str], None] = lambda name, address: None
-
-    def follow(self, use: Callable[[str, str], None]) -> None:
-        """Call ``use`` with name and address of each worker that joins from now on, or joins again."""
-        with self._changed:
-            self._follow = use
-
-    def add(self, name: str, address: str) -> None:
-        with self._changed:
-            self.addresses[name] = address
-            self._changed.notify_all()
-            self._follow(name, address)
-
-    def remove(self, name: str, address: str) -> None:
-        """Remove a worker that has left, unless it has joined again at another address."""
-        with self._changed:
-            if self.addresses.get(name) == address:
-                del self.addresses[name]
-
-    def wait_for(self, devices: Sequence[str], wait_s: float) -> list[str]:
-        """Wait up to ``wait_s`` for all these devices; return those that have not joined."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.addresses.keys() >= set(devices), timeout=wait_s)
-            return [device for device in devices if device not in self.addresses]
+    from edgeflow.worker.registry.joined import JoinedWorkers
 
 
 @contextmanager
 def await_workers(
     devices: Sequence[str], *, registry: str | None, access: Access, wait_s: float, insecure: bool
-) -> Iterator[Joined]:
+) -> Iterator[JoinedWorkers]:
     """Yield the workers once all these devices have joined; the registry stays open until the end.
 
     Args:
@@ -65,9 +29,10 @@ def await_workers(
         WorkerUnreachableError: If a device has not joined within ``wait_s``; the message names it.
     """
     from edgeflow.worker.registry import RegistryServer
+    from edgeflow.worker.registry.joined import JoinedWorkers
     from edgeflow.worker.registry.mdns import MdnsBrowser
 
-    found = Joined({})
+    found = JoinedWorkers({})
 
     def joined(address: str, member: Member) -> None:
         note(f"{member.name} has joined at {address}")

@@ -20,7 +20,7 @@ __all__ = [
     "resolve_executor",
 ]
 
-#: The one of `executor_names` that is the best of those that are installed.
+#: Selects the preferred back end among those installed.
 AUTO: Final = "auto"
 
 #: Back end -> packages that it needs, in the order in which `AUTO` prefers them.
@@ -36,14 +36,14 @@ def executor_names() -> tuple[str, ...]:
 
 
 def available_executors() -> tuple[str, ...]:
-    """Names of the back ends whose packages are installed, the preferred one first."""
+    """Return the names of the installed back ends, in order of preference."""
     return tuple(name for name, packages in _PACKAGES.items() if all(map(_is_installed, packages)))
 
 
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ValueError:  # somebody has put None in its place
+    except ValueError:  # sys.modules maps the name to None
         return False
 
 
@@ -54,7 +54,7 @@ def check_executor(name: str) -> None:
 
 
 def resolve_executor(name: str) -> str:
-    """Return which back end `AUTO` stands for here; any other name stands for itself.
+    """Return the back end that `AUTO` selects here; return any other name unchanged.
 
     Raises:
         ConfigError: If there is no such back end, or its packages are not installed.
@@ -74,17 +74,18 @@ def resolve_executor(name: str) -> str:
 def make_executor(
     name: str = AUTO, *, threads: int | None = None, device: str = "cpu", dtype: str | None = None
 ) -> Executor:
-    """Return a back end.
+    """Return the back end called ``name``, ready to prepare programs.
 
     Args:
         name: One of `executor_names`.
-        threads: Threads that one operator may use, in all of this process; by default left as it is set.
-        device: What computes, by torch's names (``cuda``, ``cuda:1``); all but ``cpu`` is torch's alone.
-        dtype: Float dtype to compute in instead of 32 bits: ``float16`` or ``bfloat16``; the answer is then
-            not one device's any more. torch's alone.
+        threads: Number of threads that one operator may use. With torch it applies to the whole process. None
+            keeps the back end's setting.
+        device: Torch device that computes (``cuda``, ``cuda:1``); only torch supports any but ``cpu``.
+        dtype: Float dtype to compute in instead of float32: ``float16`` or ``bfloat16``, which round the
+            answer accordingly. Only torch supports it.
 
     Raises:
-        ConfigError: If there is no such back end here, or it cannot do what is asked of it.
+        ConfigError: If the back end is unknown or not installed, or does not support an option.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}")

@@ -1,4 +1,4 @@
-"""What every back end offers: prepare a program once, then run its kernels on numbered buffers."""
+"""The protocol of back ends: prepare a program once, then run its kernels on numbered buffers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edgeflow.sharding.region import Region
 #: Weight slices by tensor and region, as `Program.weights` names them.
 Weights = Mapping[tuple[str, Region], Array]
 
-#: What the content of weight slices is called, by the same names; equal hashes mean equal content.
+#: Content hashes of weight slices, by the same keys; equal hashes mean equal content.
 Hashes = Mapping[tuple[str, Region], str]
 
 
 class Runnable(Protocol):
-    """A program, compiled; may be run for many requests, one at a time."""
+    """A compiled program; runs many requests, one at a time."""
 
     def compute(self, instruction_index: int, buffers: dict[int, Array]) -> None:
         """Run the `Compute` at ``instruction_index``: read its input buffers, set its output buffers.
@@ -37,7 +37,8 @@ class Executor(Protocol):
         """Compile a program.
 
         Args:
-            hashes: Of the weights, where they are known: what was compiled with equal ones may be used again.
+            hashes: Content hashes of the weights, if known: kernels compiled earlier with equal hashes may be
+                used again.
 
         Raises:
             UnsupportedOperatorError: If the back end lacks an operator.

@@ -1,4 +1,4 @@
-"""torch as the back end of last resort: loaded when the first kernel needs it, which few programs do."""
+"""torch as the fallback back end, imported only when a kernel needs it; few programs do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeflow.plan.program import Program
 
 
 class LazyTorch:
-    """`TorchExecutor`, made on first use: importing torch takes seconds and a quarter of a gigabyte."""
+    """A `TorchExecutor` created on first use: importing torch takes seconds and a quarter of a gigabyte."""
 
     def __init__(self, *, threads: int | None = None) -> None:
         self._threads = threads

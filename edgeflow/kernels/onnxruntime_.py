@@ -1,7 +1,7 @@
 """The fast back end: onnxruntime, on ONNX graphs that are written directly from a `Compute`'s kernels.
 
-Nothing here needs torch. Where it is installed, it runs the kernels that ONNX has no exact words for; where
-it is not, a program with such a kernel is refused when it is prepared.
+Nothing here needs torch. If torch is installed, it runs the kernels that ONNX cannot express exactly;
+otherwise a program with such a kernel is refused when it is prepared.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class OnnxRuntimeExecutor:
     """Runs kernels with onnxruntime on the CPU.
 
     Args:
-        threads: That one operator may use; None leaves it to onnxruntime, which takes all cores.
-        fallback: Runs kernels that ONNX has no words for; None if a program with one is to be refused.
+        threads: Number of threads that one operator may use; None: onnxruntime's default, all cores.
+        fallback: Runs kernels that ONNX cannot express; None refuses programs with such a kernel.
     """
 
     def __init__(self, *, threads: int | None = None, fallback: Executor | None = None) -> None:
@@ -35,7 +35,7 @@ class OnnxRuntimeExecutor:
 
 
 class _Compiler:
-    """Makes sessions; weights that have a hash are named by it to the cache."""
+    """Creates sessions; passes the hashes of weights to the cache, if they are known."""
 
     def __init__(self, cache: SessionCache, weights: Weights, hashes: Hashes | None) -> None:
         self._cache = cache

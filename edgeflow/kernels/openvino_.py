@@ -1,4 +1,4 @@
-"""The same ONNX graphs, run by OpenVINO: for machines whose processor it knows best."""
+"""A back end that runs the same ONNX graphs with OpenVINO, for processors on which it is faster."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from edgeflow.plan.program import Program
 
 
 class OpenVinoExecutor:
-    """Runs kernels with OpenVINO on the CPU, floats in the dtypes that the program says.
+    """Runs kernels with OpenVINO on the CPU, floats in the program's own dtypes.
 
     Args:
-        threads: That one operator may use; None leaves it to OpenVINO, which takes all cores.
-        fallback: Runs kernels that ONNX or OpenVINO has no words for; None if a program with one is to be
-            refused.
+        threads: Number of threads that one operator may use; None: OpenVINO's default, all cores.
+        fallback: Runs kernels that ONNX cannot express or OpenVINO cannot run; None refuses programs with
+            such a kernel.
     """
 
     def __init__(self, *, threads: int | None = None, fallback: Executor | None = None) -> None:
         self._core = ov.Core()
-        # Processors with 16-bit units are given floats of 32 bits as 16 unless that is forbidden.
+        # On processors with 16-bit units OpenVINO computes float32 in 16 bits unless that is forbidden.
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -50,7 +50,7 @@ class OpenVinoExecutor:
         for item in model.graph.initializer:
             array = graph.weights.get(item.name)
             if array is not None:
-                # OpenVINO takes weights inside the model only.
+                # OpenVINO accepts weights only inside the model.
                 item.ClearField("external_data")
                 item.data_location = TensorProto.DEFAULT
                 item.raw_data = np.asarray(array, order="C").tobytes()

@@ -1,4 +1,4 @@
-"""torch's number of threads is a setting of the process; code that changes it restores it."""
+"""Restore torch's number of threads, which is one setting for the whole process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def threads_restored() -> Iterator[None]:
-    """Put the number of torch's threads back as it was, where torch is loaded."""
+    """Restore torch's number of threads at the end, if torch is loaded at the start."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch is not None else 0
     try:

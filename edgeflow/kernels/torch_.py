@@ -1,4 +1,4 @@
-"""The reference back end: every step is the ATen call that it names."""
+"""The reference back end: every step calls the ATen operator that it names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeflow.sharding.region import Region
 
 #: Tensors alive inside one Compute, by name.
 _Env = dict[str, torch.Tensor]
-#: Makes one argument of a call out of the environment and the results of earlier steps.
+#: Returns one argument of a call, given the environment and the results of earlier steps.
 _Getter = Callable[[_Env, list[Any]], Any]
 
 
@@ -27,12 +27,12 @@ class TorchExecutor:
     """Runs kernels with torch.
 
     Args:
-        threads: That one operator may use, in all of this process; by default left as it is set.
-        device: What computes; frames and buffers stay in the memory of the host.
-        dtype: Compute floats of 32 bits in this dtype instead; what leaves a `Compute` has 32 again.
+        threads: Number of threads that one operator may use, in the whole process; None keeps the setting.
+        device: Torch device that computes; frames and buffers stay in the host's memory.
+        dtype: Dtype in which float32 is computed; the outputs of a `Compute` are float32 again.
 
     Raises:
-        ConfigError: If there is no such device here, or no such dtype.
+        ConfigError: If the device cannot be used, or the dtype is unknown.
     """
 
     def __init__(self, *, threads: int | None = None, device: str = "cpu", dtype: str | None = None) -> None:
@@ -52,9 +52,9 @@ class TorchExecutor:
 
 
 def _conv_weights(program: Program) -> set[tuple[str, Region]]:
-    """Weights of convolutions of images. Put with the channels last, they make maps with the channels last.
+    """Return the weights of 2-D convolutions. In channels-last format they produce channels-last maps.
 
-    That was faster wherever it was measured, never slower (torch 2.13 on one thread of a Zen core, batch 1):
+    This was faster in every measurement (torch 2.13 on one thread of a Zen core, batch 1):
     ResNet-50 3 %, openworld-base 9 %, MobileNetV2 15 %, VGG-16 20 %.
     """
     return {
@@ -70,14 +70,14 @@ def _conv_weights(program: Program) -> set[tuple[str, Region]]:
 
 
 class Place(NamedTuple):
-    """Where tensors are computed with, and in which dtype what is of 32 bits."""
+    """The device that computes, and the dtype in which it computes float32 (None: float32 itself)."""
 
     device: torch.device
     dtype: torch.dtype | None
 
     @classmethod
     def of(cls, device: str, dtype: str | None) -> Place:
-        """Check what somebody asked for; see `TorchExecutor`."""
+        """Return the checked place; see `TorchExecutor`."""
         try:
             chosen = torch.device(device)
             torch.empty(1, device=chosen)
@@ -93,7 +93,7 @@ class Place(NamedTuple):
         return self.device.type == "cpu" and self.dtype is None
 
     def bring(self, array: Array) -> torch.Tensor:
-        """An array as a tensor here."""
+        """Return an array as a tensor on this device."""
         tensor: torch.Tensor = to_torch(array)
         if self.is_host:
             return tensor
@@ -101,10 +101,10 @@ class Place(NamedTuple):
         return tensor.to(self.device, self.dtype if is_single else None)
 
     def take(self, tensor: torch.Tensor, dtype: str) -> Array:
-        """A tensor as an array, in the dtype that the program says."""
+        """Return a tensor as an array of the program's dtype."""
         if not self.is_host and tensor.dtype == self.dtype and dtype == "float32":
             tensor = tensor.to(torch.float32)
-        # The host's own view; a copy only from another memory.
+        # On the host this is a view; only another memory is copied.
         return to_array(tensor)
 
 
@@ -114,7 +114,7 @@ _COMPUTE_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.
 
 
 class TorchRunnable:
-    """A program whose calls are resolved and whose slices are computed."""
+    """A program with its ATen overloads resolved and its slice indices precomputed."""
 
     def __init__(
         self, program: Program, weights: Mapping[tuple[str, Region], torch.Tensor], place: Place
@@ -143,7 +143,7 @@ class _Compiled:
         self._dtypes = {name: program.buffers[buffer].dtype for name, buffer in instruction.outputs}
         self._outputs = instruction.outputs
         made = {name: _made_region(instruction, name) for name, _ in instruction.outputs}
-        #: For each result: its place in the computed tensor, and whether it is the whole of that.
+        #: For each output: its slices in the computed tensor, and whether it is the whole tensor.
         self._kept = [
             (region.slices(made[name]), region == made[name])
             for name, buffer in instruction.outputs
@@ -177,7 +177,7 @@ class _Compiled:
             for name in dead:
                 env.pop(name, None)
         for (name, buffer), (where, is_all) in zip(self._outputs, self._kept, strict=True):
-            # A part is copied, so that the rest does not stay in memory with it.
+            # Copy a part, since a view would keep the whole tensor in memory.
             kept = env[name] if is_all else env[name][where].clone()
             buffers[buffer] = self._place.take(kept, self._dtypes[name])
 
@@ -196,7 +196,7 @@ def _compile_step(
     weights: Mapping[tuple[str, Region], torch.Tensor],
     place: Place,
 ) -> Callable[[_Env, list[Any]], Any]:
-    # A view of a map that has its channels last may need a copy, which `reshape` makes.
+    # A view of a channels-last map may need a copy, which `reshape` makes.
     function = overload(_COPYING.get(step.target, step.target))
     arguments = [
         ("shape" if name == "size" and step.target in _COPYING else name, value)
@@ -204,7 +204,7 @@ def _compile_step(
     ]
     getters = [(name, _getter(value, regions, weights, place)) for name, value in arguments]
     if place.device.type != "cpu" and any(a.name == "device" for a in function._schema.arguments):
-        # What makes a tensor out of nothing makes it in the host's memory, if it is not told otherwise.
+        # Factory operators allocate in the host's memory unless they are given a device.
         getters = [item for item in getters if item[0] != "device"]
         getters.append(("device", lambda env, results: place.device))
 

@@ -1,1 +1,1 @@
-"""Models as people name them, captured, with inputs and a reference answer."""
+"""Resolve the MODEL argument to a captured graph with inputs and a reference answer."""

@@ -1,4 +1,4 @@
-"""Random inputs of a graph, and what it answers to them without a plan."""
+"""Random inputs for a graph, and the graph's own answer without a plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeflow.graph.ir import NUMPY_DTYPES, Array, ModelGraph, Structure, Tensor
 
 
 def run_graph(graph: ModelGraph, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Return what a graph answers, its operators run whole, one after the other."""
+    """Return the answer of a graph whose operators run whole, one after the other."""
     from edgeflow.graph.aten import evaluate_graph
     from edgeflow.graph.structure import flatten_inputs, unflatten_outputs
 
@@ -19,9 +19,9 @@ def run_graph(graph: ModelGraph, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def random_inputs(graph: ModelGraph, *, seed: int) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Return inputs of the right shapes: normal numbers where they are real, zeros where they are not.
+    """Return inputs of the right shapes: normally distributed floats, integers 0, booleans True.
 
-    Integers may be indices, and zero is one that every table has.
+    Integers may be indices, and 0 is a valid index of every table.
     """
     rng = np.random.default_rng(seed)
     leaves = iter([_random(graph.specs[name], rng) for name in graph.inputs])

@@ -1,4 +1,4 @@
-"""What the MODEL argument means: a saved graph, an ONNX file, a factory in a module, or a reference model."""
+"""Resolve the MODEL argument: a saved graph, an ONNX file, a factory in a module, or a reference model."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from edgeflow.graph.batch import Batch
 
-#: Shows that something of unknown length runs: ``with waiting("capturing mlp"): ...``.
+#: Shows that a step of unknown duration runs: ``with waiting("capturing mlp"): ...``.
 Waiting = Callable[[str], AbstractContextManager[None]]
 
-#: What made the reference answer if neither a module nor ONNX Runtime can.
+#: The source of a reference answer when neither a module nor ONNX Runtime is available.
 _GRAPH: Final = "the graph, its operators run whole, one after the other"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What one device answers without a plan, and what made the answer."""
+    """The answer of one device without a plan, and its source."""
 
     answer: Any
     by: str
@@ -36,17 +36,17 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A model with something to run it on.
+    """A captured model with inputs and a reference answer.
 
     Attributes:
-        name: As it was asked for.
-        graph: Captured.
+        name: Name of the model, or of its file without the folder.
+        graph: The captured graph.
         args: Positional inputs of one request.
         kwargs: Keyword inputs of one request.
         reference: Returns what one device answers to them, without a plan: the module's own output; for an
             ONNX file that of ONNX Runtime, if it is installed and takes the file; else that of the graph's
             operators one after the other.
-        batch: Captures the model again, for that many requests at once; see `edgeflow.capture_batch`.
+        batch: Captures the model again for a number of requests at once; see `edgeflow.capture_batch`.
     """
 
     name: str
@@ -72,12 +72,12 @@ def load_subject(
 
     Args:
         model: A path, ``package.module:factory``, or a name.
-        seed: Of random inputs, for a saved graph or an ONNX file.
-        input_shapes: Of the inputs that an ONNX file leaves open.
-        waiting: Entered around each step that takes long, with a few words about it.
+        seed: Seed of random inputs, for a saved graph or an ONNX file.
+        input_shapes: Shapes of the inputs whose shapes an ONNX file leaves open.
+        waiting: Context entered around each long step, with a description.
 
     Raises:
-        ConfigError: If it names nothing, or the factory fails or returns something else.
+        ConfigError: If no such model exists, or the factory fails or returns something else.
         GraphError: If the model cannot be captured.
     """
     if model.lower().endswith(".onnx"):
@@ -122,7 +122,7 @@ def _from_factory(text: str, waiting: Waiting) -> tuple[torch.nn.Module, tuple[A
         except EdgeflowError:
             raise
         except Exception as error:
-            # An error of the user's code is for the user to mend; --debug shows the traceback.
+            # Errors in the user's code are reported as such; --debug shows the traceback.
             raise ConfigError(f"{text} failed: {type(error).__name__}: {error}") from error
     return _checked(made, text)
 
@@ -203,12 +203,12 @@ def _from_onnx(
     args, kwargs = random_inputs(graph, seed=seed)
 
     def reference() -> Reference:
-        """ONNX Runtime is what one device would run the file with, whatever edgeflow reads in it."""
+        """Run the file with ONNX Runtime, independently of edgeflow's capture, where that is possible."""
         try:
             return _onnxruntime(path, dict(zip(graph.inputs, args, strict=True)))
         except ImportError:
             why = "onnxruntime is not installed"
-        except Exception as error:  # its classes are those of its C++ side
+        except Exception as error:  # onnxruntime's exceptions have no common Python base
             why = f"ONNX Runtime cannot run the file: {str(error).strip().splitlines()[0][:200]}"
         return Reference(answer=run_graph(graph, args, kwargs), by=f"{_GRAPH} ({why})")
 
@@ -235,9 +235,9 @@ def _onnxruntime(path: str, inputs: Mapping[str, Array]) -> Reference:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised, too
-    # What the file says, not what may replace it: optimised, it puts integer kernels where a quantised model
-    # spells out its rounding, which moved a small ViT by 3e-2 of its largest value.
+    options.log_severity_level = 4  # errors are raised as well
+    # Run the file's own operators: optimisation replaces the explicit rounding of a quantised model by
+    # integer kernels, which moved a small ViT by 3e-2 of its largest value.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_outputs()]

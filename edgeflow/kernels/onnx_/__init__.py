@@ -1,10 +1,10 @@
-"""The direct road from kernels to ONNX: no exporter, no torch.
+"""Translate kernels to ONNX directly, without an exporter and without torch.
 
-values      what emitters pass around; torch's rules of which dtype comes out
+values      values that emitters read and return; torch's type promotion
 graph       an ONNX graph under construction
-ops/        what each ATen call is in ONNX, one file a family
-emit        kernels, one after the other, into a graph
-segments    a `Compute` as ONNX graphs and, between them, what another back end must run
-session     a graph in onnxruntime
+ops/        emitters: the translation of each ATen call, one file per family
+emit        adds kernels to a graph, one after the other
+segments    splits a `Compute` into ONNX graphs and kernels that another back end must run
+session     a graph loaded by onnxruntime
 runnable    a program of such segments
 """

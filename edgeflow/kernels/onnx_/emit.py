@@ -1,4 +1,4 @@
-"""From kernels to an ONNX graph: arguments are resolved, emitters say each step, results are checked."""
+"""Add kernels to an ONNX graph: resolve arguments, call an emitter for each step, check result shapes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edgeflow.plan.program import Kernel
 from edgeflow.sharding.cut import Literal, Result, Slice, Step
 from edgeflow.sharding.region import Region
 
-#: What a step returns; None stands for an output that nobody reads and the emitter left out.
+#: Results of a step; None is an output that is never read and that the emitter left out.
 Results = Value | tuple[Value | None, ...]
 
 
 class Arguments(Mapping[str, Any]):
-    """Arguments of a call by name, resolved: tensors are `Value`s, dtypes `Dtype`s, lists tuples."""
+    """Resolved arguments of a call, by name: tensors are `Value`s, dtypes `Dtype`s, lists tuples."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -37,14 +37,14 @@ class Arguments(Mapping[str, Any]):
         return len(self._values)
 
     def tensor(self, name: str) -> Value:
-        """An argument that must be a tensor.
+        """Return an argument that must be a tensor.
 
         Raises:
-            CannotEmit: If it is none.
+            CannotEmit: If it is not a tensor.
         """
         value = self._values[name]
         if not isinstance(value, Value):
-            raise CannotEmit(f"{name} is {value!r}, no tensor")
+            raise CannotEmit(f"{name} is {value!r}, not a tensor")
         return value
 
     def optional(self, name: str) -> Value | None:
@@ -52,12 +52,12 @@ class Arguments(Mapping[str, Any]):
         return None if value is None else self.tensor(name)
 
     def dtype(self, name: str = "dtype") -> str | None:
-        """An argument that names a dtype, or None."""
+        """Return the dtype that an argument names; None if it names no dtype."""
         value = self._values.get(name)
         return value.name if isinstance(value, Dtype) else None
 
     def ints(self, name: str, count: int | None = None) -> tuple[int, ...]:
-        """A list of integers; a single one, and one in a list, stand for ``count`` of them."""
+        """Return a list of integers; a single integer, or a list of one, is repeated ``count`` times."""
         value = self._values.get(name)
         if isinstance(value, int):
             value = (value,)
@@ -70,17 +70,17 @@ Emitter = Callable[[Graph, Arguments], Results]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A tensor that has been computed: its region, and the value that holds it."""
+    """A tensor available in the graph: the region that exists, and the value that holds it."""
 
     region: Region
     value: Value
 
 
 class KernelEmitter:
-    """Says kernels in one graph, in order.
+    """Adds kernels to one graph, in order.
 
     Args:
-        emitters: Of targets, by `name.overload` or by `name` for all overloads.
+        emitters: Emitters by `name.overload`, or by `name` for all overloads.
     """
 
     def __init__(self, graph: Graph, weights: Weights, emitters: Mapping[str, Emitter]) -> None:
@@ -94,7 +94,7 @@ class KernelEmitter:
         """Add one kernel.
 
         Raises:
-            CannotEmit: If a step has no exact words in ONNX; the graph is then as it was.
+            CannotEmit: If ONNX cannot express a step exactly; the graph is then as it was.
             KeyError: If a weight slice is missing.
         """
         mark = self.graph.mark()
@@ -118,7 +118,7 @@ class KernelEmitter:
         self.made.update(found)
 
     def take(self, name: str, region: Region) -> Value:
-        """A region of a tensor that was made."""
+        """Return a region of a tensor that the graph holds."""
         held = self.made[name]
         where = region.slices(held.region)
         starts = [part.start for part in where]
@@ -127,7 +127,7 @@ class KernelEmitter:
     def _step(self, step: Step, results: Sequence[Results]) -> Results:
         namespace, name, overload = (*step.target.split("."), "", "", "")[:3]
         if namespace != "aten":
-            raise CannotEmit(f"{step.target} is not ATen's")
+            raise CannotEmit(f"{step.target} is not an ATen operator")
         emitter = self._emitters.get(f"{name}.{overload}") or self._emitters.get(name)
         if emitter is None:
             raise CannotEmit(f"no emitter for {step.target}")
@@ -138,11 +138,11 @@ class KernelEmitter:
                 return emitter(self.graph, Arguments(values))
             return self._widened(emitter, values, half)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # Arguments that do not fit each other: torch says best what is wrong with them.
+            # Arguments that do not fit each other: torch's own error explains them best.
             raise CannotEmit(f"{type(error).__name__}: {error}") from error
 
     def _widened(self, emitter: Emitter, values: Mapping[str, Any], half: str) -> Results:
-        """Halves are computed in 32 bits and rounded after each call, as torch does on a CPU."""
+        """Compute 16-bit floats in 32 bits and round after each call, as torch does on a CPU."""
 
         def widen(value: Any) -> Any:
             if isinstance(value, tuple) and not isinstance(value, Value | Dtype):
@@ -190,11 +190,15 @@ def _symbol(symbol: Symbol) -> Any:
         if symbol.value not in NUMPY_DTYPES:
             raise CannotEmit(f"no dtype {symbol.value}")
         return Dtype(symbol.value)
-    return None  # devices, layouts and formats of memory are the back end's own
+    return None  # devices, layouts and memory formats are the back end's choice
 
 
 def _half(values: Any) -> str | None:
-    """The 16-bit dtype of the float operands, if that is what they all have."""
+    """Return the 16-bit dtype of the float operands; None if none of them has 16 bits.
+
+    Raises:
+        CannotEmit: If a 16-bit operand is combined with another float dtype.
+    """
     found: set[str] = set()
     for value in values:
         items = [value] if isinstance(value, Value) else value if isinstance(value, tuple) else []
@@ -206,7 +210,7 @@ def _half(values: Any) -> str | None:
     return found.pop()
 
 
-#: Operators that move elements or name the dtype of what they make: there is nothing to round.
+#: Operators that move elements or name the dtype of their result: there is nothing to round.
 _MOVES: Final = frozenset(
     """
     view reshape _unsafe_view flatten unflatten unsqueeze squeeze permute transpose t mT expand slice select

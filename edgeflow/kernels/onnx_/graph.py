@@ -1,7 +1,7 @@
 """An ONNX graph under construction: nodes, small constants, weights by reference; every shape is known.
 
-Emitters say what a step does in the words of this class. Each method returns the value that it makes, with
-its shape and dtype, so that a step's result can be compared with what the program says comes out.
+Emitters build steps from the methods of this class. Each method returns the value that it adds, with its
+shape and dtype, so that a step's result can be compared with the shape that the program expects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeflow.kernels.onnx_.values import (
     result_dtype,
 )
 
-#: 20 has `Gelu`; onnxruntime knows it since 1.17. The next one that we would use has nothing for us.
+#: Opset 20 adds `Gelu`; onnxruntime supports it since 1.17. Later opsets add nothing that we would use.
 OPSET: Final = 20
 _IR_VERSION: Final = 9
 #: Operators that onnxruntime adds.
@@ -41,7 +41,7 @@ class _Live(NamedTuple):
 
 
 class Graph:
-    """Grows by emitters' calls; `mark` and `rollback` take back what a step that failed has left."""
+    """A graph that emitters extend; `rollback` to a `mark` removes the nodes that a failed step has added."""
 
     def __init__(self) -> None:
         self._nodes: list[NodeProto] = []
@@ -53,7 +53,7 @@ class Graph:
         self._outputs: list[Value] = []
         self._found: _Live | None = None
 
-    # What goes in and out.
+    # Inputs, outputs, weights and constants.
 
     def input(self, shape: tuple[int, ...], dtype: str) -> Value:
         value = Value(f"x{len(self._inputs)}", shape, dtype)
@@ -61,10 +61,10 @@ class Graph:
         return value
 
     def output(self, value: Value) -> None:
-        """Hand a value out; an input, a constant and what is out already get another name.
+        """Add an output. An input, a constant, or a value that is an output already gets another name.
 
-        What a node made keeps its own. onnxruntime 1.32 takes the ``Identity`` of a value away and then, when
-        it fuses a ``Pad`` of the same value into a convolution, looks for a name that is gone.
+        A node's result keeps its own name: onnxruntime 1.32 removes the ``Identity`` of a value and then,
+        when it fuses a ``Pad`` of the same value into a convolution, looks for the removed name.
         """
         if any(value.name in node.output for node in self._nodes) and value not in self._outputs:
             self._outputs.append(value)
@@ -74,13 +74,13 @@ class Graph:
         self._outputs.append(Value(name, value.shape, value.dtype))
 
     def weight(self, array: Array) -> Value:
-        """A constant that stays where it is in memory."""
+        """Add a constant that is not copied: the model refers to the array."""
         name = f"w{len(self._weights)}"
         self._weights[name] = array
         return Value(name, array.shape, dtype_name(array.dtype))
 
     def constant(self, data: Any, dtype: str | None = None) -> Value:
-        """A small constant; equal ones are one."""
+        """Return a small constant; equal constants are stored once."""
         array = np.asarray(data, dtype=None if dtype is None else NUMPY_DTYPES[dtype])
         key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self._constants:
@@ -90,7 +90,7 @@ class Graph:
         return self._constants[key]
 
     def known(self, value: Value) -> Array | None:
-        """The content of a constant or a weight; None of what is computed."""
+        """Return the content of a constant or a weight; None for a computed value."""
         array = self._arrays.get(value.name)
         return self._weights.get(value.name) if array is None else array
 
@@ -106,7 +106,7 @@ class Graph:
 
     @property
     def inputs(self) -> tuple[Value, ...]:
-        """Inputs that an output depends on."""
+        """Return the inputs that an output depends on."""
         return tuple(value for value in self._inputs if value.name in self._live().read)
 
     @property
@@ -115,12 +115,12 @@ class Graph:
 
     @property
     def weights(self) -> dict[str, Array]:
-        """Weights that an output depends on, by their name in the model."""
+        """Return the weights that an output depends on, by their name in the model."""
         read = self._live().read
         return {name: array for name, array in self._weights.items() if name in read}
 
     def model(self) -> ModelProto:
-        """Return the model; weights are external data, given when a session is made."""
+        """Return the model; weights are external data, which the caller supplies to the session."""
         live = self._live()
         initializers = [_inline(name, array) for name, array in self._arrays.items() if name in live.read] + [
             _external(name, array) for name, array in self.weights.items()
@@ -138,7 +138,7 @@ class Graph:
         )
 
     def _live(self) -> _Live:
-        """What the outputs depend on; asked for when nothing is added any more."""
+        """Return the nodes and names that the outputs depend on; found again after nodes were added."""
         if self._found is None or self._found.num_nodes != len(self._nodes):
             wanted = {value.name for value in self._outputs}
             nodes = []
@@ -161,7 +161,7 @@ class Graph:
         domain: str = "",
         **attributes: Any,
     ) -> Value:
-        """Add a node of one output; its shape and dtype are the caller's knowledge."""
+        """Add a node of one output, of the shape and dtype that the caller states."""
         return self.nodes(op, inputs, [(shape, dtype)], domain=domain, **attributes)[0]
 
     def nodes(
@@ -198,7 +198,7 @@ class Graph:
         return self.node("Cast", [x], x.shape, dtype, to=ONNX_DTYPES[dtype])
 
     def of(self, operand: Operand, dtype: str) -> Value:
-        """An operand as a value of this dtype."""
+        """Return an operand as a value of this dtype."""
         if isinstance(operand, Value):
             return self.cast(operand, dtype)
         return self.constant(operand, dtype)
@@ -207,7 +207,7 @@ class Graph:
         return self.node(op, [x], x.shape, dtype or x.dtype, **attributes)
 
     def binary(self, op: str, a: Operand, b: Operand, *, dtype: str | None = None) -> Value:
-        """An operation with broadcasting on operands of one dtype; by default what torch promotes them to."""
+        """Add a broadcasting operation; operands are cast to one dtype, by default torch's promotion."""
         dtype = dtype or result_dtype(a, b)
         left, right = self.of(a, dtype), self.of(b, dtype)
         return self.node(op, [left, right], broadcast_shapes(left.shape, right.shape), dtype)
@@ -283,7 +283,7 @@ class Graph:
         return self.node("Concat", parts, tuple(shape), parts[0].dtype, axis=dim)
 
     def gather(self, x: Value, index: Value, dim: int) -> Value:
-        """Entries of one dim at places ``index`` of any shape; negative ones count from the end."""
+        """Take the entries of one dim at ``index``, of any shape; negative indices count from the end."""
         shape = (*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
         return self.node("Gather", [x, index], shape, x.dtype, axis=dim)
 
@@ -317,7 +317,7 @@ class Graph:
         return self.node(op, [x, self.ints(*dims)], shape, x.dtype, keepdims=int(keep))
 
     def matmul(self, a: Value, b: Value, *, transpose_b: bool = False, alpha: float = 1.0) -> Value:
-        """``alpha a @ b`` or ``alpha a @ b^T``, batches broadcasting; both have two dims or more."""
+        """Add ``alpha a @ b`` or ``alpha a @ b^T``, with broadcast batches; both have two dims or more."""
         rows, columns = a.shape[-2], b.shape[-2] if transpose_b else b.shape[-1]
         shape = (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns)
         if not transpose_b and alpha == 1.0:
@@ -328,7 +328,7 @@ class Graph:
 
 
 def _check_single(op: str, attributes: Mapping[str, Any]) -> None:
-    """Attributes are floats of 32 bits; what is computed in 64 must not lose digits there."""
+    """Refuse float64 operations with an attribute that float32, ONNX's type for it, would round."""
     for key, value in attributes.items():
         if isinstance(value, float) and float(np.float32(value)) != value:
             raise CannotEmit(f"{op} in 64 bits takes {key} in 32, and {value} is none")

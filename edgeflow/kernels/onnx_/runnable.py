@@ -1,4 +1,4 @@
-"""A program whose kernels are ONNX graphs, for any runtime that runs them."""
+"""A program whose kernels are ONNX graphs, for any back end that runs ONNX."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from edgeflow.plan.program import Compute, Program
 def prepare(
     program: Program, weights: Weights, compile: Compile, *, fallback: Executor | None, name: str
 ) -> OnnxRunnable:
-    """Make every `Compute` of a program ready.
+    """Compile every `Compute` of a program.
 
     Args:
-        fallback: Runs kernels that ONNX has no words for; None if a program with one is to be refused.
-        name: Of the back end, for messages.
+        fallback: Runs kernels that ONNX cannot express; None refuses programs with such a kernel.
+        name: Name of the back end, for messages.
 
     Raises:
-        UnsupportedOperatorError: If a kernel has no words and there is no fallback.
+        UnsupportedOperatorError: If ONNX cannot express a kernel and there is no fallback.
         KeyError: If a weight slice is missing.
     """
     return OnnxRunnable(
@@ -45,7 +45,7 @@ def prepare(
 
 
 class OnnxRunnable:
-    """A program whose kernels are sessions."""
+    """A program compiled to segments."""
 
     def __init__(self, computes: Mapping[int, _Compiled]) -> None:
         self._computes = computes
@@ -55,12 +55,12 @@ class OnnxRunnable:
 
     @property
     def models(self) -> tuple[Compiled, ...]:
-        """The models that it runs; equal kernels on equal weights may share one."""
+        """Return the models that it runs; equal kernels on equal weights may share one."""
         return tuple(model for compiled in self._computes.values() for model in compiled.models)
 
     @property
     def other_operators(self) -> tuple[str, ...]:
-        """Names of the operators that another back end runs."""
+        """Return the names of the operators that the fallback runs."""
         return tuple(name for compiled in self._computes.values() for name in compiled.other_operators)
 
 
@@ -70,7 +70,7 @@ class _Compiled:
         self._segments = segments
         self._instruction = instruction
         made = {name: region for kernel in instruction.kernels for name, region in kernel.outputs if name}
-        #: For each result: its place in the computed tensor, or None if it is the whole of that.
+        #: For each output: its slices in the computed tensor, or None if it is the whole tensor.
         self._kept = [
             (name, buffer, None if region == made[name] else region.slices(made[name]))
             for name, buffer in instruction.outputs
@@ -91,5 +91,5 @@ class _Compiled:
         for segment in self._segments:
             segment.run(env)
         for name, buffer, where in self._kept:
-            # A part is copied, so that the rest does not stay in memory with it.
+            # Copy a part, since a view would keep the whole tensor in memory.
             buffers[buffer] = env[name] if where is None else env[name][where].copy()

@@ -1,4 +1,4 @@
-"""A `Compute` as a chain of segments: kernels that ONNX has words for, and those that torch must run."""
+"""Split a `Compute` into a chain of segments: ONNX graphs, and kernels that the fallback must run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Env = dict[str, Array]
 
 
 class Held(NamedTuple):
-    """What is known of a tensor before it is computed."""
+    """Region and dtype of a tensor, known before it is computed."""
 
     region: Region
     dtype: str
@@ -37,7 +37,7 @@ class Segment(Protocol):
     """A part of a `Compute`."""
 
     def run(self, env: Env) -> None:
-        """Read tensors, set tensors."""
+        """Read input tensors from ``env`` and set output tensors there."""
         ...
 
 
@@ -47,13 +47,13 @@ class Compiled(Protocol):
     def run(self, arrays: Sequence[Array]) -> list[Array]: ...
 
 
-#: Makes a graph ready to run.
+#: Compiles a graph.
 Compile = Callable[[Graph], Compiled]
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxSegment:
-    """Kernels as one ONNX graph."""
+    """Kernels that run as one ONNX graph."""
 
     compiled: Compiled
     inputs: tuple[str, ...]
@@ -84,8 +84,8 @@ class Splitter:
     """Splits one `Compute`.
 
     Attributes:
-        fallback: Runs what ONNX has no words for; None if there is nothing that could.
-        refused: Positions of kernels that turned out to have no words.
+        fallback: Runs kernels that ONNX cannot express; None if there is no such back end.
+        refused: Position of each kernel that ONNX cannot express -> the reason.
     """
 
     instruction: Compute
@@ -100,14 +100,14 @@ class Splitter:
         """Compile every segment.
 
         Raises:
-            UnsupportedOperatorError: If a kernel has no words and there is no fallback.
+            UnsupportedOperatorError: If ONNX cannot express a kernel and there is no fallback.
             KeyError: If a weight slice is missing.
         """
         while True:
             try:
                 return self._attempt()
             except _Refused as refusal:
-                # The model as a whole was refused: which kernels are to blame, each alone says.
+                # The model was refused as a whole: compile each kernel alone to find those to blame.
                 found = {
                     index: error
                     for index in refusal.positions
@@ -144,7 +144,7 @@ class Splitter:
     def _emitted(
         self, index: int, emitter: KernelEmitter, held: Mapping[str, Held], inputs: dict[str, Made]
     ) -> bool:
-        """Add one kernel to a graph, if it can be said."""
+        """Add one kernel to a graph; return whether ONNX can express it."""
         if index in self.refused:
             return False
         kernel = self.instruction.kernels[index]
@@ -190,7 +190,7 @@ class Splitter:
         return OnnxSegment(compiled, tuple(names[value.name] for value in graph.inputs), outputs)
 
     def _alone(self, index: int, held: Mapping[str, Held]) -> CannotEmit | None:
-        """Compile one kernel; return why that cannot be done, if it cannot."""
+        """Compile one kernel alone; return the error if it is refused."""
         kernel = self.instruction.kernels[index]
         graph = Graph()
         emitter = KernelEmitter(graph, self.weights, EMITTERS)
@@ -221,7 +221,7 @@ class Splitter:
             inputs=tuple((name, index) for index, name in enumerate(inputs)),
             outputs=tuple((name, len(inputs) + index) for index, name in enumerate(outputs)),
         )
-        # The dtype of the result is known only when it has been computed, and nothing reads it from here.
+        # The outputs' dtypes are not known until the kernels run; the fallback does not need them.
         buffers = [Buffer(name, held[name].region, held[name].dtype) for name in inputs]
         buffers += [Buffer(name, made[name], "float32") for name in outputs]
         program = Program(rank=0, instructions=(compute,), buffers=tuple(buffers))
@@ -229,14 +229,14 @@ class Splitter:
         weights = {key: self.weights[key] for key in slices if key[0] not in made and key[0] not in held}
         runnable = self.fallback.prepare(program, weights)
         segment = OtherSegment(runnable, inputs, outputs, tuple(kernel.operator for kernel in kernels))
-        # Zeros are places that exist, and numbers that can be computed with.
+        # Run once to learn the outputs' dtypes. Zeros are valid as indices and as numbers.
         env = {name: np.zeros(held[name].region.shape, NUMPY_DTYPES[held[name].dtype]) for name in inputs}
         segment.run(env)
         held.update({name: Held(made[name], dtype_name(env[name].dtype)) for name in outputs})
         return segment
 
     def _leaving(self, positions: range) -> tuple[str, ...]:
-        """Tensors made at these positions that somebody reads later."""
+        """Return the tensors made at these positions that are read later."""
         kernels = self.instruction.kernels
         later = {name for kernel in kernels[positions.stop :] for name in _read(kernel)}
         later |= {name for name, _ in self.instruction.outputs}
@@ -245,7 +245,7 @@ class Splitter:
 
 
 class _Refused(Exception):
-    """A segment's model was refused as a whole."""
+    """The back end refused a segment's model as a whole."""
 
     def __init__(self, error: CannotEmit, positions: range, held: Mapping[str, Held]) -> None:
         super().__init__(str(error))

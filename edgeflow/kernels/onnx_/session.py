@@ -1,4 +1,4 @@
-"""One ONNX model, loaded by onnxruntime with its weights where they are, run on numpy arrays in place."""
+"""Run one ONNX model with onnxruntime, without copying contiguous weights, inputs or outputs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from edgeflow.graph.ir import NUMPY_DTYPES, Array
 from edgeflow.kernels.onnx_.graph import Graph
 from edgeflow.kernels.onnx_.values import ONNX_DTYPES, CannotEmit
 
-#: What onnxruntime says of a model that holds something it has no kernel for.
+#: Errors that onnxruntime raises for a model that it cannot run.
 _REFUSALS: Final = (errors.NotImplemented, errors.InvalidGraph, errors.Fail)
 
-#: Rewritings that cost time: a fused SkipLayerNormalization took four times as long as the sum and the
-#: norm that it stands for (onnxruntime 1.32, BERT-base of 128 tokens, one thread of a Zen core).
+#: Optimisations that cost time: a fused SkipLayerNormalization took four times as long as the sum and the
+#: norm that it replaces (onnxruntime 1.32, BERT-base of 128 tokens, one thread of a Zen core).
 _DISABLED: Final = ("SkipLayerNormFusion",)
 
 
@@ -28,17 +28,17 @@ class Session:
     """A model that is ready to run.
 
     Args:
-        threads: That one operator may use; None leaves it to onnxruntime, which takes all cores.
+        threads: Number of threads that one operator may use; None: onnxruntime's default, all cores.
 
     Raises:
-        CannotEmit: If onnxruntime lacks something in it, for example an operator for a dtype.
+        CannotEmit: If onnxruntime cannot run the model, for example lacks an operator for a dtype.
     """
 
     def __init__(self, graph: Graph, *, threads: int | None, model: bytes | None = None) -> None:
         self.inputs = graph.inputs
         self.outputs = graph.outputs
         options = _options(threads)
-        # onnxruntime reads the weights where they are, so they must stay as long as the session.
+        # onnxruntime reads the weights from these arrays, so they must live as long as the session.
         self._weights = {name: np.asarray(array, order="C") for name, array in graph.weights.items()}
         if self._weights:
             values = [_shared(array) for array in self._weights.values()]
@@ -56,7 +56,7 @@ class Session:
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Run on inputs in the model's order; the outputs are new arrays."""
         binding = self._session.io_binding()
-        # A copy, where one was needed, must live until the run is over.
+        # Copies of inputs that were not contiguous must live until the run is over.
         held = [np.asarray(array, order="C") for array in arrays]
         made = [np.empty(value.shape, NUMPY_DTYPES[value.dtype]) for value in self.outputs]
         for value, array in zip(self.inputs, held, strict=True):
@@ -72,7 +72,7 @@ def _address(array: Array) -> int:
 
 
 def _shared(array: Array) -> Any:
-    """An array as onnxruntime's own kind of value; the memory is the array's."""
+    """Return an array as an onnxruntime value that shares its memory."""
     if array.dtype == NUMPY_DTYPES["bfloat16"]:
         return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), ONNX_DTYPES["bfloat16"])
     return ort.OrtValue.ortvalue_from_numpy(array)
@@ -89,10 +89,10 @@ def _options(threads: int | None) -> ort.SessionOptions:
 
 
 class SessionCache:
-    """Sessions by the content of their model and weights, for as long as somebody holds them.
+    """Sessions by the content of their model and weights; holds weak references only.
 
-    A plan that is made again leaves many stages as they are: their sessions are found here while the plan
-    before is still in place.
+    A new plan leaves many stages unchanged: their sessions are found here while the previous plan still
+    holds them.
     """
 
     def __init__(self, *, threads: int | None) -> None:
@@ -104,8 +104,8 @@ class SessionCache:
         """Return a session for a graph.
 
         Args:
-            hashes: Of the weights that it reads, by name; None if they are not known, and then the session
-                is made.
+            hashes: Content hashes of the weights that it reads, by name; None if they are not known: a new
+                session is then created.
         """
         model = graph.model().SerializeToString()
         if hashes is None:

@@ -1,6 +1,6 @@
-"""What emitters pass around: values of an ONNX graph, and torch's rules of which dtype comes out.
+"""Values of an ONNX graph, as emitters read and return them, and torch's rules of type promotion.
 
-Dtypes go by torch's names, as everywhere in edgeflow.
+Dtypes have torch's names, as everywhere in edgeflow.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAMES: Final = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 
 
 class CannotEmit(Exception):
-    """A step that ONNX has no exact words for; it is left to another back end."""
+    """ONNX cannot express a step exactly; the fallback back end must run it."""
 
 
 class Value(NamedTuple):
@@ -59,15 +59,15 @@ class Dtype(NamedTuple):
     name: str
 
 
-#: What a tensor may be given as.
+#: An operand: a tensor or a Python number.
 Operand = Value | bool | int | float
 
 
 def dtype_name(dtype: np.dtype[np.generic]) -> str:
-    """Torch's name of a numpy dtype.
+    """Return torch's name of a numpy dtype.
 
     Raises:
-        CannotEmit: If torch has no such dtype.
+        CannotEmit: If edgeflow has no such dtype.
     """
     try:
         return _NAMES[np.dtype(dtype)]
@@ -76,12 +76,12 @@ def dtype_name(dtype: np.dtype[np.generic]) -> str:
 
 
 def dim_of(dim: int, ndim: int) -> int:
-    """A dim that may count from the end, as one that does not; a single number counts as one dim."""
+    """Return a dim counted from the start; negative ``dim`` counts from the end. A scalar counts as 1-D."""
     return dim % max(1, ndim)
 
 
 def dims_of(dims: Iterable[int] | int | None, ndim: int) -> tuple[int, ...]:
-    """Dims in ascending order; None and none at all mean all of them."""
+    """Return dims in ascending order; None or an empty list means all of them."""
     if isinstance(dims, int):
         dims = (dims,)
     chosen = sorted({dim_of(dim, ndim) for dim in dims or ()} if ndim else ())
@@ -89,7 +89,7 @@ def dims_of(dims: Iterable[int] | int | None, ndim: int) -> tuple[int, ...]:
 
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that operands of these shapes broadcast to.
+    """Return the shape that operands of these shapes broadcast to.
 
     Examples:
         >>> broadcast_shapes((3, 1), (4,))
@@ -99,7 +99,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def promote(first: str, second: str) -> str:
-    """The dtype that holds both, by torch's table.
+    """Return the dtype that holds both, by torch's promotion table.
 
     Examples:
         >>> promote("float16", "bfloat16"), promote("uint8", "int8"), promote("int64", "float16")
@@ -130,14 +130,15 @@ def _category(dtype: str) -> int:
 
 
 def number_dtype(number: bool | int | float) -> str:
-    """The dtype of a tensor that is made from one of Python's numbers."""
+    """Return the dtype of a tensor made from a Python number."""
     return "bool" if isinstance(number, bool) else "int64" if isinstance(number, int) else "float32"
 
 
 def result_dtype(*operands: Operand) -> str:
-    """The dtype of arithmetic on operands: tensors count before single numbers before Python's numbers.
+    """Return the dtype of arithmetic on operands, by torch's rules.
 
-    A lower rank changes the result only if its kind (bool, integer, float) is a higher one.
+    Ranks are: tensors with dims, 0-d tensors, Python numbers. Operands of a later rank change the result only
+    if their kind (bool < integer < float) is a higher one.
     """
     ranks: list[str | None] = [None, None, None]
     for item in operands:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 
 import edgeflow as ef
-from edgeflow.errors import ConfigError, UnsupportedOperatorError
+from edgeflow.errors import UnsupportedOperatorError
 from edgeflow.graph.ir import NUMPY_DTYPES, Array, Symbol
 from edgeflow.kernels import (
     Executor,
     Hashes,
     Runnable,
-    available_executors,
-    executor_names,
     make_executor,
-    resolve_executor,
 )
 from edgeflow.kernels.base import Weights
 from edgeflow.plan.program import Buffer, Compute, Kernel, Program, WeightSlice
@@ -192,37 +187,6 @@ def test_an_operator_that_is_not_atens() -> None:
         computed(kernel(foreign), values=np.ones(4, np.float32))
 
 
-def test_back_ends_are_found_by_name() -> None:
-    assert "torch" in executor_names()
-    assert make_executor("torch").name == "torch"
-    with pytest.raises(ConfigError, match=r"no executor 'abacus'; known: .*torch"):
-        make_executor("abacus")
-
-
-def test_the_best_that_is_installed_is_the_default() -> None:
-    assert resolve_executor("auto") == available_executors()[0]
-    assert make_executor().name == available_executors()[0]
-    assert make_executor("auto", device="cpu", dtype="bfloat16").name == "torch"
-
-
-def test_what_a_back_end_cannot_do_is_refused() -> None:
-    with pytest.raises(ConfigError, match="device 'abacus' cannot be used here"):
-        make_executor("torch", device="abacus")
-    with pytest.raises(ConfigError, match=r"no dtype 'int3' to compute in; known: .*bfloat16"):
-        make_executor("torch", dtype="int3")
-    if "onnxruntime" in available_executors():
-        with pytest.raises(ConfigError, match="executor 'onnxruntime' computes on the cpu"):
-            make_executor("onnxruntime", device="cuda")
-
-
-def test_a_back_end_that_is_not_installed_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ConfigError, match="executor 'onnxruntime' needs onnxruntime, not installed"):
-        make_executor("onnxruntime")
-    assert make_executor("auto").name == "torch"
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 3e-2), ("float16", 4e-3)])
 def test_floats_may_be_computed_in_16_bits(dtype: str, tolerance: float) -> None:
     """Half the memory and, where the device has units for it, more speed; it is asked for, never assumed."""
@@ -264,35 +228,3 @@ class _ByRank:
 
     def prepare(self, program: Program, weights: Weights, hashes: Hashes | None = None) -> Runnable:
         return self._executors.get(program.rank, self._other).prepare(program, weights, hashes)
-
-
-def test_threads_are_set() -> None:
-    before = torch.get_num_threads()
-    try:
-        make_executor("torch", threads=2)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
-        make_executor("torch", threads=0)
-
-
-def test_a_tensor_that_leaves_and_is_padded_further_on_is_there() -> None:
-    """onnxruntime takes names away when it fuses a pad into a convolution; one that leaves must stay."""
-    pytest.importorskip("onnxruntime")
-    from edgeflow.kernels.onnx_.graph import Graph
-    from edgeflow.kernels.onnx_.session import Session
-
-    graph = Graph()
-    x = graph.input((1, 2, 4, 4), "float32")
-    made = graph.unary("Relu", graph.add(graph.unary("Neg", x), x))
-    kernel = graph.weight(np.ones((2, 2, 3, 3), np.float32))
-    padded = graph.pad(made, [0, 0, 1, 1], [0, 0, 1, 1], 0.0)
-    graph.output(made)
-    graph.output(graph.node("Conv", [padded, kernel], (1, 2, 4, 4), "float32"))
-    graph.output(made)
-    graph.output(x)
-    image = np.random.default_rng(0).standard_normal((1, 2, 4, 4)).astype(np.float32)
-    first, _, again, given = Session(graph, threads=1).run([image])
-    assert not first.any() and np.array_equal(first, again)
-    assert np.array_equal(given, image)
