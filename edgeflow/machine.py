@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
@@ -84,7 +84,8 @@ class Journal:
 
     def add(self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], outcome: Any) -> None:
         kept_kwargs = tuple(kwargs.items()) if kwargs else ()
-        self._newer.calls.append((method, _lean(args), kept_kwargs, _lean(outcome)))
+        kept_outcome = _lean(outcome) if type(outcome) is list else _lean_one(outcome)
+        self._newer.calls.append((method, _lean(args), kept_kwargs, kept_outcome))
 
     @property
     def start(self) -> Mapping[str, Any]:
@@ -170,10 +171,32 @@ def _state_of(machine: Machine) -> Mapping[str, Any]:
     return copy.deepcopy({key: value for key, value in vars(machine).items() if key != "journal"})
 
 
-def _lean(value: Any) -> Any:
-    """Return a value with lists as tuples, and with errors that refer to no frames."""
+#: Class -> whether its instances may refer to errors, and so have to be looked into.
+_MAY_HOLD_ERRORS: Final[dict[type, bool]] = {}
+
+
+def _lean(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return events or instructions as a tuple, with lists as tuples and errors that refer to no frames.
+
+    Most hold neither, and are kept as they are: this is called for every event.
+    """
+    for value in values:
+        if _may_hold_errors(type(value)):
+            return tuple([_lean_one(item) for item in values])
+    return tuple(values)
+
+
+def _may_hold_errors(kind: type) -> bool:
+    known = _MAY_HOLD_ERRORS.get(kind)
+    if known is None:
+        is_nest = issubclass(kind, list | tuple)
+        known = _MAY_HOLD_ERRORS[kind] = is_nest or "error" in getattr(kind, "__struct_fields__", ())
+    return known
+
+
+def _lean_one(value: Any) -> Any:
     if type(value) is tuple or type(value) is list:
-        return tuple([_lean(item) for item in value])
+        return _lean(value)
     if type(value) is Raised:
         return Raised(without_traceback(value.error))
     error = getattr(value, "error", None)
