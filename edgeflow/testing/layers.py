@@ -1,4 +1,4 @@
-"""What the networks of `edgeflow.testing.models` are made of; weights are torch's defaults until randomised.
+"""Layers of the networks in `edgeflow.testing.models`, with torch's default weights.
 
 Shape suffixes: N batch, C channels, H and W rows and columns, L tokens, D features of a token.
 """
@@ -106,7 +106,7 @@ class UNet(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with an optional boolean mask, True where a key may be looked at."""
+    """Multi-head self-attention with an optional boolean mask, True where a key is visible."""
 
     def __init__(self, embed_dim: int, num_heads: int, *, fused_qkv: bool) -> None:
         super().__init__()

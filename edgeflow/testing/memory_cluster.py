@@ -5,8 +5,8 @@
     with Session(plan, cluster, network=cluster.network(), timeout_s=60.0) as session:
         cluster.kill("a")
 
-The workers are those of production (`edgeflow.worker.Worker`), and so is everything above them; only what
-carries frames and calls is replaced. With virtual threads, an hour of pings takes a moment.
+The workers are those of production (`edgeflow.worker.Worker`), and so is everything above them; only the
+transport of frames and calls is replaced. With virtual threads, an hour of pings takes a moment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from edgeflow.worker.worker import Chunk, Preparation, Worker
 
 T = TypeVar("T")
 
-#: Between two looks whether a worker has come up.
+#: Time between two checks whether a worker has come up.
 _POLL_S: Final = 0.05
 
 #: Round trip of a control call.
@@ -90,7 +90,7 @@ class MemoryCluster:
             self.start(device)
 
     def network(self) -> Network:
-        """Return what a session reaches these workers by."""
+        """Return the network by which a session reaches these workers."""
         return Network(
             transport=MemoryTransport(self._network),
             choose_routes=lambda addresses, ports: dict(addresses),
@@ -239,7 +239,7 @@ class MemoryControl:
         return self._call(lambda worker: Pong(worker.instance, worker.ping(epochs)), timeout_s)
 
     def probe(self, duration_s: float, *, timeout_s: float) -> float:
-        """A worker in memory is as fast as any; a probe of real work would say nothing in virtual time."""
+        """Return a constant at the worker's speed: real work would show nothing in virtual time."""
         self._cluster.threads.sleep(duration_s)
         return self._call(lambda worker: 1e-3 / worker.speed, timeout_s)
 
@@ -263,7 +263,7 @@ class MemoryControl:
 
 
 class TimedExecutor:
-    """A back end whose kernels take as long as they are told to, by the clock of the threads.
+    """A back end whose kernels take a given time, by the clock of the threads.
 
     Args:
         inner: Computes.

@@ -23,7 +23,7 @@ from edgeflow.errors import ConfigError, WorkerUnreachableError
 
 _CPU: Final = Path("/sys/fs/cgroup/cpu")
 
-#: Short, so that a rationed processor is slow evenly rather than in jerks.
+#: Short, so that a rationed processor is evenly slow rather than in bursts.
 #: A quota below 1 ms is not taken, so this is also what the least share is of.
 _PERIOD_US: Final = 10_000
 
@@ -37,7 +37,7 @@ _PORT: Final = 7070
 
 
 def missing() -> str:
-    """Say what such a cluster lacks here; nothing if it can be made."""
+    """Return the reason why such a cluster cannot be made here; empty if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     for tool in ("ip", "tc", "nsenter"):
@@ -58,7 +58,7 @@ class NetnsCluster(Closing):
         folder: For caches and logs of the workers.
 
     Raises:
-        ConfigError: If it cannot be made here; says why.
+        ConfigError: If it cannot be made here, with the reason.
     """
 
     def __init__(self, shares: list[float], *, folder: Path, rate: str = "200mbit") -> None:
@@ -136,14 +136,14 @@ class NetnsCluster(Closing):
         self._processes[index].send_signal(signal.SIGCONT)
 
     def cut(self, index: int) -> None:
-        """Pull the cable of a host."""
+        """Cut a host off the network."""
         _run("ip", "-n", self._net, "link", "set", f"p{index}", "down")
 
     def mend(self, index: int) -> None:
         _run("ip", "-n", self._net, "link", "set", f"p{index}", "up")
 
     def part(self, a: int, b: int, *, is_mutual: bool = True) -> None:
-        """Let what two hosts send each other, or the first the second, go nowhere."""
+        """Drop the packets between two hosts, or from the first to the second."""
         for mine, other in ((a, b), (b, a))[: 1 + is_mutual]:
             address = self.addresses[other].partition(":")[0]
             _run(
@@ -157,11 +157,11 @@ class NetnsCluster(Closing):
             _run("ip", "-n", self._host(mine), "neigh", "flush", "to", address, "dev", "eth0", "nud", "all")
 
     def narrow(self, a: int, b: int, rate: str, queue: str) -> None:
-        """Let what two hosts send each other go over a link of its own; may be called once for a host.
+        """Send the packets between two hosts over a link of its own; may be called once per host.
 
         Args:
             rate: As ``tc`` writes it.
-            queue: What waits for its turn before packets are dropped, as ``tc`` writes it.
+            queue: Length of the queue beyond which packets are dropped, as ``tc`` writes it.
         """
         for mine, other in ((a, b), (b, a)):
             host, address = self._host(mine), self.addresses[other].partition(":")[0]
@@ -178,7 +178,7 @@ class NetnsCluster(Closing):
             shape("filter", "parent", "7:", "protocol", "ip", *match)
 
     def slow(self, index: int, factor: float) -> None:
-        """Give a worker so much less of its processor; 1 is what it had at first."""
+        """Slow a worker's processor down by a factor of its first share."""
         self._ration(index, 1 / factor)
 
     def enter(self, index: int | None = None) -> None:
@@ -190,7 +190,7 @@ class NetnsCluster(Closing):
                 raise ConfigError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
 
     def close(self) -> None:
-        """Take everything away; may be called twice."""
+        """Remove everything; may be called twice."""
         for index in list(self._processes):
             self.kill(index)
         for name in (*(self._host(index) for index in range(len(self._shares))), f"{self._tag}c", self._net):
@@ -202,10 +202,10 @@ class NetnsCluster(Closing):
                 self._group.rmdir()
             if not self._group.exists():
                 return
-            time.sleep(0.02)  # a process that has just ended is still counted for a moment
+            time.sleep(0.02)  # a process that has just ended still counts for a moment
 
     def log(self, index: int) -> str:
-        """What a worker has written."""
+        """Return the output of a worker."""
         return (self._folder / f"worker{index}.log").read_text(errors="replace")
 
     # Making.

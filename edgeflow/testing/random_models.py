@@ -1,4 +1,4 @@
-"""Random small models and clusters, by seed: what is drawn need not make sense, it must come out equal.
+"""Random small models and clusters, by seed: models need not be meaningful, their answers must be equal.
 
 A model is a DAG that is grown step by step: every step reads existing values and adds one.
 Images go through convolutions and pools of any kind, residuals, concatenations and gates; then they become
@@ -54,7 +54,7 @@ def random_model(seed: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def outputs_of(answer: Any) -> tuple[Tensor, ...]:
-    """Return the tensors of what a random model returns, in order."""
+    """Return the tensors of a random model's result, in order."""
     if isinstance(answer, Tensor):
         return (answer,)
     return tuple(answer.values()) if isinstance(answer, dict) else tuple(answer)
@@ -131,7 +131,7 @@ class _Grower:
     def _add(self, step: nn.Module, *sources: int) -> int:
         self.module.steps.append(step)
         self.module.sources.append(sources)
-        # Steps may work in place: they get copies, so that what is remembered keeps its meaning.
+        # Steps may work in place: they get copies, so that the remembered values stay as they are.
         self._values.append(step(*(self._values[index].clone() for index in sources)))
         return len(self._values) - 1
 
@@ -224,7 +224,7 @@ class _Grower:
         return self._add(steps.Concat(1), *made)
 
     def _gate(self, x: int) -> int:
-        """Squeeze and excitation: channels weighed by what the whole image says."""
+        """Squeeze and excitation: channels are scaled by a function of the whole image."""
         channels = self._shape(x)[1]
         gate = self._add(nn.AdaptiveAvgPool2d(1), x)
         for step in (nn.Conv2d(channels, 4, 1), nn.ReLU(), nn.Conv2d(4, channels, 1), nn.Sigmoid()):

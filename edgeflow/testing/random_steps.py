@@ -1,4 +1,4 @@
-"""What random models are made of: a DAG of steps, and steps that torch has no module for.
+"""Parts of random models: a DAG of steps, and steps for which torch has no module.
 
 Shape suffixes: N batch, C channels, H and W rows and columns, L tokens, D features of a token.
 """

@@ -32,7 +32,7 @@ from edgeflow.testing.vision_layers import (
 
 
 class Detector(nn.Module):
-    """A one-stage detector: a backbone, features down and up a pyramid again, and one map of boxes a level.
+    """A one-stage detector: a backbone, features down and up a pyramid again, and one map of boxes per level.
 
     Three outputs, by name: ``p3``, ``p4``, ``p5`` of ``4 + num_classes`` channels, an 8th, a 16th and a 32nd
     of the image's rows and columns.

@@ -1,4 +1,4 @@
-"""What the networks of `edgeflow.testing.vision` are made of, beside `edgeflow.testing.layers`.
+"""Further layers of the networks in `edgeflow.testing.vision`; see also `edgeflow.testing.layers`.
 
 Shape suffixes: N batch, C channels, H and W rows and columns.
 """
@@ -114,7 +114,7 @@ class InceptionReduction(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """Norm before convolution, twice; what it makes is appended to what it read."""
+    """Norm before convolution, twice; the result is concatenated to the input."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()

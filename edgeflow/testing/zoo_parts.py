@@ -1,4 +1,4 @@
-"""What the parts of the zoo share: examples, inputs for them, random models of ``transformers``."""
+"""Shared by the parts of the zoo: examples, their inputs, random models of ``transformers``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from edgeflow.errors import ConfigError
 
-#: Attention that looks somewhere in particular: at the usual 0.02 untrained scores are nearly equal, and an
-#: error in them would not show.
+#: Makes attention peaked: at the usual 0.02 untrained scores are nearly equal, and an error in them would not
+#: show.
 PEAKED: Final[dict[str, Any]] = {"initializer_range": 0.05}
 
 

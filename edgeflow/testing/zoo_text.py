@@ -31,7 +31,7 @@ def _text(config_class: str, model_class: str, length: int, /, **config: Any) ->
 
 
 def _prompt(config_class: str, model_class: str, length: int, /, batch: int = 1, **config: Any) -> Example:
-    """Token ids alone: every token sees those before it."""
+    """Return token ids alone; the model is causal."""
     module = from_transformers(config_class, model_class, {"use_cache": False, **config}, _randomise)
     return Example(module, (), {"input_ids": _ids(module.config.vocab_size, length, batch=batch)})
 
@@ -49,7 +49,7 @@ def _clip(pixels: int, length: int, /, **config: Any) -> Example:
 
 
 def _whisper_encoder(**config: Any) -> Example:
-    """Its input is a spectrogram of two frames a position."""
+    """Return a spectrogram of two frames per position."""
 
     def only_encoder(module: nn.Module) -> None:
         _randomise(module)
@@ -80,7 +80,7 @@ def _ids(vocab_size: int, length: int, *, batch: int = 1) -> Tensor:
 
 
 def _randomise(module: nn.Module) -> None:
-    """Let nothing be the identity: scales of one, biases of zero; draws from the global generator.
+    """Replace scales of one and biases of zero by random ones; draws from the global generator.
 
     A bias that is added twice, or not at all, is seen only if it is not zero.
     """

@@ -17,10 +17,10 @@ _BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
 def settle(module: nn.Module, x: Tensor) -> None:
-    """Randomise an untrained network and give its BatchNorms the statistics that they meet, roughly.
+    """Randomise an untrained network and give its BatchNorms roughly the statistics of their inputs.
 
-    Deep networks explode or vanish with statistics that are made up: trained ones have those of their data.
-    So one batch is shown, then scales and shifts are drawn anew. Draws from the global generator.
+    With arbitrary statistics the activations of deep networks explode or vanish. So one batch is run, then
+    scales and shifts are drawn anew. Draws from the global generator.
     """
     models.randomise(module)
     _wake(module)
@@ -41,7 +41,7 @@ def settle(module: nn.Module, x: Tensor) -> None:
 
 
 def _wake(module: nn.Module) -> None:
-    """Draw parameters that start at nothing, layer scales for one, so that a branch behind them counts."""
+    """Draw parameters that start near zero, such as layer scales, so that their branch has an effect."""
     known = nn.modules.conv._ConvNd | nn.Linear | nn.LayerNorm | nn.GroupNorm | nn.PReLU | _BATCH_NORMS
     for part in module.modules():
         if isinstance(part, known):

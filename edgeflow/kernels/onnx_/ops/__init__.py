@@ -1,6 +1,6 @@
-"""Emitters, one family a module; adding a family is adding a module to `_FAMILIES`.
+"""Emitters, one module per family; to add a family, add its module to `_FAMILIES`.
 
-An emitter takes the graph and the arguments of one ATen call and says the call in ONNX, exactly, or raises
+An emitter takes the graph and the arguments of one ATen call, and writes the call in ONNX, exactly, or raises
 `CannotEmit`; the call then runs on torch where that is installed. It is found by ``name.overload``, or by
 ``name`` alone where all overloads mean the same.
 """
@@ -65,7 +65,7 @@ EMITTERS = _collect()
 
 
 def has_emitter(target: str) -> bool:
-    """Whether there is an emitter for an overload.
+    """Return whether an overload has an emitter.
 
     Examples:
         >>> has_emitter("aten.conv2d.default"), has_emitter("aten.nonzero.default")

@@ -1,4 +1,4 @@
-"""Activation functions, element by element."""
+"""Activation functions of single elements."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from edgeflow.kernels.onnx_.values import (
 
 
 def _kept(op: str) -> Emitter:
-    """A function that leaves integers as they are."""
+    """Return a function that leaves integers unchanged."""
     return lambda g, a: _kept_value(g, op, a.tensor("self"))
 
 
@@ -80,7 +80,7 @@ def _floor_divide(g: Graph, a: Arguments) -> Value:
 
 
 def _integer_quotient(g: Graph, x: Operand, y: Operand, dtype: str, *, floor: bool) -> Value:
-    """ONNX rounds quotients of integers towards zero."""
+    """Divide integers; ONNX rounds towards zero."""
     if dtype == "bool":
         raise CannotEmit("a quotient of bools")
     quotient = g.binary("Div", x, y, dtype=dtype)
@@ -92,7 +92,7 @@ def _integer_quotient(g: Graph, x: Operand, y: Operand, dtype: str, *, floor: bo
 
 
 def _floor_quotient(g: Graph, x: Operand, y: Operand, dtype: str) -> Value:
-    """Python's floor division of floats: by the remainder, which is exact, not by the rounded quotient."""
+    """Python's floor division of floats, from the remainder, which is exact, unlike the quotient."""
     top, bottom = g.of(x, dtype), g.of(y, dtype)
     rest = g.node("Mod", [top, bottom], broadcast_shapes(top.shape, bottom.shape), dtype, fmod=1)
     quotient = g.binary("Div", g.sub(top, rest), bottom)
@@ -105,7 +105,7 @@ def _floor_quotient(g: Graph, x: Operand, y: Operand, dtype: str) -> Value:
 
 
 def _has_other_sign(g: Graph, rest: Value, bottom: Value) -> Value:
-    """Where there is a rest, and its sign is not the divisor's: rounding down goes one further there."""
+    """Where the remainder is not zero and has not the divisor's sign: the floor is one lower there."""
     zero = g.constant(0, rest.dtype)
     has_rest = g.unary("Not", g.compare("Equal", rest, zero))
     differs = g.node(
@@ -115,7 +115,7 @@ def _has_other_sign(g: Graph, rest: Value, bottom: Value) -> Value:
 
 
 def _remainder(g: Graph, a: Arguments) -> Value:
-    """The remainder that has the divisor's sign."""
+    """Return the remainder with the divisor's sign."""
     x, y = a["self"], a["other"]
     dtype = result_dtype(x, y)
     if dtype == "bool":
@@ -209,7 +209,7 @@ def _heaviside(g: Graph, a: Arguments) -> Value:
 
 
 def _is_negative(g: Graph, x: Value) -> Value:
-    """The sign's bit: zero has one too."""
+    """Return the sign bit, which zero has too."""
     below = g.compare("Less", x, 0)
     if not x.is_float:
         return below

@@ -27,7 +27,7 @@ def _attention(g: Graph, a: Arguments) -> Value:
         scores = g.add(scores, bias)
     weights = g.node("Softmax", [scores], scores.shape, scores.dtype, axis=-1)
     made = g.matmul(weights, v)
-    # A query that sees nothing gets zeros.
+    # A query without any visible key gets zeros.
     return made if seen is None else g.where(seen, made, g.constant(0, made.dtype))
 
 
@@ -38,7 +38,7 @@ def _mask(g: Graph, a: Arguments, scores: tuple[int, int]) -> Value | None:
 
 
 def _bias(g: Graph, mask: Value, dtype: str) -> tuple[Value, Value | None]:
-    """What is added to scores, and which queries see anything at all; None if all do."""
+    """Return the term to add to scores, and which queries have a visible key; None if all have."""
     last = mask.ndim - 1
     known, lowest = g.known(mask), 0.0 if mask.dtype == "bool" else -math.inf
     sees_all = known is not None and bool((known.astype(np.float32).max(-1) > lowest).all())
@@ -56,7 +56,7 @@ def _bias(g: Graph, mask: Value, dtype: str) -> tuple[Value, Value | None]:
 
 
 def _repeated(g: Graph, x: Value, num_heads: int) -> Value:
-    """Key and value heads, each as often as there are query heads that share it."""
+    """Repeat each key and value head once per query head that shares it."""
     *lead, heads, length, width = x.shape
     count = num_heads // heads
     if count == 1:

@@ -1,4 +1,4 @@
-"""The larger, the smaller, and what lies between bounds, also of what is no number."""
+"""Maxima, minima and clamping, with NaN as in torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgeflow.kernels.onnx_.values import FLOATS, CannotEmit, Value, broadcast_s
 
 
 def _extreme(op: str) -> Emitter:
-    """`Max` and `Min` of ONNX; nothing is said there of what is no number, so it is put in."""
+    """Emit ONNX `Max` or `Min`, which leave NaN undefined, and put NaN where torch has it."""
 
     def emit(g: Graph, a: Arguments) -> Value:
         x, y = a["self"], a["other"]
@@ -48,7 +48,7 @@ def clamp(g: Graph, a: Arguments) -> Value:
 
 
 def _numeric_extreme(op: str) -> Emitter:
-    """The extreme of those that are numbers."""
+    """Emit the extreme of the operands that are not NaN."""
 
     def emit(g: Graph, a: Arguments) -> Value:
         x, y = a["self"], a["other"]

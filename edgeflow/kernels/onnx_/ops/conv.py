@@ -1,6 +1,6 @@
 """Convolutions and transposed convolutions in one, two and three dims; unfolding and folding.
 
-Shapes: input ``x_NC...``, weight ``w_OI...``; what lacks the batch is given one.
+Shapes: input ``x_NC...``, weight ``w_OI...``; inputs without a batch dim get one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _transposed(g: Graph, a: Arguments) -> Value:
     strides, dilations = (_default(a, key, spatial, 1) for key in ("stride", "dilation"))
     padding, more = (_default(a, key, spatial, 0) for key in ("padding", "output_padding"))
     source = _batched(g, x, weight.ndim)
-    # Made without padding and cropped: so what is added at the end may be more than onnxruntime lets it be.
+    # Computed without padding and cropped: the output padding may then exceed onnxruntime's limit.
     full = [
         (source.shape[2 + dim] - 1) * strides[dim] + dilations[dim] * (kernel[dim] - 1) + 1
         for dim in range(spatial)
@@ -107,7 +107,7 @@ def _transposed(g: Graph, a: Arguments) -> Value:
 
 
 def _im2col(g: Graph, a: Arguments) -> Value:
-    """Every window as a column; the windows of rows and of columns are looked up one after the other."""
+    """Write every window as a column; windows of rows and of columns are gathered one after the other."""
     x = a.tensor("self")
     kernel, dilation, padding, stride = (
         a.ints(key) for key in ("kernel_size", "dilation", "padding", "stride")

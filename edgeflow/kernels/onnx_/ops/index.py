@@ -1,4 +1,4 @@
-"""Looking up and putting at places that come with the request: negative ones, repeated ones, of any shape."""
+"""Gathering and scattering by indices of the request: negative, repeated, of any shape."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _take_along(g: Graph, a: Arguments) -> Value:
 
 
 def _index(g: Graph, a: Arguments) -> Value:
-    """Indices of several dims become one index of those dims, flattened."""
+    """Turn indices of several dims into one index of those dims, flattened."""
     x, given = a.tensor("self"), tuple(a["indices"])
     given += (None,) * (x.ndim - len(given))
     dims = [dim for dim, item in enumerate(given) if item is not None]
     if any(item is not None and item.dtype in ("bool", "uint8") for item in given):
-        raise CannotEmit("as many places as a mask happens to hold")
+        raise CannotEmit("a mask whose number of true elements is known only when it runs")
     if not dims:
         return x
     rest = [dim for dim in range(x.ndim) if dim not in dims]
@@ -67,7 +67,7 @@ def _index(g: Graph, a: Arguments) -> Value:
         flat = item if flat is None else g.add(g.mul(flat, size), item)
     assert flat is not None
     made = g.gather(moved, g.expand(flat, places), 0)
-    # Where the indices stand side by side, what they choose stays in their place; else it comes first.
+    # Adjacent indices leave the chosen dims in their place; others put them first.
     if dims == list(range(dims[0], dims[-1] + 1)) and dims[0] > 0:
         count, before = len(places), dims[0]
         order = (*range(count, count + before), *range(count), *range(count + before, made.ndim))
@@ -103,7 +103,7 @@ def _scatter_add(g: Graph, a: Arguments) -> Value:
 
 
 def _along(g: Graph, x: Value, a: Arguments, source: Value, reduction: str) -> Value:
-    """Put slices of ``source`` at places along one dim."""
+    """Put slices of ``source`` at indices along one dim."""
     dim = dim_of(a["dim"], x.ndim)
     index = g.reshape(a.tensor("index"), [-1 if at == dim else 1 for at in range(x.ndim)])
     index = g.expand(g.cast(index, "int64"), (*x.shape[:dim], index.shape[dim], *x.shape[dim + 1 :]))
@@ -136,13 +136,13 @@ def _index_fill(g: Graph, a: Arguments) -> Value:
 def _one_hot(g: Graph, a: Arguments) -> Value:
     x, classes = a.tensor("self"), a.get("num_classes", -1)
     if classes < 0:
-        raise CannotEmit("as many classes as there happen to be")
+        raise CannotEmit("a number of classes that is known only when it runs")
     numbers = g.constant(range(classes), "int64")
     return g.cast(g.compare("Equal", g.reshape(x, (*x.shape, 1)), numbers), "int64")
 
 
 def _bucketize(g: Graph, a: Arguments) -> Value:
-    """How many boundaries lie below."""
+    """Count the boundaries below each value."""
     x, boundaries = a["self"], a.tensor("boundaries")
     if not isinstance(x, Value):
         x = g.constant(x, boundaries.dtype)

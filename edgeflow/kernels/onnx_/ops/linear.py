@@ -55,7 +55,7 @@ def _added(first: str, second: str) -> object:
 
 
 def _einsum(g: Graph, a: Arguments) -> Value:
-    """The equation is ONNX's own; sizes follow from the letters, dots from the longest run of them."""
+    """Emit ONNX `Einsum`; sizes follow from the letters, those of dots from the longest run of dims."""
     equation, tensors = a["equation"].replace(" ", ""), list(a["tensors"])
     dtype = result_dtype(*tensors)
     if dtype not in FLOATS:
@@ -79,13 +79,13 @@ def _einsum(g: Graph, a: Arguments) -> Value:
         if "..." in term:
             run = shape[len(head) : len(shape) - len(tail)]
             if dots and run != dots:
-                raise CannotEmit("dots that broadcast")
+                raise CannotEmit("an ellipsis that broadcasts")
             dots = run
     shape = tuple(
         size for part in right.replace("...", ".") for size in (dots if part == "." else (sizes[part],))
     )
     if any(letter not in left for letter in right):
-        raise CannotEmit("a letter from nowhere")
+        raise CannotEmit("an output letter that no input has")
     return g.node("Einsum", tensors, shape, dtype, equation=f"{left}->{right}")
 
 

@@ -58,7 +58,7 @@ def _normalised(g: Graph, x_NGL: Value, eps: float) -> Value:
 
 
 def _affine(g: Graph, x: Value, weight: Value | None, bias: Value | None) -> Value:
-    """One factor and one summand a channel."""
+    """Return one factor and one summand per channel."""
     if weight is not None:
         x = g.mul(x, g.reshape(weight, (-1, *[1] * (x.ndim - 2))))
     if bias is not None:

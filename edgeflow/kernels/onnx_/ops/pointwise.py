@@ -1,4 +1,4 @@
-"""Each element from the elements at the same place: comparisons, logic, choices, casts and fillings."""
+"""Elementwise comparisons, logic, selections, casts and fills."""
 
 from __future__ import annotations
 

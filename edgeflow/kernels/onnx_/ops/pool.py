@@ -1,4 +1,4 @@
-"""Pools: maxima and means over windows, every rounding and divisor rule of torch; adaptive means."""
+"""Pools: maxima and means over windows, by torch's rules of rounding and divisors; adaptive means."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeflow.kernels.onnx_.values import CannotEmit, Value
 
 
 class _Geometry:
-    """One call's windows: sizes that come out, and the elements that lie beyond the padding at the end."""
+    """The windows of one call: output sizes, and the elements beyond the padding at the end."""
 
     def __init__(self, a: Arguments, spatial: int, sizes: tuple[int, ...]) -> None:
         self.kernel = a.ints("kernel_size", spatial)
@@ -38,7 +38,7 @@ class _Geometry:
         return max(0, reach - self.sizes[dim] - 2 * self.padding[dim])
 
     def counts(self, dim: int, *, with_padding: bool) -> list[int]:
-        """Elements that each window counts, as ATen's ``avg_pool2d`` does."""
+        """Return the number of elements that each window counts, as ATen's ``avg_pool2d`` does."""
         counts = []
         for index in range(self.out[dim]):
             start = index * self.stride[dim] - self.padding[dim]
@@ -74,13 +74,13 @@ def _largest(g: Graph, a: Arguments, x: Value, w: _Geometry) -> Value:
     )
     if max(w.dilation) == 1:
         return made
-    # A window with gaps may see nothing but padding; onnxruntime calls that its lowest number.
+    # A dilated window may cover padding alone; onnxruntime then returns the lowest number.
     lowest = float(np.finfo(NUMPY_DTYPES[x.dtype]).min)
     return g.where(g.compare("LessOrEqual", made, lowest), g.constant(-math.inf, x.dtype), made)
 
 
 def _average(g: Graph, a: Arguments, x: Value, w: _Geometry) -> Value:
-    """The mean over the whole window, zeros included; then a factor where torch divides by fewer elements."""
+    """Emit the mean over the whole window with zeros, then a factor where torch divides by fewer elements."""
     pads = (*w.padding, *w.padding)
     if any(w.excess):
         after = [pad + more for pad, more in zip(w.padding, w.excess, strict=True)]
@@ -126,7 +126,7 @@ def _adaptive(spatial: int) -> Emitter:
 
 
 def _adapted(g: Graph, x: Value, dim: int, wanted: int) -> Value:
-    """Means along one dim: of equal parts where it divides, else by a matrix of weights."""
+    """Emit means along one dim: over equal parts if the size divides, else by a matrix of weights."""
     size = x.shape[dim]
     if wanted == size:
         return x

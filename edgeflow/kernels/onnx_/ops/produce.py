@@ -1,4 +1,4 @@
-"""Tensors made from numbers, and triangles of any tensor on any diagonal."""
+"""Tensors from numbers (fills, ranges), and triangles of tensors at any diagonal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _range(g: Graph, a: Arguments) -> Value:
     dtype = a.dtype() or ("int64" if all(isinstance(item, int) for item in (start, end, step)) else "float32")
     count = max(0, math.ceil((end - start) / step))
     kind = NUMPY_DTYPES[dtype]
-    # As torch does it: integers in integers, floats in 64 bits, rounded once.
+    # As in torch: integers in integers, floats in 64 bits, rounded once.
     if kind.kind in "iu":
         return g.constant((int(start) + int(step) * np.arange(count)).astype(kind))
     return g.constant((start + step * np.arange(count, dtype=np.float64)).astype(kind))

@@ -1,4 +1,4 @@
-"""Functions of real numbers: integers become floats of 32 bits, as they do in torch."""
+"""Functions of real numbers; integers become 32-bit floats, as in torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeflow.kernels.onnx_.values import Operand, Value
 
 
 def floated(g: Graph, x: Operand) -> Value:
-    """Integers become floats of 32 bits, as they do in torch's functions of real numbers."""
+    """Cast integers to 32-bit floats, as torch's functions of real numbers do."""
     if isinstance(x, Value):
         return x if x.is_float else g.cast(x, "float32")
     return g.constant(x, "float32")
@@ -23,7 +23,7 @@ def _real(op: str) -> Emitter:
 
 
 def made_of(make: Callable[[Graph, Value], Value]) -> Emitter:
-    """A function of one real number, said in others."""
+    """Return an emitter of a function that is composed of others."""
     return lambda g, a: make(g, floated(g, a["self"]))
 
 
@@ -36,13 +36,13 @@ def _log(base: float) -> Callable[[Graph, Value], Value]:
 
 
 def _expm1(g: Graph, x: Value) -> Value:
-    """``2 sinh(x/2) exp(x/2)``: the difference itself would lose the small numbers' digits."""
+    """``2 sinh(x/2) exp(x/2)``: the plain difference would lose the digits of small numbers."""
     half = g.mul(x, 0.5)
     return g.mul(g.mul(g.unary("Sinh", half), 2.0), g.unary("Exp", half))
 
 
 def _log1p(g: Graph, x: Value) -> Value:
-    """``2 artanh(x / (x + 2))`` near zero, where the sum would lose the small numbers' digits."""
+    """``2 artanh(x / (x + 2))`` near zero, where the plain sum would lose the digits of small numbers."""
     small = g.mul(g.unary("Atanh", g.binary("Div", x, g.add(x, 2.0))), 2.0)
     return g.where(g.compare("Less", g.unary("Abs", x), 0.5), small, g.unary("Log", g.add(x, 1.0)))
 

@@ -10,7 +10,7 @@ from edgeflow.kernels.onnx_.values import CannotEmit, Value, dim_of, dims_of
 
 
 def chosen_dims(a: Arguments, x: Value) -> tuple[int, ...]:
-    """The dims that a call names; all of them where it names none."""
+    """Return the dims of a reduction; all dims if the call names none."""
     return dims_of(a.get("dim"), x.ndim) if x.ndim else ()
 
 
@@ -43,7 +43,7 @@ def _extreme(op: str) -> Emitter:
 
 
 def _along(op: str, where: str) -> Emitter:
-    """The extreme along one dim, and its first place."""
+    """Emit the extreme along one dim, and its first position."""
 
     def emit(g: Graph, a: Arguments) -> tuple[Value, ...]:
         x = a.tensor("self")

@@ -53,7 +53,7 @@ def _padded(g: Graph, x: Value, pad: Sequence[int], mode: str) -> Value:
 
 
 def _mirrored(position: int, last: int, *, reflects: bool) -> int:
-    """The element of ``0..last`` that stands at ``position``, which may lie outside."""
+    """Return the element of ``0..last`` that reflection puts at ``position``, which may lie outside."""
     if reflects:
         position = abs(position)
         position = position if position <= last else 2 * last - position
@@ -100,7 +100,7 @@ def _channel_shuffle(g: Graph, a: Arguments) -> Value:
 
 
 def _unfold(g: Graph, a: Arguments) -> Value:
-    """Windows along one dim, their elements in a new last dim."""
+    """Emit windows along one dim, their elements in a new last dim."""
     x, size, step = a.tensor("self"), a["size"], a["step"]
     if not x.ndim:
         raise CannotEmit("windows of a single number")

@@ -12,7 +12,7 @@ from edgeflow.kernels.onnx_.values import CannotEmit, Value
 
 
 def _sizes(a: Arguments, x: Value) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
-    """Spatial sizes that come out, and the factors where a caller gave them."""
+    """Return the spatial output sizes, and the factors if the call gives them."""
     factors = a.get("scale_factors")
     if factors is None:
         return a.ints("output_size"), None
@@ -29,7 +29,7 @@ def _smooth(mode: str) -> Emitter:
         is_aligned = bool(a.get("align_corners"))
         if factors is not None and not is_aligned:
             same = [made == size for made, size in zip(sizes, x.shape[2:], strict=True)]
-            if mode == "linear":  # what keeps its size is copied, whatever the factor says
+            if mode == "linear":  # a dim that keeps its size is copied, whatever the factor
                 factors = tuple(1.0 if kept else factor for kept, factor in zip(same, factors, strict=True))
             elif all(same) and any(factor != 1 for factor in factors):
                 raise CannotEmit("a cubic resampling to the same size")
@@ -67,10 +67,10 @@ def _nearest(*, exact: bool) -> Emitter:
 
 
 def _positions(size: int, made: int, factor: float | None, ndim: int, exact: bool) -> Sequence[int]:
-    """As ATen computes them: in float32, from the factor that the caller gave, if any."""
+    """Return source positions as ATen computes them: in float32, from the call's factor if there is one."""
     repeats, rest = divmod(made, size)
     if ndim == 4 and not exact and rest == 0 and repeats in (1, 2):
-        # In two dims, and there alone, ATen copies or doubles whatever the factor says.
+        # In two dims alone, ATen copies or doubles whatever the factor.
         return [index // repeats for index in range(made)]
     scale = np.float32(1.0 / factor) if factor else np.float32(size) / np.float32(made)
     index = np.arange(made, dtype=np.float32) + np.float32(0.5 if exact else 0.0)

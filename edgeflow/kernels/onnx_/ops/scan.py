@@ -1,4 +1,4 @@
-"""Running sums, orders and the largest few, along any dim."""
+"""Running sums, sorting and top-k along any dim."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _running_sum(g: Graph, a: Arguments) -> Value:
 
 
 def _ordered(g: Graph, x: Value, count: int, dim: int, *, largest: bool) -> tuple[Value, Value]:
-    """The extreme elements in order, and their places; of equal ones the first comes first."""
+    """Emit the extreme elements in order, and their positions; ties keep their order."""
     if not x.ndim:
         return x, g.constant(0, "int64")
     if x.dtype == "bool":

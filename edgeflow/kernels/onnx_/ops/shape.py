@@ -1,4 +1,4 @@
-"""Views, permutations, slices, concatenations, pads: elements move, nothing is computed."""
+"""Views, permutations, slices, concatenations, pads: elements move, none is computed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _of_one_dtype(g: Graph, parts: Sequence[Value]) -> list[Value]:
 
 def _cat(g: Graph, a: Arguments) -> Value:
     given = a["tensors"]
-    # By an old rule an empty tensor of one dim goes with any other.
+    # By a legacy rule of torch an empty 1-D tensor can be concatenated with any other.
     parts = [part for part in _of_one_dtype(g, given) if part.shape != (0,)] or [given[0]]
     return g.concat(parts, dim_of(a.get("dim", 0), parts[0].ndim))
 
@@ -128,7 +128,7 @@ def _unbind(g: Graph, a: Arguments) -> tuple[Value, ...]:
 
 
 def pad_dims(x: Value, pad: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Torch's list, last dim first, as elements before and after every dim."""
+    """Return torch's padding list, last dim first, as elements before and after every dim."""
     before, after = [0] * x.ndim, [0] * x.ndim
     for index in range(len(pad) // 2):
         before[x.ndim - 1 - index] = pad[2 * index]
