@@ -140,9 +140,9 @@ class Plan:
         )
 
 
-def verify_plan(plan: Plan) -> None:
-    """Check the decision of a plan; see `edgeflow.plan.verify.verify`, also for the errors."""
-    verify(plan.decision)
+def verify_plan(plan: Plan | Decision) -> None:
+    """Check a plan, or one of its ways; see `edgeflow.plan.verify.verify`, also for the errors."""
+    verify(plan.decision if isinstance(plan, Plan) else plan)
 
 
 def _or_nan(value: float | None) -> float:

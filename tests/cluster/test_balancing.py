@@ -69,7 +69,7 @@ def test_a_worker_that_slows_down_is_relieved_while_requests_go_on(workers: Any,
 def test_to_balance_one_must_know_how_to_replan(workers: Any) -> None:
     graph = ef.capture(models.mlp(), (torch.zeros(1, 64),))
     plan = ef.plan(graph, ef.Cluster.local([1.0]), strategy="single")
-    with pytest.raises(ConfigError, match="told how to replan"):
+    with pytest.raises(ConfigError, match="needs a planner"):
         ef.deploy(plan, workers=workers.start(1), balance=True, replan=None)
 
 

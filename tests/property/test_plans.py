@@ -124,7 +124,7 @@ def test_auto_is_no_worse_than_any_strategy_under_any_objective(seed: int, kind:
             plans = plans_of(graph, powered, kind, deadline_s)
             for plan in plans.values():
                 assert objective.score(plans["auto"]) <= objective.score(plan)
-            check(plans["auto"].ways[-1], args, expected)
+            check(Plan(plans["auto"].ways[-1], plans["auto"].weighed), args, expected)
 
 
 def with_power(rng: Random, cluster: Cluster) -> Cluster:

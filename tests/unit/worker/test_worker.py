@@ -117,7 +117,7 @@ BAD_PREPARATIONS: dict[str, tuple[dict[str, Any], type[EdgeflowError], str]] = {
         r"weight 'w': float32\[3, 4\] in the program, float32\[4, 3\] beside it",
     ),
     "a name that is no hash": ({"contents": (Content("../x", "float32", (3, 4)),)}, CodecError, ""),
-    "a short key": ({"key": b"short"}, ConfigError, "16 to 64 bytes, this one has 5"),
+    "a short key": ({"key": b"short"}, ConfigError, "16 to 64 bytes, got 5"),
     "another rank": ({"rank": 1}, EdgeflowError, "rank"),
     "an unknown peer": ({"peers": {0: "memory:1"}}, EdgeflowError, "1"),
 }
