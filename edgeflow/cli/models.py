@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeflow.cli.screen import waiting
+from edgeflow.cli import screen
 from edgeflow.models import load
 from edgeflow.models.load import Subject
 
@@ -13,4 +13,4 @@ def load_subject(
     model: str, *, seed: int = 0, input_shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> Subject:
     """Return the model that MODEL names, captured; see `edgeflow.models.load.load_subject`."""
-    return load.load_subject(model, seed=seed, input_shapes=input_shapes, waiting=waiting)
+    return load.load_subject(model, seed=seed, input_shapes=input_shapes, progress=screen)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from edgeflow.errors import ConfigError, EdgeflowError
 from edgeflow.graph.ir import Array, ModelGraph
 from edgeflow.models.inputs import random_inputs, run_graph
+from edgeflow.telemetry.progress import Progress, Silent
 
 if TYPE_CHECKING:
     import torch
 
     from edgeflow.graph.batch import Batch
 
-#: Shows that a step of unknown duration runs: ``with waiting("capturing mlp"): ...``.
-Waiting = Callable[[str], AbstractContextManager[None]]
+_SILENT: Final = Silent()
 
 #: The source of a reference answer when neither a module nor ONNX Runtime is available.
 _GRAPH: Final = "the graph, its operators run whole, one after the other"
@@ -57,16 +56,12 @@ class Subject:
     batch: Callable[[int], Batch]
 
 
-def _silent(what: str) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
 def load_subject(
     model: str,
     *,
     seed: int = 0,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    waiting: Waiting = _silent,
+    progress: Progress = _SILENT,
 ) -> Subject:
     """Return the model that MODEL names, captured.
 
@@ -74,26 +69,26 @@ def load_subject(
         model: A path, ``package.module:factory``, or a name.
         seed: Seed of random inputs, for a saved graph or an ONNX file.
         input_shapes: Shapes of the inputs whose shapes an ONNX file leaves open.
-        waiting: Context entered around each long step, with a description.
+        progress: Shows the long steps.
 
     Raises:
         ConfigError: If no such model exists, or the factory fails or returns something else.
         GraphError: If the model cannot be captured.
     """
     if model.lower().endswith(".onnx"):
-        return _from_onnx(model, input_shapes or {}, seed=seed, waiting=waiting)
+        return _from_onnx(model, input_shapes or {}, seed=seed, progress=progress)
     if input_shapes:
         raise ConfigError(
             f"--input-shape is for ONNX files; the shapes of {model} are fixed by its example inputs"
         )
     if Path(model).exists():
-        return _from_file(model, seed=seed, waiting=waiting)
+        return _from_file(model, seed=seed, progress=progress)
     if ":" in model:
-        return _captured(model, *_from_factory(model, waiting), waiting=waiting)
-    return _captured(model, *_from_zoo(model, waiting), waiting=waiting)
+        return _captured(model, *_from_factory(model, progress), progress=progress)
+    return _captured(model, *_from_zoo(model, progress), progress=progress)
 
 
-def _from_zoo(name: str, waiting: Waiting) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]]:
+def _from_zoo(name: str, progress: Progress) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]]:
     from edgeflow.testing import zoo
 
     if name not in zoo.ZOO:
@@ -102,12 +97,14 @@ def _from_zoo(name: str, waiting: Waiting) -> tuple[torch.nn.Module, tuple[Any, 
             f"{what}; give a saved graph, an ONNX file, package.module:factory, or one of: "
             f"{', '.join(sorted(zoo.ZOO))}"
         )
-    with waiting(f"building {name}"):
+    with progress.waiting(f"building {name}"):
         module, args, kwargs = zoo.build(name)
     return module, tuple(args), dict(kwargs)
 
 
-def _from_factory(text: str, waiting: Waiting) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]]:
+def _from_factory(
+    text: str, progress: Progress
+) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]]:
     """Call ``package.module:factory``; modules of the current folder can be named, as with ``python -m``."""
     module_name, _, attribute = text.partition(":")
     if not module_name or not attribute:
@@ -115,7 +112,7 @@ def _from_factory(text: str, waiting: Waiting) -> tuple[torch.nn.Module, tuple[A
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    with waiting(f"building {text}"):
+    with progress.waiting(f"building {text}"):
         try:
             factory = getattr(importlib.import_module(module_name), attribute)
             made = factory()
@@ -147,11 +144,11 @@ def _captured(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     *,
-    waiting: Waiting,
+    progress: Progress,
 ) -> Subject:
     from edgeflow.graph.capture import capture
 
-    with waiting(f"capturing {name}"):
+    with progress.waiting(f"capturing {name}"):
         graph = capture(module, args, kwargs, name=name)
 
     def reference() -> Reference:
@@ -164,16 +161,16 @@ def _captured(
     def batch(size: int) -> Batch:
         from edgeflow.graph.capture_batch import capture_batch
 
-        with waiting(f"capturing {name} for {size} requests at once"):
+        with progress.waiting(f"capturing {name} for {size} requests at once"):
             return capture_batch(module, args, kwargs, size=size, single=graph)
 
     return Subject(name=name, graph=graph, args=args, kwargs=kwargs, reference=reference, batch=batch)
 
 
-def _from_file(path: str, *, seed: int, waiting: Waiting) -> Subject:
+def _from_file(path: str, *, seed: int, progress: Progress) -> Subject:
     from edgeflow.graph.file import load_graph
 
-    with waiting(f"reading {path}"):
+    with progress.waiting(f"reading {path}"):
         graph = load_graph(path)
     args, kwargs = random_inputs(graph, seed=seed)
 
@@ -194,11 +191,11 @@ def _from_file(path: str, *, seed: int, waiting: Waiting) -> Subject:
 
 
 def _from_onnx(
-    path: str, input_shapes: Mapping[str, tuple[int, ...]], *, seed: int, waiting: Waiting
+    path: str, input_shapes: Mapping[str, tuple[int, ...]], *, seed: int, progress: Progress
 ) -> Subject:
     from edgeflow.graph.onnx_.capture import capture_onnx
 
-    with waiting(f"reading {path}"):
+    with progress.waiting(f"reading {path}"):
         graph = capture_onnx(path, input_shapes=input_shapes)
     args, kwargs = random_inputs(graph, seed=seed)
 
@@ -215,7 +212,7 @@ def _from_onnx(
     def batch(size: int) -> Batch:
         from edgeflow.graph.capture_batch import try_batch
 
-        with waiting(f"reading {path} for {size} requests at once"):
+        with progress.waiting(f"reading {path} for {size} requests at once"):
             shapes = {name: _stacked(graph.specs[name].shape, size) for name in graph.inputs}
             return try_batch(
                 graph,

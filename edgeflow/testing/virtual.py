@@ -68,7 +68,7 @@ class VirtualThreads:
         return self._now_s
 
     def sleep(self, seconds: float) -> None:
-        self._block(seconds)
+        self.block(seconds, lambda task, wait: None)
 
     def lock(self) -> Lock:
         return _Lock(self)
@@ -124,11 +124,6 @@ class VirtualThreads:
         task.wait += 1
         register(task, task.wait)
         return self._wait(task, timeout)
-
-    def _block(self, seconds: float) -> None:
-        task = self.current()
-        task.wait += 1
-        self._wait(task, seconds)
 
     def _wait(self, task: _Task, timeout: float | None) -> bool:
         task.is_waiting, task.is_timed_out = True, False
