@@ -263,6 +263,7 @@ class Ledger(Machine):
         if not self._is_closed:
             self._refusal = None
         self._open = sorted(ways)
+        self._closed.clear()  # of ways before these
         self._dispatcher = Dispatcher([ways[way] for way in self._open])
         for way in self._open:
             self._on[way] = set()
